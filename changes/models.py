@@ -1,0 +1,256 @@
+"""Changes (RFCs): requests to add, modify or remove what can affect a CI. They decide what and when."""
+
+from typing import Any
+
+import pghistory
+from django.conf import settings
+from django.db import models
+from django.db.models import F, Q
+from django.utils.translation import gettext_lazy as _
+from django_fsm import transition
+
+from tickets.activities import Process, activity_constraint
+from tickets.lifecycle import StateField
+from tickets.models import Approval, Level, Ticket, TimelineEntry
+
+
+class ChangeQuerySet(models.QuerySet["Change"]):
+    def open(self) -> "ChangeQuerySet":
+        return self.exclude(state__in=[Change.State.CLOSED, Change.State.CANCELLED])
+
+    def releasable(self) -> "ChangeQuerySet":
+        """RFCs that may enter a release: authorised or scheduled."""
+        return self.filter(state__in=[Change.State.AUTHORISED, Change.State.SCHEDULED])
+
+    def visible_to(self, user: Any) -> "ChangeQuerySet":
+        """All with the right; else one's own requests, and planned ones that concern one's own CIs."""
+        if user.has_perm("changes.see_all_changes") or user.has_perm("changes.approve_change"):
+            return self
+        mine = Change.affected_cis.through.objects.filter(configurationitem__owner=user).values("change_id")
+        planned = Q(pk__in=mine) & ~Q(state__in=[Change.State.DRAFT, Change.State.REJECTED, Change.State.CANCELLED])
+        return self.filter(Q(requester=user) | Q(created_by=user) | planned)
+
+
+def _is_normal(change: "Change") -> bool:
+    """Standard changes are authorised by their template: schedule them at once."""
+    return change.change_type != Change.Type.STANDARD
+
+
+def _is_standard(change: "Change") -> bool:
+    """Only a standard change goes without assessment and approval."""
+    return change.change_type == Change.Type.STANDARD
+
+
+def _is_planned(change: "Change") -> bool:
+    """Plan start and end first."""
+    return change.planned_start is not None and change.planned_end is not None
+
+
+def _has_plans(change: "Change") -> bool:
+    """Write the implementation plan and the backout plan first."""
+    return bool(change.implementation_plan.strip()) and bool(change.backout_plan.strip())
+
+
+@pghistory.track(exclude=["updated_at"], model_name="ChangeHistory")
+class Change(Ticket):
+    """An RFC.
+
+    draft → submitted → assessed → authorised (approved by others) → scheduled → implementing → implemented →
+    reviewed → closed. rejected goes back to draft. `content_hash` (services) covers what an approval is bound to.
+    """
+
+    class State(models.TextChoices):
+        DRAFT = "draft", _("draft")
+        SUBMITTED = "submitted", _("submitted")
+        ASSESSED = "assessed", _("assessed")
+        AUTHORISED = "authorised", _("authorised")
+        SCHEDULED = "scheduled", _("scheduled")
+        IMPLEMENTING = "implementing", _("implementing")
+        IMPLEMENTED = "implemented", _("implemented")
+        REVIEWED = "reviewed", _("reviewed")
+        CLOSED = "closed", _("closed")
+        REJECTED = "rejected", _("rejected")
+        CANCELLED = "cancelled", _("cancelled")
+
+    class Type(models.TextChoices):
+        STANDARD = "standard", _("standard")
+        NORMAL = "normal", _("normal")
+        EMERGENCY = "emergency", _("emergency")
+
+    class CloseCode(models.TextChoices):
+        SUCCESSFUL = "successful", _("successful")
+        WITH_ISSUES = "with_issues", _("successful with issues")
+        UNSUCCESSFUL = "unsuccessful", _("unsuccessful")
+        BACKED_OUT = "backed_out", _("backed out")
+
+    PREFIX = "CHG"
+
+    state = StateField(default=State.DRAFT, choices=State)
+    change_type = models.CharField(_("type"), max_length=9, choices=Type, default=Type.NORMAL)
+    risk = models.CharField(_("risk"), max_length=6, choices=Level, default=Level.MEDIUM)
+    risk_reason = models.TextField(_("why this risk"), blank=True)
+    is_on_hold = models.BooleanField(_("on hold"), default=False)
+    problems = models.ManyToManyField("problems.Problem", related_name="changes", blank=True, verbose_name=_("problems"))
+    incidents = models.ManyToManyField(
+        "incidents.Incident", related_name="changes", blank=True, verbose_name=_("incidents")
+    )
+    products = models.ManyToManyField(
+        "software.Product", related_name="changes", blank=True, verbose_name=_("products that it changes")
+    )
+    affected_cis = models.ManyToManyField(
+        "cmdb.ConfigurationItem", related_name="changes", blank=True, verbose_name=_("affected CIs")
+    )
+    implementation_plan = models.TextField(_("implementation plan"), blank=True)
+    test_plan = models.TextField(_("test plan"), blank=True)
+    backout_plan = models.TextField(_("backout plan"), blank=True)
+    planned_start = models.DateTimeField(_("planned start"), null=True, blank=True)
+    planned_end = models.DateTimeField(_("planned end"), null=True, blank=True)
+    last_editor = models.ForeignKey(
+        settings.AUTH_USER_MODEL, models.PROTECT, null=True, blank=True, related_name="+", verbose_name=_("last editor")
+    )
+    close_code = models.CharField(_("close code"), max_length=12, choices=CloseCode, blank=True)
+    implemented_by_event = models.CharField(max_length=64, blank=True)
+
+    objects = ChangeQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["-id"]
+        verbose_name = _("change")
+        verbose_name_plural = _("changes")
+        constraints = [
+            activity_constraint(Process.CHANGE),
+            models.CheckConstraint(
+                condition=Q(planned_end__isnull=True) | Q(planned_end__gt=F("planned_start")),
+                name="change_ends_after_start",
+            ),
+            models.CheckConstraint(condition=~Q(state="closed") | ~Q(close_code=""), name="change_closed_with_code"),
+        ]
+        permissions = [
+            ("see_all_changes", "Can see every change"),
+            ("request_change", "Can write and submit RFCs"),
+            ("assess_change", "Can assess RFCs"),
+            ("approve_change", "Can approve or reject RFCs (CAB)"),
+            ("approve_emergency_change", "Can approve emergency RFCs"),
+            ("manage_change", "Can schedule, review and close RFCs"),
+        ]
+
+    @transition(
+        "state", State.DRAFT, State.SUBMITTED, conditions=[_has_plans], permission="changes.request_change",
+        custom={"label": _("Submit"), "style": "primary"},
+    )
+    def submit(self) -> None:
+        """The author hands it over."""
+
+    @transition(
+        "state", State.SUBMITTED, State.ASSESSED, conditions=[_is_normal], permission="changes.assess_change",
+        custom={"label": _("Assess"), "style": "primary"},
+    )
+    def assess(self) -> None:
+        """Risk and impact are known."""
+
+    @transition(
+        "state", State.ASSESSED, State.AUTHORISED,
+        permission=lambda change, user: user.has_perm("changes.approve_change")
+        or (change.change_type == "emergency" and user.has_perm("changes.approve_emergency_change")),
+        custom={"label": _("Approve"), "style": "success"},
+    )
+    def approve(self) -> None:
+        """Approved by somebody who took no part in it."""
+
+    @transition(
+        "state", State.SUBMITTED, State.AUTHORISED, conditions=[_is_standard], permission="changes.manage_change",
+        custom={"label": _("Accept as standard"), "style": "primary"},
+    )
+    def accept_standard(self) -> None:
+        """Pre-authorised by its template."""
+
+    @transition(
+        "state", [State.SUBMITTED, State.ASSESSED], State.REJECTED,
+        permission=lambda change, user: user.has_perm("changes.approve_change")
+        or user.has_perm("changes.assess_change"),
+        custom={"label": _("Reject"), "style": "danger"},
+    )
+    def reject(self) -> None:
+        """Not like this; the author may revise it."""
+
+    @transition(
+        "state", [State.REJECTED, State.SUBMITTED, State.ASSESSED, State.AUTHORISED, State.SCHEDULED], State.DRAFT,
+        permission="changes.request_change", custom={"label": _("Revise"), "style": "secondary"},
+    )
+    def revise(self) -> None:
+        """Back to the author; approvals are void."""
+
+    @transition(
+        "state", State.AUTHORISED, State.SCHEDULED, conditions=[_is_planned], permission="changes.manage_change",
+        custom={"label": _("Schedule"), "style": "primary"},
+    )
+    def schedule(self) -> None:
+        """Start and end are agreed."""
+
+    @transition(
+        "state", [State.AUTHORISED, State.SCHEDULED], State.IMPLEMENTING,
+        custom={"label": _("Implementation started"), "system": True},
+    )
+    def implement(self) -> None:
+        """A rollout that contains it has started."""
+
+    @transition("state", State.IMPLEMENTING, State.IMPLEMENTED, custom={"label": _("Implemented"), "system": True})
+    def finish(self) -> None:
+        """The rollout that contains it has completed."""
+
+    @transition("state", State.IMPLEMENTING, State.SCHEDULED, custom={"label": _("Not begun"), "system": True})
+    def return_to_schedule(self) -> None:
+        """The rollout was aborted before anything was installed."""
+
+    @transition(
+        "state", [State.IMPLEMENTING, State.IMPLEMENTED, State.REVIEWED], State.AUTHORISED,
+        custom={"label": _("Backed out"), "system": True},
+    )
+    def back_out(self) -> None:
+        """Rolled back; the approval stays while the content is the same."""
+
+    @transition(
+        "state", State.IMPLEMENTED, State.REVIEWED, permission="changes.manage_change",
+        custom={"label": _("Record review"), "style": "primary"},
+    )
+    def review(self) -> None:
+        """The post-implementation review is written."""
+
+    @transition(
+        "state", State.REVIEWED, State.CLOSED, permission="changes.manage_change",
+        custom={"label": _("Close"), "style": "secondary"},
+    )
+    def close(self) -> None:
+        """Done, with a close code."""
+
+    @transition(
+        "state",
+        [State.DRAFT, State.SUBMITTED, State.ASSESSED, State.AUTHORISED, State.SCHEDULED, State.REJECTED],
+        State.CANCELLED,
+        permission=lambda change, user: user.has_perm("changes.manage_change") or change.created_by_id == user.pk,
+        custom={"label": _("Cancel"), "style": "danger"},
+    )
+    def cancel(self) -> None:
+        """No longer wanted."""
+
+
+class ChangeEntry(TimelineEntry):
+    """The change's timeline."""
+
+    ticket = models.ForeignKey(Change, models.PROTECT, related_name="entries")
+
+    class Meta(TimelineEntry.Meta):
+        verbose_name = _("change entry")
+        constraints = [
+            models.UniqueConstraint(fields=["ticket", "key"], name="change_entry_key_once", condition=~Q(key=""))
+        ]
+
+
+@pghistory.track(model_name="ChangeApprovalHistory")
+class ChangeApproval(Approval):
+    """A decision on an RFC, bound to its content."""
+
+    change = models.ForeignKey(Change, models.PROTECT, related_name="approvals")
+
+    class Meta(Approval.Meta):
+        verbose_name = _("change approval")

@@ -1,0 +1,210 @@
+"""The software distribution system: batches of deployments, one deployment per CI. It knows no release."""
+
+from typing import Any
+
+from django.db import models
+from django.db.models import Q
+from django.utils.translation import gettext_lazy as _
+
+
+class Batch(models.Model):
+    """A set of deployments that are offered together while `is_open`; who asked stands in `label` as plain text."""
+
+    class Purpose(models.TextChoices):
+        FORWARD = "forward", _("rollout")
+        ROLLBACK = "rollback", _("rollback")
+        TEST = "test", _("test")
+
+    label = models.CharField(max_length=64, help_text=_("For example ROL-0000003."))
+    purpose = models.CharField(max_length=8, choices=Purpose)
+    is_open = models.BooleanField(default=False)
+    weight = models.PositiveSmallIntegerField(default=500, help_text=_("Higher goes first on a CI."))
+    max_in_flight = models.PositiveIntegerField(null=True, blank=True)
+    # Seconds; empty: no deadline. Passing one marks the deployment overdue, it does not end it.
+    offer_deadline = models.PositiveIntegerField(null=True, blank=True)
+    progress_deadline = models.PositiveIntegerField(null=True, blank=True)
+    confirm_deadline = models.PositiveIntegerField(null=True, blank=True)
+    created_at = models.DateTimeField()
+    opened_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        verbose_name = _("batch")
+        verbose_name_plural = _("batches")
+
+    def __str__(self) -> str:
+        return f"{self.label} ({self.purpose})"
+
+
+class DeploymentState(models.TextChoices):
+    QUEUED = "queued", _("waiting")
+    OFFERED = "offered", _("offered")
+    DOWNLOADING = "downloading", _("downloading")
+    INSTALLING = "installing", _("installing")
+    CONFIRMING = "confirming", _("confirming")
+    CANCELLING = "cancelling", _("being cancelled")
+    UNKNOWN = "unknown", _("unknown")
+    SUCCEEDED = "succeeded", _("succeeded")
+    FAILED = "failed", _("failed")
+    CANCELLED = "cancelled", _("cancelled")
+    SUPERSEDED = "superseded", _("superseded")
+    EXCLUDED = "excluded", _("excluded")
+    SKIPPED = "skipped", _("already there")
+
+
+WAITING = (DeploymentState.QUEUED,)
+LIVE = (
+    DeploymentState.OFFERED,
+    DeploymentState.DOWNLOADING,
+    DeploymentState.INSTALLING,
+    DeploymentState.CONFIRMING,
+    DeploymentState.CANCELLING,
+    DeploymentState.UNKNOWN,
+)
+TERMINAL = (
+    DeploymentState.SUCCEEDED,
+    DeploymentState.FAILED,
+    DeploymentState.CANCELLED,
+    DeploymentState.SUPERSEDED,
+    DeploymentState.EXCLUDED,
+    DeploymentState.SKIPPED,
+)
+OPEN = WAITING + LIVE
+
+# The legal steps of a deployment. A step to itself is a report without a change of state.
+LEGAL_STEPS: dict[str, frozenset[str]] = {
+    "queued": frozenset({"offered", "succeeded", "cancelled", "superseded", "excluded", "skipped", "failed"}),
+    "offered": frozenset(
+        {"downloading", "installing", "confirming", "cancelling", "cancelled", "unknown", "succeeded", "failed", "excluded"}
+    ),
+    "downloading": frozenset({"installing", "confirming", "cancelling", "cancelled", "unknown", "succeeded", "failed"}),
+    "installing": frozenset({"confirming", "cancelling", "cancelled", "unknown", "succeeded", "failed"}),
+    "confirming": frozenset({"succeeded", "failed", "unknown"}),
+    "cancelling": frozenset({"cancelled", "offered", "downloading", "installing", "confirming", "succeeded", "failed"}),
+    "unknown": frozenset({"offered", "downloading", "installing", "confirming", "succeeded", "failed", "cancelled"}),
+}
+
+
+class DeploymentQuerySet(models.QuerySet["Deployment"]):
+    def open(self) -> "DeploymentQuerySet":
+        return self.filter(state__in=OPEN)
+
+    def live(self) -> "DeploymentQuerySet":
+        return self.filter(state__in=LIVE)
+
+    def visible_to(self, user: Any) -> "DeploymentQuerySet":
+        """Deployments on CIs that the person may see."""
+        if user.has_perm("cmdb.see_all_cis"):
+            return self
+        return self.filter(ci__owner=user)
+
+
+class Deployment(models.Model):
+    """The package on its way to one CI: what the device calls its action. A retry is a new row, attempt + 1.
+
+    `overdue_at` is not a state: an overdue deployment counts in the verdict and stays open for catch-up.
+    Moved only by conditional set-based UPDATEs, each with its `DeploymentEvent`.
+    """
+
+    # Devices read the id into a C int, so it stays within 32 bits.
+    id = models.AutoField(primary_key=True)
+    batch = models.ForeignKey(Batch, models.PROTECT, related_name="deployments")
+    ci = models.ForeignKey("cmdb.ConfigurationItem", models.PROTECT, related_name="deployments")
+    attempt = models.PositiveSmallIntegerField(default=1)
+    state = models.CharField(max_length=11, choices=DeploymentState, default=DeploymentState.QUEUED)
+    state_before_cancel = models.CharField(max_length=11, blank=True)
+    weight = models.PositiveSmallIntegerField(default=500)
+    created_at = models.DateTimeField()
+    offered_at = models.DateTimeField(null=True, blank=True)
+    moved_at = models.DateTimeField(help_text=_("When the state changed last."))
+    reported_at = models.DateTimeField(null=True, blank=True)
+    closed_at = models.DateTimeField(null=True, blank=True, help_text=_("When the device closed the action."))
+    finished_at = models.DateTimeField(null=True, blank=True)
+    overdue_at = models.DateTimeField(null=True, blank=True)
+    error_code = models.CharField(max_length=64, blank=True)
+    message = models.CharField(max_length=512, blank=True)
+    reports = models.PositiveIntegerField(default=0)
+    reason = models.CharField(max_length=200, blank=True, help_text=_("Why it was excluded or cancelled."))
+
+    objects = DeploymentQuerySet.as_manager()
+
+    class Meta:
+        verbose_name = _("deployment")
+        verbose_name_plural = _("deployments")
+        constraints = [
+            models.UniqueConstraint(fields=["batch", "ci", "attempt"], name="distribution_attempt_once"),
+            models.UniqueConstraint(
+                fields=["ci"], name="distribution_one_live_per_ci", condition=Q(state__in=[s.value for s in LIVE])
+            ),
+            models.CheckConstraint(
+                condition=Q(state__in=DeploymentState.values), name="distribution_deployment_state_known"
+            ),
+            models.CheckConstraint(
+                condition=Q(finished_at__isnull=True) ^ Q(state__in=[s.value for s in TERMINAL]),
+                name="distribution_finished_means_terminal",
+            ),
+        ]
+        indexes = [
+            models.Index(
+                fields=["ci", "-weight", "id"], name="distribution_open_of_ci",
+                condition=Q(state__in=[s.value for s in OPEN]),
+            ),
+            models.Index(fields=["batch", "state"], name="distribution_batch_state"),
+            models.Index(fields=["ci", "-id"], name="distribution_of_ci"),
+        ]
+
+    def __str__(self) -> str:
+        return f"deployment {self.pk} to {self.ci_id}: {self.state}"
+
+
+class DeploymentItem(models.Model):
+    """One product within a deployment: to which version, and from which (empty: fresh install; to empty: removal)."""
+
+    deployment = models.ForeignKey(Deployment, models.PROTECT, related_name="items")
+    product = models.ForeignKey("software.Product", models.PROTECT, related_name="+")
+    to_version = models.ForeignKey("software.Version", models.PROTECT, null=True, blank=True, related_name="deployments")
+    from_version = models.ForeignKey("software.Version", models.PROTECT, null=True, blank=True, related_name="+")
+    position = models.PositiveSmallIntegerField(default=1)
+
+    class Meta:
+        ordering = ["position"]
+        constraints = [
+            models.UniqueConstraint(fields=["deployment", "product"], name="distribution_item_once"),
+            models.CheckConstraint(
+                condition=Q(to_version__isnull=False) | Q(from_version__isnull=False),
+                name="distribution_item_not_empty",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.product_id}: {self.from_version_id} → {self.to_version_id}"
+
+
+class DeploymentEvent(models.Model):
+    """One step or report of a deployment; append-only, in the order of its id. The history that verdicts are checked by."""
+
+    class Kind(models.TextChoices):
+        CREATED = "created", _("created")
+        OFFERED = "offered", _("offered")
+        REPORT = "report", _("report of the device")
+        CANCEL_REPORT = "cancel_report", _("answer to a cancel")
+        ATTRIBUTES = "attributes", _("attributes of the device")
+        DOWNLOAD = "download", _("download")
+        ENGINE = "engine", _("by the portal")
+
+    deployment = models.ForeignKey(Deployment, models.PROTECT, related_name="events")
+    kind = models.CharField(max_length=13, choices=Kind)
+    from_state = models.CharField(max_length=11, blank=True)
+    to_state = models.CharField(max_length=11)
+    at = models.DateTimeField()
+    execution = models.CharField(max_length=16, blank=True)
+    result = models.CharField(max_length=16, blank=True)
+    details = models.JSONField(default=list, blank=True)
+    is_duplicate = models.BooleanField(default=False)
+
+    class Meta:
+        ordering = ["id"]
+        verbose_name = _("deployment event")
+        verbose_name_plural = _("deployment events")
+
+    def __str__(self) -> str:
+        return f"{self.deployment_id}: {self.from_state} → {self.to_state}"

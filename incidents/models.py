@@ -1,0 +1,173 @@
+"""Incidents: unplanned interruptions or losses of quality; their job is to restore service, not to find the cause."""
+
+from typing import Any
+
+import pghistory
+from django.db import models
+from django.db.models import Q
+from django.utils.translation import gettext_lazy as _
+from django_fsm import transition
+
+from tickets.activities import Process, activity_constraint
+from tickets.lifecycle import StateField
+from tickets.models import Ticket, TimelineEntry
+
+
+class IncidentQuerySet(models.QuerySet["Incident"]):
+    def open(self) -> "IncidentQuerySet":
+        return self.exclude(state__in=[Incident.State.RESOLVED, Incident.State.CLOSED, Incident.State.CANCELLED])
+
+    def visible_to(self, user: Any) -> "IncidentQuerySet":
+        """All with the right; else what one reported, watches, or what concerns one's own CIs."""
+        if user.has_perm("incidents.see_all_incidents"):
+            return self
+        own = Q(requester=user) | Q(created_by=user) | Q(ci__owner=user)
+        watched = Incident.watchers.through.objects.filter(user_id=user.pk).values("incident_id")
+        return self.filter(own | Q(pk__in=watched))
+
+
+@pghistory.track(exclude=["updated_at"], model_name="IncidentHistory")
+class Incident(Ticket):
+    """A disruption on (usually) one CI.
+
+    new: reported · assigned: somebody has it · in_progress: being worked on · on_hold: waiting for `hold_reason` ·
+    resolved: service restored, the requester may reopen · closed · cancelled.
+    """
+
+    class State(models.TextChoices):
+        NEW = "new", _("new")
+        ASSIGNED = "assigned", _("assigned")
+        IN_PROGRESS = "in_progress", _("in progress")
+        ON_HOLD = "on_hold", _("on hold")
+        RESOLVED = "resolved", _("resolved")
+        CLOSED = "closed", _("closed")
+        CANCELLED = "cancelled", _("cancelled")
+
+    class HoldReason(models.TextChoices):
+        CALLER = "caller", _("waiting for the caller")
+        PROBLEM = "problem", _("waiting for the problem")
+        CHANGE = "change", _("waiting for a change")
+        RELEASE = "release", _("waiting for a release")
+        VENDOR = "vendor", _("waiting for the vendor")
+
+    # Reasons that end when the fix is installed.
+    FIX_REASONS = (HoldReason.PROBLEM, HoldReason.CHANGE, HoldReason.RELEASE)
+    PREFIX = "INC"
+
+    state = StateField(default=State.NEW, choices=State)
+    ci = models.ForeignKey(
+        "cmdb.ConfigurationItem",
+        models.PROTECT,
+        null=True,
+        blank=True,
+        related_name="incidents",
+        verbose_name=_("configuration item"),
+    )
+    is_major = models.BooleanField(_("major incident"), default=False)
+    hold_reason = models.CharField(_("on hold because"), max_length=8, choices=HoldReason, blank=True)
+    resolution = models.TextField(_("resolution"), blank=True)
+    resolved_at = models.DateTimeField(null=True, blank=True)
+    # Set when the completion of a rollout resolved it, for the inverse: which event, and what it had waited for.
+    resolved_by_event = models.CharField(max_length=64, blank=True)
+    hold_reason_before = models.CharField(max_length=8, choices=HoldReason, blank=True)
+
+    objects = IncidentQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["-id"]
+        verbose_name = _("incident")
+        verbose_name_plural = _("incidents")
+        constraints = [
+            activity_constraint(Process.INCIDENT),
+            models.CheckConstraint(
+                condition=(Q(state="on_hold") & ~Q(hold_reason="")) | (~Q(state="on_hold") & Q(hold_reason="")),
+                name="incident_hold_has_reason",
+            ),
+        ]
+        indexes = [models.Index(fields=["ci", "state"], name="incident_of_ci")]
+        permissions = [
+            ("report_incident", "Can report incidents"),
+            ("see_all_incidents", "Can see every incident"),
+            ("work_incident", "Can work on incidents: assign, hold, resolve, close"),
+            ("manage_major_incident", "Can declare a major incident"),
+        ]
+
+    @transition(
+        "state", State.NEW, State.ASSIGNED, permission="incidents.work_incident",
+        custom={"label": _("Assign"), "style": "primary"},
+    )
+    def assign(self) -> None:
+        """A person or a team has it."""
+
+    @transition(
+        "state", [State.NEW, State.ASSIGNED], State.IN_PROGRESS, permission="incidents.work_incident",
+        custom={"label": _("Start work"), "style": "primary"},
+    )
+    def start(self) -> None:
+        """Somebody works on it."""
+
+    @transition(
+        "state", [State.ASSIGNED, State.IN_PROGRESS], State.ON_HOLD, permission="incidents.work_incident",
+        custom={"label": _("Put on hold"), "style": "warning"},
+    )
+    def hold(self) -> None:
+        """It waits for somebody or something else."""
+
+    @transition(
+        "state", State.ON_HOLD, State.IN_PROGRESS, permission="incidents.work_incident",
+        custom={"label": _("Resume"), "style": "primary"},
+    )
+    def resume(self) -> None:
+        """What it waited for has come."""
+
+    @transition(
+        "state", [State.ASSIGNED, State.IN_PROGRESS, State.ON_HOLD], State.RESOLVED,
+        permission="incidents.work_incident", custom={"label": _("Resolve"), "style": "success"},
+    )
+    def resolve(self) -> None:
+        """Service is restored."""
+
+    @transition(
+        "state", State.RESOLVED, State.IN_PROGRESS,
+        permission=lambda incident, user: user.has_perm("incidents.work_incident") or incident.requester_id == user.pk,
+        custom={"label": _("Reopen"), "style": "warning"},
+    )
+    def reopen(self) -> None:
+        """It was not restored after all; the requester may say so, too."""
+
+    @transition(
+        "state", State.RESOLVED, State.CLOSED,
+        permission=lambda incident, user: user.has_perm("incidents.work_incident") or incident.requester_id == user.pk,
+        custom={"label": _("Close"), "style": "secondary"},
+    )
+    def close(self) -> None:
+        """The requester confirmed it, or enough days have passed."""
+
+    @transition(
+        "state", [State.NEW, State.ASSIGNED, State.IN_PROGRESS, State.ON_HOLD], State.CANCELLED,
+        permission="incidents.work_incident", custom={"label": _("Cancel"), "style": "danger"},
+    )
+    def cancel(self) -> None:
+        """Reported by mistake, or a duplicate."""
+
+    @transition("state", State.ON_HOLD, State.RESOLVED, custom={"label": _("Fix installed"), "system": True})
+    def resolve_by_fix(self) -> None:
+        """The fix that it waited for is installed on its CI."""
+
+    @transition("state", State.RESOLVED, State.ON_HOLD, custom={"label": _("Fix withdrawn"), "system": True})
+    def withdraw_fix(self) -> None:
+        """The fix was rolled back; it waits again for what it waited for."""
+
+
+class IncidentEntry(TimelineEntry):
+    """The incident's timeline."""
+
+    ticket = models.ForeignKey(Incident, models.PROTECT, related_name="entries")
+
+    class Meta(TimelineEntry.Meta):
+        verbose_name = _("incident entry")
+        constraints = [
+            models.UniqueConstraint(fields=["ticket", "key"], name="incident_entry_key_once", condition=~Q(key=""))
+        ]
+
+

@@ -1,0 +1,92 @@
+"""Reads the environment once, and refuses what is wrong with a message that says what to do."""
+
+import os
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from django.core.exceptions import ImproperlyConfigured
+
+PROFILES = ("production", "development", "demo", "test")
+DATABASE_SCHEMES = {"postgres", "postgresql"}
+REDIS_SCHEMES = {"redis", "rediss", "unix"}
+
+
+def profile() -> str:
+    """The profile: what may be left out and what must be named. Production unless stated otherwise."""
+    value = os.environ.get("PORTAL_PROFILE", "production")
+    if value not in PROFILES:
+        raise ImproperlyConfigured(f"PORTAL_PROFILE is {value!r}; it must be one of {', '.join(PROFILES)}.")
+    return value
+
+
+def required(name: str, *, hint: str) -> str:
+    """The value of a variable that production cannot do without."""
+    value = os.environ.get(name, "").strip()
+    if not value:
+        raise ImproperlyConfigured(f"{name} is not set. {hint}")
+    return value
+
+
+def url(name: str, *, schemes: set[str], hint: str) -> str:
+    """A server's address, checked for its scheme so that a typing error is told at start and not at first use."""
+    value = required(name, hint=hint)
+    parts = urlsplit(value)
+    if parts.scheme not in schemes:
+        raise ImproperlyConfigured(
+            f"{name} begins with {parts.scheme or 'nothing'!r}; it must begin with one of "
+            f"{', '.join(sorted(schemes))}. {hint}"
+        )
+    try:
+        port = parts.port
+    except ValueError as error:
+        raise ImproperlyConfigured(f"{name} has a port that is not a number. {hint}") from error
+    if port == 0:
+        raise ImproperlyConfigured(f"{name} names port 0. {hint}")
+    return value
+
+
+def secret_key() -> str:
+    """Django's signing key: at least 50 characters in production."""
+    value = required("SECRET_KEY", hint="Generate one: python -c 'import secrets; print(secrets.token_urlsafe(50))'")
+    if len(value) < 50:
+        raise ImproperlyConfigured(
+            f"SECRET_KEY has {len(value)} characters; it needs at least 50. "
+            "Generate one: python -c 'import secrets; print(secrets.token_urlsafe(50))'"
+        )
+    return value
+
+
+def flag(name: str, *, default: bool) -> bool:
+    """A yes/no variable; anything but the usual words is refused."""
+    value = os.environ.get(name, "").strip().lower()
+    if not value:
+        return default
+    if value in {"1", "true", "yes", "on"}:
+        return True
+    if value in {"0", "false", "no", "off"}:
+        return False
+    raise ImproperlyConfigured(f"{name} is {value!r}; write 1 or 0.")
+
+
+def number(name: str, *, default: int, least: int) -> int:
+    """A whole number with a lower bound."""
+    value = os.environ.get(name, "").strip()
+    if not value:
+        return default
+    try:
+        parsed = int(value)
+    except ValueError as error:
+        raise ImproperlyConfigured(f"{name} is {value!r}; it must be a whole number.") from error
+    if parsed < least:
+        raise ImproperlyConfigured(f"{name} is {parsed}; it must be at least {least}.")
+    return parsed
+
+
+def words(name: str, *, default: str = "") -> list[str]:
+    """A list of words, separated by commas."""
+    return [word.strip() for word in os.environ.get(name, default).split(",") if word.strip()]
+
+
+def folder(name: str, *, default: Path) -> Path:
+    """A folder's path, absolute."""
+    return Path(os.environ.get(name) or default).resolve()

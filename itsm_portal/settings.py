@@ -1,0 +1,313 @@
+"""Settings for every profile; production is the default and refuses what is missing or wrong."""
+
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import environ
+import pghistory
+from csp.constants import NONCE, NONE, SELF
+from django.utils.translation import gettext_lazy as _
+
+from itsm_portal import environment
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+PROFILE = environment.profile()
+PRODUCTION = PROFILE == "production"
+DATA_DIR = environment.folder("DATA_DIR", default=BASE_DIR / ".data")
+
+# --- Secrets and servers ------------------------------------------------------------------------------------------
+DEBUG = environment.flag("DEBUG", default=PROFILE == "development") and not PRODUCTION
+SECRET_KEY = (
+    environment.secret_key() if PRODUCTION else "not-secret: only for development, demo and tests on this machine"
+)
+ALLOWED_HOSTS = environment.words("ALLOWED_HOSTS", default="" if PRODUCTION else "127.0.0.1,localhost,[::1],testserver")
+if PRODUCTION and not ALLOWED_HOSTS:
+    environment.required("ALLOWED_HOSTS", hint="Name the portal's host names, separated by commas.")
+CSRF_TRUSTED_ORIGINS = environment.words("CSRF_TRUSTED_ORIGINS")
+
+_database_url = environment.url(
+    "DATABASE_URL",
+    schemes=environment.DATABASE_SCHEMES,
+    hint="Example: postgres://user:password@127.0.0.1:5432/itsm_portal. Without a server use `make run`.",
+)
+REDIS_URL = environment.url(
+    "REDIS_URL",
+    schemes=environment.REDIS_SCHEMES,
+    hint="Example: redis://:password@127.0.0.1:6379/0. Without a server use `make run`.",
+)
+_statement_timeout_ms = environment.number("STATEMENT_TIMEOUT_MS", default=30_000, least=100)
+DATABASES = {
+    "default": {
+        **environ.Env.db_url_config(_database_url),
+        "ENGINE": "django.db.backends.postgresql",
+        "OPTIONS": {
+            "options": f"-c statement_timeout={_statement_timeout_ms} -c lock_timeout=10000 -c timezone=UTC",
+            # A pool per process: a gthread worker's threads share it instead of one connection for each request.
+            "pool": False if PROFILE == "test" else {"min_size": 1, "max_size": 12, "timeout": 10},
+            "application_name": "itsm_portal",
+        },
+        "TEST": {"NAME": environment.os.environ.get("TEST_DATABASE_NAME", "test_itsm_portal")},
+    }
+}
+CACHES = {"default": {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": REDIS_URL}}
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+# --- Applications -------------------------------------------------------------------------------------------------
+INSTALLED_APPS = [
+    "itsm_portal",
+    "releases",
+    "changes",
+    "problems",
+    "incidents",
+    "test_environments",
+    "distribution",
+    "cmdb",
+    "software",
+    "tickets",
+    "notifications",
+    "accounts",
+    "unfold",
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.humanize",
+    "django.contrib.staticfiles",
+    "django.contrib.postgres",
+    "allauth",
+    "allauth.account",
+    "django_fsm",
+    "django_htmx",
+    "django_tables2",
+    "django_filters",
+    "crispy_forms",
+    "crispy_bootstrap5",
+    "csp",
+    "rest_framework",
+    "knox",
+    "drf_spectacular",
+    "drf_spectacular_sidecar",
+    "drf_standardized_errors",
+    "pgtrigger",
+    "pghistory",
+]
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "csp.middleware.CSPMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.locale.LocaleMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "allauth.account.middleware.AccountMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "django_htmx.middleware.HtmxMiddleware",
+    "itsm_portal.middleware.ReaderMiddleware",
+    "itsm_portal.middleware.HistoryMiddleware",
+    "itsm_portal.middleware.DomainErrorMiddleware",
+]
+ROOT_URLCONF = "itsm_portal.urls"
+WSGI_APPLICATION = "itsm_portal.wsgi.application"
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+                "csp.context_processors.nonce",
+                "itsm_portal.context_processors.frame",
+            ],
+        },
+    }
+]
+CRISPY_ALLOWED_TEMPLATE_PACKS = "bootstrap5"
+CRISPY_TEMPLATE_PACK = "bootstrap5"
+
+# --- People -------------------------------------------------------------------------------------------------------
+AUTH_USER_MODEL = "accounts.User"
+AUTHENTICATION_BACKENDS = [
+    "django.contrib.auth.backends.ModelBackend",
+    "allauth.account.auth_backends.AuthenticationBackend",
+]
+LOGIN_URL = "account_login"
+LOGIN_REDIRECT_URL = "home"
+ACCOUNT_ADAPTER = "accounts.adapter.ClosedSignupAdapter"
+ACCOUNT_LOGIN_METHODS = {"username", "email"}
+ACCOUNT_SIGNUP_FIELDS = ["username*", "email*", "password1*", "password2*"]
+ACCOUNT_EMAIL_VERIFICATION = "none"
+ACCOUNT_LOGOUT_REDIRECT_URL = "account_login"
+# Limits by account and by source, counted in the cache.
+ACCOUNT_RATE_LIMITS = {"login": "60/m/ip", "login_failed": "10/m/ip,5/5m/key"}
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},
+    {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator", "OPTIONS": {"min_length": 12}},
+    {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
+]
+if PROFILE == "test":
+    PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+
+# --- Language and time --------------------------------------------------------------------------------------------
+LANGUAGE_CODE = "en"
+LANGUAGES = [("en", _("English"))]
+LOCALE_PATHS = [BASE_DIR / "locale"]
+TIME_ZONE = "UTC"
+USE_TZ = True
+USE_I18N = True
+
+# --- Files --------------------------------------------------------------------------------------------------------
+STATIC_URL = "static/"
+STATIC_ROOT = environment.folder("STATIC_ROOT", default=BASE_DIR / "staticfiles")
+STATICFILES_DIRS = [BASE_DIR / "static"]
+STORAGES = {
+    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    "staticfiles": {
+        "BACKEND": "whitenoise.storage.CompressedManifestStaticFilesStorage"
+        if PRODUCTION
+        else "django.contrib.staticfiles.storage.StaticFilesStorage"
+    },
+}
+WHITENOISE_USE_FINDERS = not PRODUCTION
+WHITENOISE_AUTOREFRESH = PROFILE == "development"
+MEDIA_ROOT = environment.folder("MEDIA_ROOT", default=DATA_DIR / "media")
+ARTIFACT_MAX_BYTES = environment.number("ARTIFACT_MAX_BYTES", default=4 * 1024**3, least=1)
+# Folders of production CIs that an administrator may name as sources of copies lie below this one.
+TEST_ENVIRONMENT_SOURCES = environment.folder("TEST_ENVIRONMENT_SOURCES", default=DATA_DIR / "fleet")
+TEST_ENVIRONMENT_ROOT = environment.folder("TEST_ENVIRONMENT_ROOT", default=DATA_DIR / "copies")
+# Where the portal's own processes and the copies' agents reach the portal.
+PORTAL_URL = environment.os.environ.get("PORTAL_URL", "http://127.0.0.1:8000").rstrip("/")
+
+# --- Mail ---------------------------------------------------------------------------------------------------------
+MAIL_FOLDER = None if PRODUCTION else environment.folder("MAIL_FOLDER", default=DATA_DIR / "mail")
+DEFAULT_FROM_EMAIL = environment.os.environ.get("DEFAULT_FROM_EMAIL", "ITSM portal <portal@example.org>")
+MESSAGE_ID_DOMAIN = urlsplit(PORTAL_URL).hostname or "localhost"
+EMAIL_TIMEOUT = 10
+if environment.os.environ.get("EMAIL_URL"):
+    vars().update(environ.Env.email_url_config(environment.os.environ["EMAIL_URL"]))
+elif PRODUCTION:
+    environment.required("EMAIL_URL", hint="Example: smtp+tls://user:password@mail.example.org:587")
+else:
+    EMAIL_BACKEND = "notifications.mailfolder.EmailBackend"
+
+# --- The clock: Celery beat ticks, rows remember -----------------------------------------------------------------
+TICK_SECONDS = environment.number("TICK_SECONDS", default=1 if PROFILE == "demo" else 2, least=1)
+CELERY_BROKER_URL = environment.os.environ.get("CELERY_BROKER_URL", REDIS_URL)
+CELERY_TASK_IGNORE_RESULT = True
+CELERY_TASK_SERIALIZER = "json"
+CELERY_ACCEPT_CONTENT = ["json"]
+CELERY_TASK_TIME_LIMIT = 60
+CELERY_TASK_SOFT_TIME_LIMIT = 50
+CELERY_WORKER_PREFETCH_MULTIPLIER = 1
+CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
+CELERY_BROKER_TRANSPORT_OPTIONS = {
+    "visibility_timeout": 60,
+    "unacked_restore_interval": 2,
+    "unacked_restore_throttle": 1,
+    "socket_timeout": 5,
+    "socket_connect_timeout": 5,
+    "retry_on_timeout": True,
+    "health_check_interval": 10,
+}
+CELERY_WORKER_HIJACK_ROOT_LOGGER = False
+CELERY_BEAT_SCHEDULE = {
+    name: {
+        "task": task,
+        "schedule": float(TICK_SECONDS),
+        # A tick that nobody took within its period is void: the next one does the same work.
+        "options": {"expires": float(TICK_SECONDS), "ignore_result": True},
+    }
+    for name, task in {
+        "rollouts": "releases.tasks.advance_rollouts",
+        "test environments": "test_environments.tasks.advance_test_environments",
+        "notifications": "notifications.tasks.send_notifications",
+    }.items()
+}
+
+# --- Agents -------------------------------------------------------------------------------------------------------
+DDI_TENANT = "DEFAULT"
+DDI_POLL_SECONDS = environment.number("DDI_POLL_SECONDS", default=1 if PROFILE in {"demo", "test"} else 300, least=1)
+TRUSTED_PROXIES = environment.words("TRUSTED_PROXIES")
+
+# --- API ----------------------------------------------------------------------------------------------------------
+REST_FRAMEWORK = {
+    "DEFAULT_AUTHENTICATION_CLASSES": [
+        "knox.auth.TokenAuthentication",
+        "rest_framework.authentication.SessionAuthentication",
+    ],
+    "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
+    "DEFAULT_PAGINATION_CLASS": "rest_framework.pagination.LimitOffsetPagination",
+    "PAGE_SIZE": 50,
+    "DEFAULT_FILTER_BACKENDS": ["django_filters.rest_framework.DjangoFilterBackend"],
+    "DEFAULT_SCHEMA_CLASS": "drf_standardized_errors.openapi.AutoSchema",
+    "EXCEPTION_HANDLER": "drf_standardized_errors.handler.exception_handler",
+    "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
+    "TEST_REQUEST_DEFAULT_FORMAT": "json",
+}
+DRF_STANDARDIZED_ERRORS = {"EXCEPTION_HANDLER_CLASS": "tickets.api.ErrorHandler"}
+SPECTACULAR_SETTINGS = {
+    "TITLE": "ITSM portal API",
+    "DESCRIPTION": "Incidents, problems, changes, releases, rollouts, configuration items and software.",
+    "VERSION": "1",
+    "SERVE_INCLUDE_SCHEMA": False,
+    "SWAGGER_UI_DIST": "SIDECAR",
+    "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
+    "REDOC_DIST": "SIDECAR",
+    "COMPONENT_SPLIT_REQUEST": True,
+}
+
+# --- Security -----------------------------------------------------------------------------------------------------
+SESSION_COOKIE_HTTPONLY = True
+SESSION_COOKIE_SAMESITE = "Lax"
+CSRF_COOKIE_HTTPONLY = True
+CSRF_COOKIE_SAMESITE = "Lax"
+X_FRAME_OPTIONS = "DENY"
+SECURE_CONTENT_TYPE_NOSNIFF = True
+SECURE_REFERRER_POLICY = "same-origin"
+if PRODUCTION:
+    SESSION_COOKIE_SECURE = True
+    CSRF_COOKIE_SECURE = True
+    SECURE_SSL_REDIRECT = environment.flag("SECURE_SSL_REDIRECT", default=True)
+    # Devices on plain HTTP inside a plant network must not be sent away by a redirect (they do not follow it on POST).
+    SECURE_REDIRECT_EXEMPT = [r"^[^/]+/controller/v1/", r"^healthz$", r"^readyz$"]
+    SECURE_HSTS_SECONDS = environment.number("SECURE_HSTS_SECONDS", default=31_536_000, least=0)
+    SECURE_HSTS_INCLUDE_SUBDOMAINS = environment.flag("SECURE_HSTS_INCLUDE_SUBDOMAINS", default=True)
+    SECURE_HSTS_PRELOAD = environment.flag("SECURE_HSTS_PRELOAD", default=True)
+    if TRUSTED_PROXIES:
+        SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+CONTENT_SECURITY_POLICY = {
+    # Unfold and the API docs bring scripts of their own; their pages get their own policy in the middleware order.
+    "EXCLUDE_URL_PREFIXES": ["/admin/", "/api/docs"],
+    "DIRECTIVES": {
+        "default-src": [NONE],
+        "script-src": [SELF, NONCE],
+        "style-src": [SELF, NONCE],
+        "img-src": [SELF, "data:"],
+        "font-src": [SELF],
+        "connect-src": [SELF],
+        "form-action": [SELF],
+        "base-uri": [SELF],
+        "frame-ancestors": [NONE],
+        "manifest-src": [SELF],
+    },
+}
+PGHISTORY_CREATED_AT_FUNCTION = "CLOCK_TIMESTAMP()"
+PGHISTORY_OBJ_FIELD = pghistory.ObjForeignKey(related_name="history")
+PGHISTORY_APPEND_ONLY = True
+
+# --- Logs ---------------------------------------------------------------------------------------------------------
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s %(message)s"}},
+    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "root": {"handlers": ["console"], "level": environment.os.environ.get("LOG_LEVEL", "INFO")},
+    "loggers": {"celery.app.trace": {"level": "WARNING"}, "celery.beat": {"level": "WARNING"}},
+}
+
+UNFOLD = {"SITE_TITLE": "ITSM portal", "SITE_HEADER": "ITSM portal", "SITE_URL": "/"}

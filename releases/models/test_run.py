@@ -1,0 +1,92 @@
+"""The test run: the gate between a built package and its targets."""
+
+import pghistory
+from django.conf import settings
+from django.db import models
+from django.db.models import Q
+from django.utils.translation import gettext_lazy as _
+from django_fsm import transition
+
+from releases.models.release import Release
+from tickets.lifecycle import StatefulModel, StateField
+
+
+@pghistory.track(exclude=["updated_at"], model_name="TestRunHistory")
+class TestRun(StatefulModel):
+    """One try of a package on a copy of a production CI; it owns the soak clock.
+
+    preparing: the copy is being made · applying: the package is on its way to the copy · soaking: the problem-free
+    period runs; an incident on the copy restarts it · passed · failed · voided: the package was edited.
+    """
+
+    __test__ = False
+
+    class State(models.TextChoices):
+        PREPARING = "preparing", _("preparing")
+        APPLYING = "applying", _("applying")
+        SOAKING = "soaking", _("soaking")
+        PASSED = "passed", _("passed")
+        FAILED = "failed", _("failed")
+        VOIDED = "voided", _("voided")
+
+    CURRENT = (State.PREPARING, State.APPLYING, State.SOAKING, State.PASSED)
+
+    release = models.ForeignKey(Release, models.PROTECT, related_name="test_runs")
+    environment = models.ForeignKey("test_environments.TestEnvironment", models.PROTECT, related_name="test_runs")
+    batch = models.OneToOneField(
+        "distribution.Batch", models.PROTECT, null=True, blank=True, related_name="test_run"
+    )
+    package_hash = models.CharField(max_length=64)
+    state = StateField(default=State.PREPARING, choices=State)
+    soak_seconds = models.PositiveIntegerField()
+    soak_started_at = models.DateTimeField(null=True, blank=True)
+    restarts = models.PositiveSmallIntegerField(default=0)
+    counted_incidents = models.ManyToManyField(
+        "incidents.Incident", related_name="test_runs", blank=True, help_text=_("Incidents that restarted the period.")
+    )
+    reason = models.TextField(blank=True)
+    started_by = models.ForeignKey(settings.AUTH_USER_MODEL, models.PROTECT, related_name="+")
+    created_at = models.DateTimeField()
+    updated_at = models.DateTimeField()
+    finished_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        ordering = ["-id"]
+        verbose_name = _("test run")
+        verbose_name_plural = _("test runs")
+        constraints = [
+            models.UniqueConstraint(
+                fields=["release", "package_hash"],
+                name="release_one_current_test_per_package",
+                condition=Q(state__in=["preparing", "applying", "soaking", "passed"]),
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"test {self.pk} of {self.release_id}"
+
+    @transition("state", State.PREPARING, State.APPLYING, custom={"label": _("Apply"), "system": True})
+    def apply(self) -> None:
+        """The copy is ready; the package is offered to it."""
+
+    @transition("state", State.APPLYING, State.SOAKING, custom={"label": _("Soak"), "system": True})
+    def soak(self) -> None:
+        """The copy has confirmed the versions; the problem-free period begins."""
+
+    @transition("state", State.SOAKING, State.PASSED, custom={"label": _("Pass"), "system": True})
+    def succeed(self) -> None:
+        """The whole period went by without an incident on the copy."""
+
+    @transition(
+        "state", [State.PREPARING, State.APPLYING, State.SOAKING], State.FAILED,
+        custom={"label": _("Fail"), "system": True},
+    )
+    def fail(self) -> None:
+        """The package failed on the copy, or the copy could not be made."""
+
+    @transition(
+        "state", [State.PREPARING, State.APPLYING, State.SOAKING, State.PASSED], State.VOIDED,
+        custom={"label": _("Void"), "system": True},
+    )
+    def void(self) -> None:
+        """The package was edited after the test began."""

@@ -1,0 +1,104 @@
+"""The definitive media library: the only source of software that may be installed."""
+
+import pghistory
+from django.conf import settings
+from django.core.validators import RegexValidator
+from django.db import models
+from django.utils.translation import gettext_lazy as _
+
+from software.versions import LABEL, sort_key
+
+
+@pghistory.track(model_name="ProductHistory")
+class Product(models.Model):
+    """A piece of software with versions of its own: an application, an agent, a firmware."""
+
+    name = models.CharField(_("name"), max_length=100, unique=True)
+    slug = models.SlugField(
+        _("short name"), max_length=64, unique=True, help_text=_("Devices know the product by it; it never changes.")
+    )
+    description = models.TextField(_("description"), blank=True)
+    owner = models.ForeignKey(
+        settings.AUTH_USER_MODEL, models.PROTECT, null=True, blank=True, related_name="products", verbose_name=_("owner")
+    )
+
+    class Meta:
+        ordering = ["name"]
+        verbose_name = _("product")
+        verbose_name_plural = _("products")
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class VersionQuerySet(models.QuerySet["Version"]):
+    def ready(self) -> "VersionQuerySet":
+        """Versions that may be installed: with a verified artifact, not withdrawn."""
+        return self.filter(state=Version.State.READY)
+
+
+@pghistory.track(model_name="VersionHistory")
+class Version(models.Model):
+    """One version of a product. `ready` once its artifact is stored and verified; `withdrawn` is never offered."""
+
+    class State(models.TextChoices):
+        DRAFT = "draft", _("without artifact")
+        READY = "ready", _("ready")
+        WITHDRAWN = "withdrawn", _("withdrawn")
+
+    product = models.ForeignKey(Product, models.PROTECT, related_name="versions", verbose_name=_("product"))
+    label = models.CharField(
+        _("version"),
+        max_length=64,
+        validators=[RegexValidator(rf"^{LABEL.pattern}$", _("Letters, digits and . _ + - only."))],
+    )
+    order = models.CharField(max_length=400, db_collation="C", editable=False)
+    state = models.CharField(_("state"), max_length=9, choices=State, default=State.DRAFT)
+    notes = models.TextField(_("release notes"), blank=True)
+    created_by = models.ForeignKey(settings.AUTH_USER_MODEL, models.PROTECT, null=True, related_name="+")
+    created_at = models.DateTimeField(_("created"))
+
+    objects = VersionQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["product", "-order"]
+        verbose_name = _("version")
+        verbose_name_plural = _("versions")
+        constraints = [models.UniqueConstraint(fields=["product", "label"], name="software_version_once")]
+
+    def save(self, *args: object, **kwargs: object) -> None:
+        self.order = sort_key(self.label)
+        super().save(*args, **kwargs)  # type: ignore[arg-type]
+
+    def __str__(self) -> str:
+        return f"{self.product} {self.label}"
+
+
+def artifact_path(artifact: "Artifact", filename: str) -> str:
+    """Where the file lies below the media folder: by content, so that no name from outside is a path."""
+    return f"dml/{artifact.sha256[:2]}/{artifact.sha256}"
+
+
+@pghistory.track(model_name="ArtifactHistory")
+class Artifact(models.Model):
+    """The file of a version, with its size and digests as measured when it was stored."""
+
+    version = models.ForeignKey(Version, models.PROTECT, related_name="artifacts")
+    filename = models.CharField(
+        _("file name"), max_length=128, validators=[RegexValidator(r"^[A-Za-z0-9][A-Za-z0-9._+-]*$")]
+    )
+    file = models.FileField(upload_to=artifact_path, max_length=200)
+    size = models.PositiveBigIntegerField(_("size in bytes"))
+    sha1 = models.CharField(max_length=40)
+    md5 = models.CharField(max_length=32)
+    sha256 = models.CharField(max_length=64, db_index=True)
+    uploaded_by = models.ForeignKey(settings.AUTH_USER_MODEL, models.PROTECT, null=True, related_name="+")
+    uploaded_at = models.DateTimeField()
+
+    class Meta:
+        verbose_name = _("artifact")
+        verbose_name_plural = _("artifacts")
+        constraints = [models.UniqueConstraint(fields=["version", "filename"], name="software_artifact_once")]
+
+    def __str__(self) -> str:
+        return self.filename

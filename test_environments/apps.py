@@ -1,0 +1,5 @@
+from django.apps import AppConfig
+
+
+class TestEnvironmentsConfig(AppConfig):
+    name = "test_environments"

@@ -1,0 +1,153 @@
+"""What the four processes share: the abstract ticket, its timeline, priority and approvals."""
+
+from typing import ClassVar
+
+from django.conf import settings
+from django.core.validators import MinLengthValidator
+from django.db import models
+from django.utils.translation import gettext_lazy as _
+
+from tickets.activities import Activity
+from tickets.lifecycle import StatefulModel
+from tickets.numbers import format_number
+
+
+class Level(models.TextChoices):
+    """Impact (how much is concerned) and urgency (how soon it hurts)."""
+
+    HIGH = "high", _("high")
+    MEDIUM = "medium", _("medium")
+    LOW = "low", _("low")
+
+
+class Priority(models.IntegerChoices):
+    CRITICAL = 1, _("P1 critical")
+    HIGH = 2, _("P2 high")
+    MODERATE = 3, _("P3 moderate")
+    LOW = 4, _("P4 low")
+    PLANNING = 5, _("P5 planning")
+
+
+class PriorityRule(models.Model):
+    """One cell of the priority matrix; editable. A change re-prioritises open tickets only."""
+
+    impact = models.CharField(_("impact"), max_length=6, choices=Level)
+    urgency = models.CharField(_("urgency"), max_length=6, choices=Level)
+    priority = models.PositiveSmallIntegerField(_("priority"), choices=Priority)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["impact", "urgency"], name="tickets_priority_cell_once")]
+        verbose_name = _("priority rule")
+        verbose_name_plural = _("priority matrix")
+
+    def __str__(self) -> str:
+        return f"{self.get_impact_display()} / {self.get_urgency_display()}: {self.get_priority_display()}"
+
+
+class Ticket(StatefulModel):
+    """A piece of work with a requester, a state and a timeline. Concrete: incident, problem, change, release.
+
+    A subclass sets `PREFIX`, its own `state` with transitions, and an entry model whose `ticket` has
+    `related_name="entries"`. `version` counts edits, for optimistic locking in forms.
+    """
+
+    PREFIX: ClassVar[str]
+
+    title = models.CharField(_("title"), max_length=200, validators=[MinLengthValidator(3)])
+    description = models.TextField(_("description"), blank=True, help_text=_("Markdown"))
+    impact = models.CharField(_("impact"), max_length=6, choices=Level, default=Level.MEDIUM)
+    urgency = models.CharField(_("urgency"), max_length=6, choices=Level, default=Level.MEDIUM)
+    priority = models.PositiveSmallIntegerField(_("priority"), choices=Priority, default=Priority.MODERATE)
+    activity = models.CharField(_("activity"), max_length=12, choices=Activity, default=Activity.REPAIR)
+    requester = models.ForeignKey(
+        settings.AUTH_USER_MODEL, models.PROTECT, related_name="requested_%(class)ss", verbose_name=_("requester")
+    )
+    created_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL,
+        models.PROTECT,
+        related_name="created_%(class)ss",
+        verbose_name=_("created by"),
+        null=True,
+        blank=True,
+        help_text=_("Empty when the portal itself opened it."),
+    )
+    assignee = models.ForeignKey(
+        settings.AUTH_USER_MODEL,
+        models.PROTECT,
+        related_name="assigned_%(class)ss",
+        verbose_name=_("assignee"),
+        null=True,
+        blank=True,
+    )
+    team = models.ForeignKey(
+        "accounts.Team", models.PROTECT, related_name="%(class)ss", verbose_name=_("team"), null=True, blank=True
+    )
+    watchers = models.ManyToManyField(
+        settings.AUTH_USER_MODEL, related_name="watched_%(class)ss", verbose_name=_("watchers"), blank=True
+    )
+    created_at = models.DateTimeField(_("created"))
+    updated_at = models.DateTimeField(_("updated"))
+    version = models.PositiveIntegerField(default=1, editable=False)
+
+    class Meta:
+        abstract = True
+
+    @property
+    def number(self) -> str:
+        return format_number(self.PREFIX, self.pk)
+
+    def __str__(self) -> str:
+        return f"{self.number} {self.title}"
+
+
+class EntryKind(models.TextChoices):
+    COMMENT = "comment", _("comment")
+    NOTE = "note", _("internal note")
+    STATE = "state", _("state change")
+    LINK = "link", _("link")
+    SYSTEM = "system", _("from the portal")
+
+
+class TimelineEntry(models.Model):
+    """One thing that happened to a ticket, in words. Never changed, never deleted.
+
+    `key` makes an entry of the portal unique on its ticket: what writes it may run again.
+    """
+
+    kind = models.CharField(max_length=8, choices=EntryKind)
+    is_public = models.BooleanField(default=True, help_text=_("Seen by the requester; internal notes are not."))
+    text = models.TextField(blank=True)
+    from_state = models.CharField(max_length=32, blank=True)
+    to_state = models.CharField(max_length=32, blank=True)
+    author = models.ForeignKey(settings.AUTH_USER_MODEL, models.PROTECT, null=True, blank=True, related_name="+")
+    created_at = models.DateTimeField()
+    key = models.CharField(max_length=120, blank=True)
+
+    class Meta:
+        abstract = True
+        ordering = ["created_at", "id"]
+
+    def __str__(self) -> str:
+        return f"{self.kind}: {self.text[:60]}"
+
+
+class Decision(models.TextChoices):
+    APPROVED = "approved", _("approved")
+    REJECTED = "rejected", _("rejected")
+
+
+class Approval(models.Model):
+    """A person's decision on an exact content. It stands as long as the content's hash is the same."""
+
+    approver = models.ForeignKey(settings.AUTH_USER_MODEL, models.PROTECT, related_name="+")
+    decision = models.CharField(max_length=8, choices=Decision)
+    content_hash = models.CharField(max_length=64)
+    comment = models.TextField(blank=True)
+    created_at = models.DateTimeField()
+
+    class Meta:
+        abstract = True
+        ordering = ["created_at", "id"]
+
+    def __str__(self) -> str:
+        return f"{self.decision} by {self.approver}"

@@ -224,7 +224,7 @@ class Supervisor:
             try:
                 # -I: the folder of this file must not shadow modules of the standard library.
                 self._guard = subprocess.Popen(
-                    [sys.executable, "-I", "-S", os.path.abspath(__file__)],
+                    [sys.executable, "-I", "-S", os.path.abspath(__file__), str(self._stop_seconds)],
                     stdin=subprocess.PIPE,
                     start_new_session=True,
                 )
@@ -395,7 +395,7 @@ class Supervisor:
                 self._guard.stdin.flush()
 
 
-def _guard_main() -> None:
+def _guard_main(stop_seconds: float) -> None:
     """The guard: reads `+group` and `-group` lines until the supervisor is gone, then ends what is left."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
@@ -405,7 +405,7 @@ def _guard_main() -> None:
     for group in groups:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.kill(group, signal.SIGTERM)
-    deadline = time.monotonic() + STOP_SECONDS
+    deadline = time.monotonic() + stop_seconds
     while groups and time.monotonic() < deadline:
         for group in list(groups):
             try:
@@ -421,4 +421,4 @@ def _guard_main() -> None:
 
 
 if __name__ == "__main__":
-    _guard_main()
+    _guard_main(float(sys.argv[1]))

@@ -1,0 +1,250 @@
+"""Carrying out one action, step by step, each step durable before the next begins.
+
+Up to ``unpacked`` nothing that the CI runs is touched, and the action can be cancelled. From ``switching`` on it is
+finished or taken back without asking the server, also after a restart.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from agent.archive import Limits
+from agent.config import Config
+from agent.ddi import Client, Unreachable
+from agent.errors import Abandoned, Cancelled, InstallError
+from agent.failpoint import reach
+from agent.log import log
+from agent.offer import Item, Offer
+from agent.reports import Reports, feedback
+from agent.state import (
+    DOWNLOADED,
+    DOWNLOADING,
+    HEALTHY,
+    REVERTED,
+    REVERTING,
+    SWITCHED,
+    SWITCHING,
+    UNPACKED,
+    Action,
+    State,
+)
+from agent.store import Store
+
+# A health check during which the agent died this often is taken as the cause.
+_MAX_HEALTH_RUNS = 3
+
+
+class Installer:
+    """Runs actions against ``store``. ``watch(seconds)`` waits and raises Stopped or Cancelled.
+
+    ``is_cancelled(action)`` asks the server; it raises Unreachable.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        client: Client,
+        state: State,
+        store: Store,
+        reports: Reports,
+        *,
+        watch: Callable[[float], None],
+        is_cancelled: Callable[[str], bool],
+        announce: Callable[[], None],
+    ) -> None:
+        self._config = config
+        self._client = client
+        self._state = state
+        self._store = store
+        self._reports = reports
+        self._watch = watch
+        self._is_cancelled = is_cancelled
+        self._announce = announce
+
+    def run(self, offer: Offer) -> None:
+        """Takes ``offer`` as far as it may go now. Raises Stopped, Cancelled, Abandoned, OSError."""
+        action = self._state.action
+        if action is None or action.id != offer.action or action.content != offer.content():
+            if action is not None:
+                log(f"action {action.id}: replaced by action {offer.action}")
+                self.discard()
+            self._reports.gone.discard(offer.action)
+            action = self._state.begin(offer)
+            log(f"action {action.id}: offered: {action.content}")
+        # The addresses may have changed since the last look.
+        action.items = offer.items
+        self._announce()
+        try:
+            if offer.error is not None:
+                raise offer.error
+            if not self._prepare(action, offer):
+                return
+        except InstallError as error:
+            action.failure = error.details()
+            self._close(action)
+            return
+        reach("before_switch")
+        action.previous = {item.product: self._store.current(item.product) for item in action.items}
+        self._enter(action, SWITCHING)
+        self.finish()
+
+    def finish(self) -> None:
+        """Takes an action that began to switch to its end, without the network. Nothing to do for any other."""
+        action = self._state.action
+        if action is None or action.is_before_switch:
+            return
+        if action.phase == SWITCHING:
+            self._switch(action)
+        if action.phase == SWITCHED:
+            self._check(action)
+        if action.phase == REVERTING:
+            self._revert(action)
+        self._close(action)
+
+    def discard(self) -> None:
+        """Forgets an action that has not begun to switch, with everything it left on disk."""
+        self._state.drop_action()
+        self._store.sweep()
+        self._announce()
+
+    def _prepare(self, action: Action, offer: Offer) -> bool:
+        """Downloads and unpacks; False when the server does not want more yet. Raises InstallError."""
+        for item in action.items:
+            self._store.check_place(item)
+        if action.phase != UNPACKED:
+            if not offer.may_download:
+                return False
+            self._fetch_and_unpack(action)
+        if not offer.may_install:
+            return False
+        self._report(action, "proceeding", "installing")
+        # The last moment at which a cancellation costs nothing.
+        try:
+            if self._is_cancelled(action.id):
+                raise Cancelled
+        except Unreachable:
+            pass
+        self._watch(0.0)
+        return True
+
+    def _fetch_and_unpack(self, action: Action) -> None:
+        from agent.download import Downloader, disk_error
+
+        self._report(action, "download", "download begins")
+        self._enter(action, DOWNLOADING)
+        reach("before_download")
+        missing = [item for item in action.items if not self._store.is_prepared(item)]
+        downloader = Downloader(
+            self._client, self._store.downloads, self._config.download_give_up_seconds, self._watch
+        )
+        try:
+            archives = {item: self._fetch(action, downloader, item) for item in missing}
+        except OSError as error:
+            raise disk_error(error, "downloading") from None
+        reach("after_download")
+        self._report(action, "downloaded", f"{len(missing)} of {len(action.items)} artifacts had to be downloaded")
+        self._enter(action, DOWNLOADED)
+        limits = Limits(self._config.max_unpacked_bytes, self._config.max_unpack_ratio, self._config.max_members)
+        for item, archive in archives.items():
+            self._watch(0.0)
+            try:
+                self._store.prepare(item, archive, limits)
+            except OSError as error:
+                raise disk_error(error, f"unpacking {item.product}") from None
+        reach("after_unpack")
+        self._enter(action, UNPACKED)
+
+    def _fetch(self, action: Action, downloader: Any, item: Item) -> Any:
+        try:
+            return downloader.fetch(item)
+        except InstallError as error:
+            # A server also refuses the artifact while it cancels the action.
+            if error.code == "artifact_withdrawn" and self._was_cancelled(action):
+                raise Cancelled from None
+            raise
+
+    def _was_cancelled(self, action: Action) -> bool:
+        try:
+            return self._is_cancelled(action.id)
+        except Unreachable:
+            return False
+
+    def _switch(self, action: Action) -> None:
+        try:
+            for item in action.items:
+                self._store.switch(item)
+                reach("mid_switch")
+        except InstallError as error:
+            self._fail(action, error)
+        except OSError as error:
+            from agent.download import disk_error
+
+            self._fail(action, disk_error(error, "switching"))
+        else:
+            self._enter(action, SWITCHED)
+            reach("after_switch")
+
+    def _check(self, action: Action) -> None:
+        from agent.health import check_health
+
+        action.health_runs += 1
+        self._state.save()
+        try:
+            if action.health_runs > _MAX_HEALTH_RUNS:
+                raise InstallError("health_check_failed", f"the agent ended {_MAX_HEALTH_RUNS} times during the check")
+            for item in action.items:
+                if not item.remove:
+                    check_health(self._store.software(item.product, item.version), self._store.root)
+        except InstallError as error:
+            self._fail(action, error)
+        else:
+            reach("after_health")
+            self._enter(action, HEALTHY)
+
+    def _fail(self, action: Action, error: InstallError) -> None:
+        action.failure = error.details()
+        self._enter(action, REVERTING)
+
+    def _revert(self, action: Action) -> None:
+        problems = []
+        for item in action.items:
+            try:
+                self._store.revert(item, action.previous[item.product])
+            except (InstallError, OSError) as error:
+                problems.append(f"revert_failed: {item.product}: {error}")
+            reach("mid_revert")
+        back = ", ".join(f"{p} {v or 'not installed'}" for p, v in sorted(action.previous.items()))
+        action.failure.extend(problems or [f"went back to: {back}"])
+        reach("after_revert")
+        self._enter(action, REVERTED)
+
+    def _close(self, action: Action) -> None:
+        reach("before_close")
+        if action.failure:
+            log(f"action {action.id}: failed: {action.failure[0]}")
+            body = feedback(action.id, "closed", "failure", action.failure)
+        else:
+            log(f"action {action.id}: done")
+            body = feedback(action.id, "closed", "success", [f"installed: {action.content}"])
+        self._state.close(action.id, action.content, body)
+        reach("after_close")
+        self._store.sweep()
+        self._announce()
+
+    def _enter(self, action: Action, phase: str) -> None:
+        log(f"action {action.id}: {phase}")
+        self._state.enter(action, phase)
+        self._announce()
+
+    def _report(self, action: Action, execution: str, detail: str) -> None:
+        """Queues a progress report once, and tries to deliver it; an unreachable server stops nothing."""
+        if execution not in action.reported:
+            action.reported.append(execution)
+            self._state.queue("feedback", action.id, feedback(action.id, execution, "none", [detail]), terminal=False)
+            self._state.save()
+        try:
+            self._reports.flush()
+        except Unreachable as error:
+            log(f"action {action.id}: {execution} not delivered yet: {error}")
+        if action.id in self._reports.gone:
+            self._reports.gone.discard(action.id)
+            raise Abandoned

@@ -1,0 +1,117 @@
+"""What a deployment asks for: the server's JSON turned into checked items."""
+
+from typing import Any, NamedTuple
+
+from agent.config import is_segment
+from agent.errors import InstallError
+
+
+class Item(NamedTuple):
+    """One product of an action: install ``version`` from ``url``, or remove the product."""
+
+    product: str
+    version: str = ""
+    remove: bool = False
+    url: str = ""
+    size: int = 0
+    sha256: str = ""
+
+    def content(self) -> str:
+        """What this item means, without the address it comes from."""
+        return f"{self.product}:remove" if self.remove else f"{self.product}={self.version}@{self.sha256}"
+
+
+class Offer(NamedTuple):
+    """A deployment as offered: ``error`` is set when it cannot be carried out at all."""
+
+    action: str
+    items: tuple[Item, ...]
+    may_download: bool
+    may_install: bool
+    error: InstallError | None
+
+    def content(self) -> str:
+        """A text that is equal for equal content; action id and content together name a job."""
+        if self.error is not None:
+            return f"unusable {self.error}"
+        return " ".join(item.content() for item in self.items)
+
+
+def is_action_id(text: object) -> bool:
+    """Whether ``text`` is a decimal action id from 1 to 2147483647."""
+    return isinstance(text, str) and text.isascii() and text.isdigit() and 1 <= len(text) <= 10 and 0 < int(text) < 2**31
+
+
+def read_offer(action: str, body: dict[str, Any]) -> Offer:
+    """Reads the body of ``deploymentBase/{action}``. What is wrong with it ends up in ``error``, never raised."""
+    deployment = body.get("deployment")
+    if not isinstance(deployment, dict):
+        deployment = {}
+    items: tuple[Item, ...] = ()
+    error: InstallError | None = None
+    try:
+        items = _read_items(deployment.get("chunks"))
+    except InstallError as problem:
+        error = problem
+    return Offer(
+        action=action,
+        items=items,
+        may_download=deployment.get("download") != "skip",
+        may_install=deployment.get("update") != "skip",
+        error=error,
+    )
+
+
+def _read_items(chunks: Any) -> tuple[Item, ...]:
+    if not isinstance(chunks, list) or not chunks:
+        raise InstallError("bad_deployment", "there are no chunks")
+    items = tuple(_read_item(chunk) for chunk in chunks)
+    if len({item.product for item in items}) != len(items):
+        raise InstallError("bad_deployment", "two chunks are for the same product")
+    return items
+
+
+def _read_item(chunk: Any) -> Item:
+    if not isinstance(chunk, dict):
+        raise InstallError("bad_deployment", "a chunk is not an object")
+    product, version = chunk.get("part"), chunk.get("version")
+    if not is_segment(product):
+        raise InstallError("bad_name", f"part {str(product)[:80]!r} is not a product slug")
+    artifacts = chunk.get("artifacts")
+    if not artifacts and _asks_removal(chunk.get("metadata")):
+        return Item(product=str(product), remove=True)
+    if not is_segment(version):
+        raise InstallError("bad_name", f"version {str(version)[:80]!r} of {product} is not a version label")
+    if not isinstance(artifacts, list) or not artifacts or not isinstance(artifacts[0], dict):
+        raise InstallError("bad_deployment", f"{product} has no artifact")
+    size, sha256, url = artifacts[0].get("size"), _sha256(artifacts[0]), _url(artifacts[0])
+    if isinstance(size, bool) or not isinstance(size, int) or size < 1:
+        raise InstallError("bad_deployment", f"the artifact of {product} has no size")
+    if not sha256:
+        raise InstallError("missing_sha256", f"the artifact of {product} has no usable sha256")
+    if not url:
+        raise InstallError("bad_deployment", f"the artifact of {product} has no download link")
+    return Item(product=str(product), version=str(version), url=url, size=size, sha256=sha256)
+
+
+def _asks_removal(metadata: Any) -> bool:
+    entries = metadata if isinstance(metadata, list) else []
+    return any(isinstance(e, dict) and e.get("key") == "action" and e.get("value") == "remove" for e in entries)
+
+
+def _sha256(artifact: dict[str, Any]) -> str:
+    hashes = artifact.get("hashes")
+    value = hashes.get("sha256") if isinstance(hashes, dict) else None
+    if not isinstance(value, str) or len(value) != 64 or set(value.lower()) - set("0123456789abcdef"):
+        return ""
+    return value.lower()
+
+
+def _url(artifact: dict[str, Any]) -> str:
+    links = artifact.get("_links")
+    for name in ("download", "download-http"):
+        link = links.get(name) if isinstance(links, dict) else None
+        href = link.get("href") if isinstance(link, dict) else None
+        if isinstance(href, str) and href.startswith(("http://", "https://")):
+            return href
+    return ""

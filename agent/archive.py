@@ -1,49 +1,27 @@
 """Unpacking a software archive that nobody vouches for.
 
-Every member is checked before it touches the disk; nothing is written through a link, and the amount written is
-bounded while it is written, whatever the headers say.
+Every member is checked before it touches the disk; nothing is written through a link, and the amount written
+is bounded while it is written, whatever the headers say.
 """
 
 import gzip
-import json
 import os
 import stat
 import tarfile
 import zlib
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from agent.config import is_segment
 from agent.durable import sync_folder
 from agent.errors import InstallError
 from agent.failpoint import reach
-
-COMPLETE = ".complete"
-SOFTWARE = "software.json"
+from agent.package import COMPLETE, Limits
 
 _BLOCK = 64 * 1024
 _MAX_HEADER = 1024 * 1024
 _MAX_NAME = 1024
-_MAX_SOFTWARE = 64 * 1024
 # A small archive may grow by this much whatever the ratio says.
 _RATIO_FREE_BYTES = 16 * 1024 * 1024
-
-
-class Limits(NamedTuple):
-    """What an archive may grow to: bytes in all, times its packed size, number of members."""
-
-    max_bytes: int
-    max_ratio: int
-    max_members: int
-
-
-class Software(NamedTuple):
-    """What ``software.json`` says. An empty ``command`` means: no health check."""
-
-    product: str
-    version: str
-    command: tuple[str, ...]
-    timeout_seconds: float
 
 
 class _BoundedReader:
@@ -100,40 +78,6 @@ def unpack(archive: Path, target: Path, limits: Limits) -> None:
     _sync_tree(target)
 
 
-def read_software(folder: Path, product: str, version: str) -> Software:
-    """Reads ``software.json`` in ``folder``. Raises InstallError with code bad_software_json or wrong_product."""
-    path = folder / SOFTWARE
-    try:
-        if not stat.S_ISREG(path.lstat().st_mode) or path.stat().st_size > _MAX_SOFTWARE:
-            raise InstallError("bad_software_json", "it is not a small plain file")
-        raw = json.loads(path.read_bytes())
-    except OSError as error:
-        raise InstallError("bad_software_json", f"cannot be read ({error.strerror})") from None
-    except (ValueError, RecursionError):
-        raise InstallError("bad_software_json", "it is not JSON") from None
-    if not isinstance(raw, dict) or not is_segment(raw.get("product")) or not is_segment(raw.get("version")):
-        raise InstallError("bad_software_json", "it does not name a product and a version")
-    if (raw["product"], raw["version"]) != (product, version):
-        inside = f"{raw['product']} {raw['version']}"
-        raise InstallError("wrong_product", f"the archive is {inside}, not {product} {version}")
-    return _read_health(raw)
-
-
-def _read_health(raw: dict[str, Any]) -> Software:
-    health = raw.get("health")
-    if health is None:
-        return Software(raw["product"], raw["version"], (), 0.0)
-    command = health.get("command") if isinstance(health, dict) else None
-    if not isinstance(command, list) or not command or not all(isinstance(word, str) and word for word in command):
-        raise InstallError("bad_software_json", "health.command must be a list of texts")
-    if any("\0" in word for word in command):
-        raise InstallError("bad_software_json", "health.command holds a zero byte")
-    timeout = health.get("timeout_seconds", 30)
-    if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not 0 < timeout <= 3600:
-        raise InstallError("bad_software_json", "health.timeout_seconds must be above 0 and at most 3600")
-    return Software(raw["product"], raw["version"], tuple(command), float(timeout))
-
-
 def _extract(tar: tarfile.TarFile, member: tarfile.TarInfo, root: Path) -> None:
     parts = _safe_parts(member.name)
     path = root.joinpath(*parts)
@@ -187,7 +131,10 @@ def _make_folder(path: Path) -> None:
 
 
 def _check_link(target: str, depth: int) -> None:
-    """Only ``../`` at the front, at most ``depth`` times: anything after a name could pass through another link."""
+    """Refuses links that leave the archive. ``..`` may only stand in front, at most ``depth`` times.
+
+    After a name it could pass through another link.
+    """
     parts = [part for part in target.split("/") if part not in ("", ".")]
     ups = 0
     while ups < len(parts) and parts[ups] == "..":

@@ -15,7 +15,8 @@ sys.exit(main())
 def build(target: Path) -> None:
     """Writes the executable archive. Raises OSError."""
     folder = Path(__file__).parent
-    sources = {f"agent/{path.name}": path.read_bytes() for path in folder.glob("*.py") if path.name != "build.py"}
+    paths = [path for path in folder.glob("*.py") if path.name != "build.py"]
+    sources = {f"agent/{path.name}": path.read_bytes() for path in paths}
     sources["__main__.py"] = _MAIN.encode()
     with open(target, "wb") as file:
         file.write(b"#!/usr/bin/env python3\n")

@@ -1,7 +1,8 @@
 """The command line: ``run`` and ``status``.
 
 Exit codes: 0 done or stopped by a signal, 1 ``run --once`` could not reach the server or deliver everything,
-2 wrong arguments or configuration, 3 another agent runs for the same folder, 4 the agent's files cannot be used.
+2 wrong arguments or configuration, 3 another agent runs for the same folder, 4 the agent's files cannot be
+used.
 """
 
 import argparse
@@ -32,6 +33,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _run(config: Config, *, once: bool) -> int:
+    if config.url.startswith("http:"):
+        _load_http_without_ssl()
+
     from agent.errors import Stopped
     from agent.log import log
     from agent.runner import AlreadyRunning, run_agent
@@ -52,6 +56,20 @@ def _run(config: Config, *, once: bool) -> int:
     except (StateError, OSError) as error:
         print(f"agent: {error}", file=sys.stderr)
         return 4
+
+
+def _load_http_without_ssl() -> None:
+    """Saves an agent without https the memory of ``ssl``, which ``http.client`` loads in any case.
+
+    A later redirection to https still works: the client then imports ``ssl`` itself.
+    """
+    if "http.client" in sys.modules or "ssl" in sys.modules:
+        return
+    sys.modules["ssl"] = None  # type: ignore[assignment]
+    try:
+        import http.client  # noqa: F401
+    finally:
+        del sys.modules["ssl"]
 
 
 def _status(config: Config) -> int:

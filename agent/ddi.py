@@ -4,6 +4,7 @@ import json
 import re
 import select
 import time
+from contextlib import suppress
 from http.client import HTTPConnection, HTTPException, HTTPResponse
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,7 +22,7 @@ _LINKED_ACTION = re.compile(r"/(deploymentBase|cancelAction)/(\d{1,10})(\?[\x21-
 
 
 class Unreachable(Exception):
-    """The server gave no usable answer; try again later, after ``retry_after`` seconds if it asked for that."""
+    """The server gave no usable answer; try later, after ``retry_after`` seconds if it asked for that."""
 
     def __init__(self, message: str, retry_after: float | None = None) -> None:
         super().__init__(message)
@@ -37,7 +38,7 @@ class Answer(NamedTuple):
 
 
 class Poll(NamedTuple):
-    """One answer to a poll. ``sleep`` in seconds, None if the server did not say; ids are None without a link."""
+    """One answer to a poll. ``sleep`` in seconds, None if not said; ids are None without a link."""
 
     sleep: float | None
     deployment: str | None
@@ -214,14 +215,12 @@ class Client:
 
     def _reload_token(self) -> None:
         # The token may have been rotated since the start.
-        try:
+        with suppress(ConfigError):
             self._token = read_token(self._token_file)
-        except ConfigError:
-            pass
 
 
 def _linked_action(links: dict[str, Any], name: str) -> tuple[str | None, str]:
-    # Only the id and the query are taken from a link: the token goes to the configured address and nowhere else.
+    # Only the id and the query are taken from a link: the token goes to the configured address only.
     link = links.get(name)
     href = link.get("href") if isinstance(link, dict) else None
     found = _LINKED_ACTION.search(href) if isinstance(href, str) else None

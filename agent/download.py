@@ -3,13 +3,13 @@
 import errno
 import hashlib
 import os
-import random
 import time
 from collections.abc import Callable
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
+from agent.backoff import backoff
 from agent.ddi import Client, Unreachable
 from agent.durable import sync_folder
 from agent.errors import InstallError
@@ -26,7 +26,9 @@ class Downloader:
     ``watch`` is called between blocks and while waiting: it raises to stop the download (cancel, SIGTERM).
     """
 
-    def __init__(self, client: Client, folder: Path, give_up_seconds: float, watch: Callable[[float], None]) -> None:
+    def __init__(
+        self, client: Client, folder: Path, give_up_seconds: float, watch: Callable[[float], None]
+    ) -> None:
         self._client = client
         self._folder = folder
         self._give_up = give_up_seconds
@@ -46,7 +48,7 @@ class Downloader:
                 if _sha256(part) == item.sha256:
                     return part
                 part.unlink()
-                raise InstallError("wrong_hash", f"the artifact of {item.product} does not have the announced sha256")
+                raise InstallError("wrong_hash", f"the artifact of {item.product} is not the announced one")
             try:
                 self._transfer(item, part, had)
                 problem, retry_after = "the connection ended early", None
@@ -59,8 +61,7 @@ class Downloader:
             if time.monotonic() - last_progress > self._give_up:
                 raise InstallError("download_failed", f"{item.product}: no progress, last: {problem}")
             failures += 1
-            delay = min(_MAX_BACKOFF, 0.25 * 2**failures) * random.uniform(0.5, 1.0)
-            self._watch(max(delay, retry_after or 0.0))
+            self._watch(max(backoff(failures, 0.5, _MAX_BACKOFF), retry_after or 0.0))
 
     def _transfer(self, item: Item, part: Path, offset: int) -> None:
         """One request: appends what comes to ``part``. Raises Unreachable when another try makes sense."""
@@ -78,7 +79,7 @@ class Downloader:
             elif status != 206 or not _starts_at(response.getheader("Content-Range"), offset):
                 raise Unreachable(f"download: answer {status}", None)
             if response.length is not None and offset + response.length > item.size:
-                raise InstallError("artifact_too_long", f"the artifact of {item.product} is longer than announced")
+                raise InstallError("artifact_too_long", f"the artifact of {item.product} exceeds its size")
             self._write(item, part, offset, response)
         finally:
             connection.close()

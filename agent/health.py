@@ -6,11 +6,12 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
-from agent.archive import Software
 from agent.errors import InstallError
 from agent.log import printable
+from agent.package import Software
 
 _KEPT_OUTPUT = 16 * 1024
 _KEPT_LINES = 40
@@ -54,8 +55,11 @@ def check_health(software: Software, root: Path) -> None:
     if output is None:
         return
     reason, text = output
-    lines = tuple(printable(line) for line in text.decode("utf-8", "replace").splitlines() if line.strip())
-    raise InstallError("health_check_failed", f"{software.product} {software.version}: {reason}", lines[-_KEPT_LINES:])
+    output_lines = text.decode("utf-8", "replace").splitlines()
+    lines = tuple(printable(line) for line in output_lines if line.strip())
+    raise InstallError(
+        "health_check_failed", f"{software.product} {software.version}: {reason}", lines[-_KEPT_LINES:]
+    )
 
 
 def _follow(process: "subprocess.Popen[bytes]", timeout: float) -> tuple[str, bytes] | None:
@@ -85,10 +89,8 @@ def _follow(process: "subprocess.Popen[bytes]", timeout: float) -> tuple[str, by
 
 
 def _end_group(process: "subprocess.Popen[bytes]") -> None:
-    try:
+    with suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)
-    except (ProcessLookupError, PermissionError):
-        pass
     process.wait()
     if process.stdout is not None:
         process.stdout.close()

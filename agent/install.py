@@ -1,19 +1,19 @@
 """Carrying out one action, step by step, each step durable before the next begins.
 
-Up to ``unpacked`` nothing that the CI runs is touched, and the action can be cancelled. From ``switching`` on it is
-finished or taken back without asking the server, also after a restart.
+Up to ``unpacked`` nothing that the CI runs is touched, and the action can be cancelled. From ``switching``
+on it is finished or taken back without asking the server, also after a restart.
 """
 
 from collections.abc import Callable
 from typing import Any
 
-from agent.archive import Limits
 from agent.config import Config
 from agent.ddi import Client, Unreachable
 from agent.errors import Abandoned, Cancelled, InstallError
 from agent.failpoint import reach
 from agent.log import log
 from agent.offer import Item, Offer
+from agent.package import Limits
 from agent.reports import Reports, feedback
 from agent.state import (
     DOWNLOADED,
@@ -88,7 +88,7 @@ class Installer:
         self.finish()
 
     def finish(self) -> None:
-        """Takes an action that began to switch to its end, without the network. Nothing to do for any other."""
+        """Takes an action that began to switch to its end, without the network; others stay as they are."""
         action = self._state.action
         if action is None or action.is_before_switch:
             return
@@ -141,9 +141,11 @@ class Installer:
         except OSError as error:
             raise disk_error(error, "downloading") from None
         reach("after_download")
-        self._report(action, "downloaded", f"{len(missing)} of {len(action.items)} artifacts had to be downloaded")
+        self._report(action, "downloaded", f"artifacts downloaded: {len(missing)} of {len(action.items)}")
         self._enter(action, DOWNLOADED)
-        limits = Limits(self._config.max_unpacked_bytes, self._config.max_unpack_ratio, self._config.max_members)
+        limits = Limits(
+            self._config.max_unpacked_bytes, self._config.max_unpack_ratio, self._config.max_members
+        )
         for item, archive in archives.items():
             self._watch(0.0)
             try:
@@ -190,7 +192,8 @@ class Installer:
         self._state.save()
         try:
             if action.health_runs > _MAX_HEALTH_RUNS:
-                raise InstallError("health_check_failed", f"the agent ended {_MAX_HEALTH_RUNS} times during the check")
+                died = f"the agent died {_MAX_HEALTH_RUNS} times during the check"
+                raise InstallError("health_check_failed", died)
             for item in action.items:
                 if not item.remove:
                     check_health(self._store.software(item.product, item.version), self._store.root)
@@ -239,7 +242,8 @@ class Installer:
         """Queues a progress report once, and tries to deliver it; an unreachable server stops nothing."""
         if execution not in action.reported:
             action.reported.append(execution)
-            self._state.queue("feedback", action.id, feedback(action.id, execution, "none", [detail]), terminal=False)
+            body = feedback(action.id, execution, "none", [detail])
+            self._state.queue("feedback", action.id, body, terminal=False)
             self._state.save()
         try:
             self._reports.flush()

@@ -5,7 +5,7 @@ import time
 
 
 def printable(text: str, limit: int = 512) -> str:
-    """``text`` without control characters, cut to ``limit`` characters: text of a server or a package is data."""
+    """``text`` without control characters, cut to ``limit``: text of a server or a package is data."""
     return "".join(c if c.isprintable() else " " for c in text[:limit])
 
 

@@ -39,11 +39,17 @@ class Offer(NamedTuple):
 
 def is_action_id(text: object) -> bool:
     """Whether ``text`` is a decimal action id from 1 to 2147483647."""
-    return isinstance(text, str) and text.isascii() and text.isdigit() and 1 <= len(text) <= 10 and 0 < int(text) < 2**31
+    return (
+        isinstance(text, str)
+        and text.isascii()
+        and text.isdigit()
+        and 1 <= len(text) <= 10
+        and 0 < int(text) < 2**31
+    )
 
 
 def read_offer(action: str, body: dict[str, Any]) -> Offer:
-    """Reads the body of ``deploymentBase/{action}``. What is wrong with it ends up in ``error``, never raised."""
+    """Reads the body of ``deploymentBase/{action}``. What is wrong ends up in ``error``."""
     deployment = body.get("deployment")
     if not isinstance(deployment, dict):
         deployment = {}
@@ -96,7 +102,9 @@ def _read_item(chunk: Any) -> Item:
 
 def _asks_removal(metadata: Any) -> bool:
     entries = metadata if isinstance(metadata, list) else []
-    return any(isinstance(e, dict) and e.get("key") == "action" and e.get("value") == "remove" for e in entries)
+    return any(
+        isinstance(e, dict) and e.get("key") == "action" and e.get("value") == "remove" for e in entries
+    )
 
 
 def _sha256(artifact: dict[str, Any]) -> str:

@@ -1,12 +1,12 @@
 """Reports to the server: queued on disk first, delivered in order, each with one content for ever."""
 
 import json
-import random
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from agent.backoff import backoff
 from agent.ddi import Answer, Client, Unreachable
 from agent.failpoint import reach
 from agent.journal import Journal
@@ -25,7 +25,7 @@ _GONE = (404, 410)
 
 
 def feedback(action: str, execution: str, finished: str, details: list[str]) -> dict[str, Any]:
-    """The body of a feedback. Details are cut to 50 lines of 512 characters: the first line and the last ones."""
+    """The body of a feedback. Details are cut to 50 lines of 512: the first and the last ones."""
     lines = [printable(line, _MAX_DETAIL) for line in details]
     if len(lines) > _MAX_DETAILS:
         lines = [lines[0], *lines[1 - _MAX_DETAILS :]]
@@ -43,7 +43,12 @@ class Reports:
     """
 
     def __init__(
-        self, client: Client, state: State, journal: Journal, facts: Path, running: Callable[[], dict[str, str]]
+        self,
+        client: Client,
+        state: State,
+        journal: Journal,
+        facts: Path,
+        running: Callable[[], dict[str, str]],
     ) -> None:
         self._client = client
         self._state = state
@@ -127,8 +132,7 @@ class Reports:
 
     def _postpone(self, answer: Answer, name: str) -> None:
         self._failures += 1
-        delay = min(_MAX_BACKOFF, 2.0 ** min(self._failures, 10) / 2) * random.uniform(0.5, 1.0)
-        delay = max(delay, answer.retry_after or 0.0)
+        delay = max(backoff(self._failures, 1.0, _MAX_BACKOFF), answer.retry_after or 0.0)
         self._not_before = time.monotonic() + delay
         log(f"{name} answered {answer.status}, again in {delay:.1f} s")
 

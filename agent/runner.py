@@ -2,12 +2,12 @@
 
 import fcntl
 import os
-import random
 import select
 import signal
 import time
 from pathlib import Path
 
+from agent.backoff import backoff, jitter
 from agent.config import Config
 from agent.ddi import Client, Poll, Unreachable
 from agent.durable import write_json
@@ -100,7 +100,9 @@ class Agent:
         self._next_cancel_check = 0.0
         self._state = State.load(folder / "state.json")
         self._store = Store(config.root)
-        self._client = Client(config.url, config.tenant, config.controller_id, config.token_file, config.http_timeout)
+        self._client = Client(
+            config.url, config.tenant, config.controller_id, config.token_file, config.http_timeout
+        )
         self._reports = Reports(
             self._client,
             self._state,
@@ -129,7 +131,7 @@ class Agent:
             self._store.sweep()
 
     def run(self, *, once: bool) -> bool:
-        """Polls for ever, or once. Returns whether all went well (once). Raises Stopped, StateError, OSError."""
+        """Polls for ever, or once. Returns whether all went well. Raises Stopped, StateError, OSError."""
         self.recover()
         while True:
             delay = self.cycle()
@@ -207,7 +209,11 @@ class Agent:
         action = self._state.action
         if any(report.kind == "cancel" and report.action == target for report in self._state.outbox):
             return
-        detail = "cancelled before anything was changed" if action and action.id == target else "nothing was under way"
+        detail = (
+            "cancelled before anything was changed"
+            if action and action.id == target
+            else "nothing was under way"
+        )
         log(f"action {target}: {detail}")
         # One save for both: the action is gone and the answer is queued, or neither.
         if action is not None and action.id == target:
@@ -243,9 +249,9 @@ class Agent:
         self._failures += 1
         # A server that restarts is noticed soon by those that poll often.
         ceiling = min(_MAX_BACKOFF, max(5 * self._sleep, 5.0)) if self._online is not None else 5.0
-        delay = min(ceiling, 0.5 * 2.0 ** min(self._failures, 10)) * random.uniform(0.5, 1.0)
+        delay = backoff(self._failures, 1.0, ceiling)
         if error.retry_after is not None:
-            delay = max(delay, error.retry_after * random.uniform(1.0, 1.1))
+            delay = max(delay, error.retry_after * jitter(1.0, 1.1))
         delay = max(delay, self._config.poll_min_seconds)
         self._set_online(False, str(error))
         return delay
@@ -274,7 +280,7 @@ class Agent:
 
 
 def run_agent(config: Config, *, once: bool) -> bool:
-    """Runs the agent until it is stopped. Raises Stopped, AlreadyRunning, StateError, OSError (cannot start)."""
+    """Runs the agent until it is stopped. Raises Stopped, AlreadyRunning, StateError, OSError."""
     signals = Signals()
     for folder in (config.root, config.agent_folder, config.agent_folder / "downloads"):
         folder.mkdir(parents=True, exist_ok=True)
@@ -292,6 +298,6 @@ def run_agent(config: Config, *, once: bool) -> bool:
                 if once:
                     raise
                 failures = 0 if time.monotonic() - started > 600 else failures + 1
-                signals.wait(min(_MAX_BACKOFF, 2.0 ** min(failures, 10)))
+                signals.wait(backoff(failures + 1, 1.0, _MAX_BACKOFF))
     finally:
         os.close(held)

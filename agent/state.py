@@ -137,7 +137,7 @@ class State:
         self.outbox.append(Report(self.last_report, kind, action_id, terminal, body))
 
     def close(self, action_id: str, content: str, body: dict[str, Any]) -> None:
-        """Ends the action in one durable step: the terminal report is queued, the action is never run again."""
+        """Ends the action in one durable step: its report is queued, and it is never run again."""
         self.queue("feedback", action_id, body, terminal=True)
         self.closed.pop(action_id, None)
         self.closed[action_id] = {"content": content, "body": body}

@@ -1,20 +1,20 @@
 """The CI folder on disk: version folders, the ``current`` links, and moving between them.
 
-``<root>/<product>/versions/<version>`` is complete or not there. Names with a dot in front are the agent's work in
-progress: ``.new-`` being unpacked, ``.old-`` a folder being replaced, kept until the action is over, ``.trash-``
-to be deleted. Every method may be called again after a crash in the middle of it and ends in the same state.
+``<root>/<product>/versions/<version>`` is complete or not there. Names with a dot in front are the agent's
+work in progress: ``.new-`` being unpacked, ``.old-`` a folder being replaced, kept until the action is over,
+``.copy-`` and ``.trash-`` on their way in and out. Every method may be called again after a crash in the middle
+of it and ends in the same state. What only an installation needs is loaded only then: an idle agent stays small.
 """
 
 import json
 import os
-import shutil
 from pathlib import Path
 
-from agent.archive import COMPLETE, Limits, Software, read_software, unpack
 from agent.config import is_segment
 from agent.durable import sync_folder, write_json
 from agent.errors import InstallError
 from agent.offer import Item
+from agent.package import COMPLETE, Limits, Software, read_software
 
 
 class Store:
@@ -47,14 +47,16 @@ class Store:
         return _digest(self._versions(product) / version)
 
     def is_prepared(self, item: Item) -> bool:
-        """Whether the item needs no download: it is unpacked, or its version folder is of the same artifact."""
+        """Whether the item needs no download: it is unpacked, or in place from the same artifact."""
         return item.remove or item.sha256 in (
             self.digest(item.product, item.version),
             _digest(self._new(item)),
         )
 
     def prepare(self, item: Item, archive: Path, limits: Limits) -> None:
-        """Unpacks ``archive`` beside the version folders and checks it. Raises InstallError; leaves nothing then."""
+        """Unpacks ``archive`` beside the versions and checks it. Raises InstallError, leaving nothing."""
+        from agent.archive import unpack
+
         new = self._new(item)
         self._remove_tree(new)
         new.parent.mkdir(parents=True, exist_ok=True)
@@ -74,7 +76,7 @@ class Store:
         return read_software(self._versions(product) / version, product, version)
 
     def switch(self, item: Item) -> None:
-        """Puts the prepared folder in its place and points ``current`` to it, or drops ``current`` for a removal."""
+        """Puts the prepared folder in place and points ``current`` to it; a removal drops ``current``."""
         if item.remove:
             self._point(item.product, None)
             return
@@ -95,7 +97,7 @@ class Store:
         self._point_back(item.product, previous)
 
     def check_place(self, item: Item) -> None:
-        """Raises InstallError when ``current`` exists but is not the agent's link: it would destroy somebody's data."""
+        """Raises InstallError bad_layout when ``current`` is not a link of the agent: it is somebody's data."""
         link = self._current(item.product)
         if os.path.lexists(link) and self._link_target(item.product) is None:
             raise InstallError("bad_layout", f"{item.product}/current is not a link into versions")
@@ -159,6 +161,8 @@ class Store:
 
     def _remove_tree(self, folder: Path) -> None:
         if folder.is_dir() and not folder.is_symlink():
+            import shutil
+
             shutil.rmtree(folder)
         elif os.path.lexists(folder):
             folder.unlink()
@@ -186,13 +190,17 @@ def _link_or_copy(source: str, target: str) -> None:
     try:
         os.link(source, target, follow_symlinks=False)
     except OSError:
+        import shutil
+
         shutil.copy2(source, target, follow_symlinks=False)
 
 
 def _copy_tree(source: Path, target: Path) -> None:
-    """Makes ``target`` the same as ``source`` in one step, sharing the files; a ``target`` that is there is kept."""
+    """Makes ``target`` the same as ``source`` in one step, sharing the files; one that is there is kept."""
     if target.is_dir():
         return
+    import shutil
+
     copy = target.with_name(f".copy-{target.name}")
     shutil.rmtree(copy, ignore_errors=True)
     shutil.copytree(source, copy, symlinks=True, copy_function=_link_or_copy)

@@ -18,13 +18,17 @@ from tests.agent.ddi_server import TOKEN, DdiServer
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 
-def software(product: str, version: str, *, healthy: bool | None = True, text: str = "", size: int = 0) -> bytes:
+def software(
+    product: str, version: str, *, healthy: bool | None = True, text: str = "", size: int = 0
+) -> bytes:
     """A good archive; ``healthy`` False has a check that fails, None has no check. ``size`` adds random bytes."""
     info: dict[str, Any] = {"product": product, "version": version}
     files = {"app.txt": (text or f"{product} {version}").encode()}
     if healthy is not None:
         info["health"] = {"command": ["python3", "health.py"], "timeout_seconds": 10}
-        files["health.py"] = f"print('checking {product}')\nraise SystemExit({0 if healthy else 3})\n".encode()
+        files["health.py"] = (
+            f"print('checking {product}')\nraise SystemExit({0 if healthy else 3})\n".encode()
+        )
     if size:
         files["blob.bin"] = os.urandom(size)
     return archive({"software.json": json.dumps(info).encode(), **files})
@@ -130,7 +134,9 @@ class Ci:
         return json.loads((self.root / ".agent" / "state.json").read_bytes())
 
     def journal(self) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in (self.root / ".agent" / "journal.jsonl").read_text().splitlines()]
+        return [
+            json.loads(line) for line in (self.root / ".agent" / "journal.jsonl").read_text().splitlines()
+        ]
 
 
-__all__ = ["NoSignals", "Ci", "archive", "run_agent", "software"]
+__all__ = ["Ci", "NoSignals", "archive", "run_agent", "software"]

@@ -26,8 +26,12 @@ def test_attributes_follow_the_close_without_another_poll(ci: Ci, server: DdiSer
 
     ci.cycle()
 
-    last_poll = max(i for i, r in enumerate(server.requests) if r[:2] == ("GET", "/DEFAULT/controller/v1/ci-0001"))
-    after = [path.rpartition("/")[2] for method, path, _ in server.requests[last_poll + 1 :] if method != "GET"]
+    last_poll = max(
+        i for i, r in enumerate(server.requests) if r[:2] == ("GET", "/DEFAULT/controller/v1/ci-0001")
+    )
+    after = [
+        path.rpartition("/")[2] for method, path, _ in server.requests[last_poll + 1 :] if method != "GET"
+    ]
     assert after[-2:] == ["feedback", "configData"]
 
 
@@ -81,7 +85,12 @@ def test_several_products_are_installed_all_or_none(ci: Ci, server: DdiServer) -
 def test_removal_drops_current_and_keeps_the_versions(ci: Ci, server: DdiServer) -> None:
     server.offer(server.chunk("app", "1.0", software("app", "1.0")))
     ci.cycle()
-    remove = {"part": "app", "version": "", "artifacts": [], "metadata": [{"key": "action", "value": "remove"}]}
+    remove = {
+        "part": "app",
+        "version": "",
+        "artifacts": [],
+        "metadata": [{"key": "action", "value": "remove"}],
+    }
     action = server.offer(remove)
 
     ci.cycle()
@@ -158,7 +167,7 @@ def test_download_only_installs_nothing_until_the_window_opens(ci: Ci, server: D
 def test_health_check_that_hangs_is_ended_with_its_children(ci: Ci, server: DdiServer) -> None:
     from tests.agent.ci import archive
 
-    script = "sleep 60 & echo $! > \"$AGENT_CI_ROOT/child\"; echo waiting; sleep 60"
+    script = 'sleep 60 & echo $! > "$AGENT_CI_ROOT/child"; echo waiting; sleep 60'
     health = {"command": ["sh", "-c", script], "timeout_seconds": 0.3}
     info = json.dumps({"product": "app", "version": "1.0", "health": health}).encode()
     action = server.offer(server.chunk("app", "1.0", archive({"software.json": info, "app.txt": b"x"})))
@@ -184,7 +193,9 @@ def test_details_of_a_talkative_check_are_bounded(ci: Ci, server: DdiServer) -> 
     from tests.agent.ci import archive
 
     script = "import sys\nfor i in range(3000): print(i, 'z' * 700, '\\x1b[1m')\nsys.exit(1)"
-    info = json.dumps({"product": "app", "version": "1.0", "health": {"command": ["python3", "h.py"]}}).encode()
+    info = json.dumps(
+        {"product": "app", "version": "1.0", "health": {"command": ["python3", "h.py"]}}
+    ).encode()
     data = archive({"software.json": info, "app.txt": b"x", "h.py": script.encode()})
     action = server.offer(server.chunk("app", "1.0", data))
 

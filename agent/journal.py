@@ -25,7 +25,7 @@ class Journal:
         status: int | None = None,
         error: str | None = None,
     ) -> None:
-        """Records one attempt: the server's ``status``, or in ``error`` why there was none. Raises OSError."""
+        """Records one attempt: the server's ``status``, or why there was none. Raises OSError."""
         line = {
             "time": round(time.time(), 3),
             "kind": kind,

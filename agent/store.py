@@ -2,8 +2,9 @@
 
 ``<root>/<product>/versions/<version>`` is complete or not there. Names with a dot in front are the agent's
 work in progress: ``.new-`` being unpacked, ``.old-`` a folder being replaced, kept until the action is over,
-``.copy-`` and ``.trash-`` on their way in and out. Every method may be called again after a crash in the middle
-of it and ends in the same state. What only an installation needs is loaded only then: an idle agent stays small.
+``.copy-`` and ``.trash-`` on their way in and out. Every method may be called again after a crash in the
+middle of it and ends in the same state. What only an installation needs is loaded only then: an idle agent
+stays small.
 """
 
 import json
@@ -84,7 +85,7 @@ class Store:
         self._point(item.product, item.version)
 
     def revert(self, item: Item, previous: str | None) -> None:
-        """Points ``current`` back to ``previous``, with the content it had. Raises InstallError folder_missing."""
+        """Points ``current`` back to ``previous``, with its content. Raises InstallError folder_missing."""
         versions = self._versions(item.product)
         old = versions / f".old-{item.version}"
         if not item.remove and old.is_dir():
@@ -97,7 +98,7 @@ class Store:
         self._point_back(item.product, previous)
 
     def check_place(self, item: Item) -> None:
-        """Raises InstallError bad_layout when ``current`` is not a link of the agent: it is somebody's data."""
+        """Raises InstallError bad_layout when ``current`` is not the agent's: it is somebody's data."""
         link = self._current(item.product)
         if os.path.lexists(link) and self._link_target(item.product) is None:
             raise InstallError("bad_layout", f"{item.product}/current is not a link into versions")

@@ -21,14 +21,12 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 def software(
     product: str, version: str, *, healthy: bool | None = True, text: str = "", size: int = 0
 ) -> bytes:
-    """A good archive; ``healthy`` False has a check that fails, None has no check. ``size`` adds random bytes."""
+    """A good archive; ``healthy`` False: the check fails, None: no check. ``size`` adds random bytes."""
     info: dict[str, Any] = {"product": product, "version": version}
     files = {"app.txt": (text or f"{product} {version}").encode()}
     if healthy is not None:
-        info["health"] = {"command": ["python3", "health.py"], "timeout_seconds": 10}
-        files["health.py"] = (
-            f"print('checking {product}')\nraise SystemExit({0 if healthy else 3})\n".encode()
-        )
+        info["health"] = {"command": ["sh", "health.sh"], "timeout_seconds": 10}
+        files["health.sh"] = f"echo checking {product}\nexit {0 if healthy else 3}\n".encode()
     if size:
         files["blob.bin"] = os.urandom(size)
     return archive({"software.json": json.dumps(info).encode(), **files})

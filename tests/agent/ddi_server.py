@@ -40,7 +40,7 @@ class Action:
 
 
 class DdiServer:
-    """Offers the first action that is open. ``faults`` maps (method, regex) to answers given instead, in order."""
+    """Offers the first action that is open. ``faults``: method, regex, answer given instead."""
 
     def __init__(self) -> None:
         self.port = 0

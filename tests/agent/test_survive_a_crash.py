@@ -3,8 +3,10 @@
 import itertools
 import os
 import signal
+from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -183,3 +185,53 @@ def test_any_crashes_in_any_scenario_end_in_one_of_two_states(
 def _die(process: int, number: int) -> None:
     assert (process, number) == (os.getpid(), signal.SIGKILL)
     raise _Killed
+
+
+DISK_CALLS = ("rename", "replace", "symlink", "unlink", "mkdir", "rmdir", "link")
+
+
+@pytest.mark.parametrize("healthy", [True, False])
+def test_death_before_any_disk_operation_leaves_a_whole_version(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, healthy: bool
+) -> None:
+    """Replaces the folder of the running version, the longest way, once per operation to die before."""
+    monkeypatch.setattr("os.fsync", lambda handle: None)
+    counted = [0]
+    deadly = [0]
+    for name in DISK_CALLS:
+        monkeypatch.setattr(os, name, _counting(getattr(os, name), counted, deadly))
+    with running_server() as server:
+        for number in itertools.count(1):
+            folder = tmp_path / str(number)
+            folder.mkdir()
+            ci = Ci(folder, server)
+            ci.seed("app", "1.0", "old")
+            server.attributes = None
+            server.accepted.clear()
+            data = software("app", "1.0", text="new", healthy=healthy)
+            action = server.offer(server.chunk("app", "1.0", data))
+            counted[0], deadly[0] = 0, number
+            try:
+                ci.cycle()
+                died = False
+            except _Killed:
+                died = True
+            deadly[0] = 0
+            assert ci.running() == "1.0" or (ci.running() or "").startswith(".old-")
+            assert ci.text() in ("old", "new")
+            ci.cycle()
+            assert (ci.running(), ci.text()) == ("1.0", "new" if healthy else "old")
+            assert_consistent(ci, server, action)
+            if not died:
+                break
+    assert number > 30
+
+
+def _counting(call: Callable[..., Any], counted: list[int], deadly: list[int]) -> Callable[..., Any]:
+    def counting(*arguments: Any, **options: Any) -> Any:
+        counted[0] += 1
+        if counted[0] == deadly[0]:
+            raise _Killed
+        return call(*arguments, **options)
+
+    return counting

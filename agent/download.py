@@ -39,6 +39,7 @@ class Downloader:
         part = self._folder / f"{item.sha256}.part"
         last_progress = time.monotonic()
         failures = 0
+        pieced_together, second_chance = True, True
         while True:
             had = _size(part)
             if had > item.size:
@@ -48,7 +49,12 @@ class Downloader:
                 if _sha256(part) == item.sha256:
                     return part
                 part.unlink()
+                if pieced_together and second_chance:
+                    # A part may have been spoilt on this side: it is worth one download from the start.
+                    second_chance = False
+                    continue
                 raise InstallError("wrong_hash", f"the artifact of {item.product} is not the announced one")
+            pieced_together = had > 0
             try:
                 self._transfer(item, part, had)
                 problem, retry_after = "the connection ended early", None

@@ -97,14 +97,17 @@ class DdiServer:
 
     def fault(self, method: str, path: str, **how: Any) -> None:
         """One fault for the next request that matches: status=, headers=, drop=True (after doing the work),
-        cut=N (bytes of a download, then the connection ends), endless=True.
+        cut=N (bytes of a download, then the connection ends), endless=True; execution= limits to such feedback.
         """
         with self.lock:
             self.faults.append((method, path, how))
 
-    def take_fault(self, method: str, path: str) -> dict[str, Any]:
+    def take_fault(self, method: str, path: str, body: Any) -> dict[str, Any]:
         with self.lock:
             for entry in self.faults:
+                execution = entry[2].get("execution")
+                if execution and (not body or body["status"]["execution"] != execution):
+                    continue
                 if entry[0] == method and re.search(entry[1], path):
                     self.faults.remove(entry)
                     return entry[2]
@@ -145,7 +148,7 @@ class _Handler(BaseHTTPRequestHandler):
         path = self.path.partition("?")[0]
         with self.ddi.lock:
             self.ddi.requests.append((method, path, {k.lower(): v for k, v in self.headers.items()}))
-        fault = self.ddi.take_fault(method, path)
+        fault = self.ddi.take_fault(method, path, body)
         if "status" in fault:
             self._answer(fault["status"], {"message": "fault"}, fault.get("headers", {}))
             return

@@ -26,6 +26,7 @@ class Product(models.Model):
         ordering = ["name"]
         verbose_name = _("product")
         verbose_name_plural = _("products")
+        permissions = [("manage_software", "Can add products and versions and store their files")]
 
     def __str__(self) -> str:
         return self.name

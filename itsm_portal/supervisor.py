@@ -82,47 +82,9 @@ def tail_of(path: Path, lines: int = TAIL_LINES) -> str:
         return ""
 
 
-def run_in_foreground(argv: Sequence[str], env: Mapping[str, str]) -> int:
-    """Runs one command in this terminal and passes signals on; returns its exit code as a shell would.
-
-    `env` is laid over the inherited environment. To be called on the main thread.
-    """
-    process: subprocess.Popen[bytes] | None = None
-    early: list[int] = []
-
-    def forward(number: int, _frame: FrameType | None) -> None:
-        if process is None:
-            early.append(number)
-        elif number != signal.SIGINT or not _terminal_delivers():
-            process.send_signal(number)
-
-    signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    before = {number: signal.signal(number, forward) for number in signals}
-    try:
-        process = subprocess.Popen(
-            argv,
-            env={**os.environ, **env},
-            preexec_fn=die_with_parent(signal.SIGTERM),  # noqa: PLW1509 - it only makes system calls
-        )
-        for number in early:
-            process.send_signal(number)
-        code = process.wait()
-    except OSError as error:
-        print(f"{argv[0]}: {error.strerror}", file=sys.stderr)
-        return 127
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-    return code if code >= 0 else 128 - code
-
-
-def _terminal_delivers() -> bool:
-    """Whether Ctrl-C in our terminal reaches our children too, so that forwarding would double it."""
-    try:
-        with open("/dev/tty", "rb", buffering=0) as terminal:
-            return os.tcgetpgrp(terminal.fileno()) == os.getpgrp()
-    except OSError:
-        return False
+def _tell(line: str) -> None:
+    sys.stderr.write(f"{line}\n")
+    sys.stderr.flush()
 
 
 def _signal_group(group: int, sig: int) -> None:
@@ -170,7 +132,7 @@ class Supervisor:
         log_bytes: int = LOG_BYTES,
     ) -> None:
         self.log_dir = Path(log_dir)
-        self._say = say or (lambda line: print(line, file=sys.stderr, flush=True))
+        self._say = say or _tell
         self._first_delay = first_delay
         self._deaths_allowed = deaths_allowed
         self._death_window = death_window
@@ -215,7 +177,7 @@ class Supervisor:
             self._children[name] = child
 
     def start(self) -> None:
-        """Starts every child in the order they were added. Raises SupervisorError if one cannot be started."""
+        """Starts every child in the order they were added. Raises SupervisorError if one cannot."""
         with self._lock:
             if self._owner is not None:
                 raise SupervisorError("the supervisor was started already")
@@ -353,7 +315,7 @@ class Supervisor:
                 env={**os.environ, **child.env},
                 cwd=child.cwd,
                 start_new_session=True,
-                preexec_fn=die_with_parent(signal.SIGTERM),  # noqa: PLW1509 - it only makes system calls
+                preexec_fn=die_with_parent(signal.SIGTERM),
             )
         self._tell_guard(f"+{child.process.pid}\n")
 

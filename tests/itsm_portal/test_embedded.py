@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import shutil
@@ -66,7 +65,8 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def test_postgres_keeps_data_between_starts(data: Path) -> None:
     server = EmbeddedPostgres(data / "postgres")
     url = server.start()
-    assert url.startswith("postgres://itsm_portal:") and url.endswith(f"@127.0.0.1:{server.port}/itsm_portal")
+    assert url.startswith("postgres://itsm_portal:")
+    assert url.endswith(f"@127.0.0.1:{server.port}/itsm_portal")
     with psycopg.connect(url, autocommit=True) as db:
         db.execute("CREATE TABLE note (words text)")
         db.execute("INSERT INTO note VALUES ('ärger')")
@@ -78,7 +78,8 @@ def test_postgres_keeps_data_between_starts(data: Path) -> None:
     pid = server.pid
     server.stop()
     server.stop()
-    assert pid is not None and not alive(pid)
+    assert pid is not None
+    assert not alive(pid)
     with EmbeddedPostgres(data / "postgres", durable=False) as again:
         with psycopg.connect(again.url) as db:
             assert db.execute("SELECT upper(words) FROM note").fetchone() == ("ÄRGER",)
@@ -116,7 +117,8 @@ def test_second_start_is_refused(
     with kind(folder, durable=False) as server:
         with pytest.raises(EmbeddedError, match=f"is already running, pid {server.pid}$"):
             kind(folder, durable=False).start()
-        assert server.pid is not None and alive(server.pid)
+        assert server.pid is not None
+        assert alive(server.pid)
 
 
 @pytest.mark.parametrize("kind", [EmbeddedPostgres, EmbeddedValkey])
@@ -140,13 +142,13 @@ def test_failure_shows_the_log(tmp_path: Path, template: Path) -> None:
     before = conf.read_text()
     conf.write_text("no_such_setting = 1\n")
     try:
-        with pytest.raises(EmbeddedError, match="(?s)ended while starting.*no_such_setting"):
+        with pytest.raises(EmbeddedError, match=r"(?s)ended while starting.*no_such_setting"):
             EmbeddedPostgres(template, durable=False).start()
     finally:
         conf.write_text(before)
     (tmp_path / "valkey").mkdir()
     (tmp_path / "valkey/appendonlydir").write_text("not a folder")
-    with pytest.raises(EmbeddedError, match="(?s)Valkey ended while starting.*append"):
+    with pytest.raises(EmbeddedError, match=r"(?s)Valkey ended while starting.*append"):
         EmbeddedValkey(tmp_path / "valkey").start()
 
 
@@ -234,9 +236,11 @@ def test_run_command_and_clean(data: Path) -> None:
     assert note == {"DATABASE_URL": urls[0], "REDIS_URL": urls[1], "pid": process.pid}
     assert not (data / "servers.json").exists()
     pids = server_pids(data)
-    assert len(pids) == 2 and not any(map(alive, pids))
+    assert len(pids) == 2
+    assert not any(map(alive, pids))
     assert cli("clean", data=data).wait(60) == 0
-    assert not (data / "postgres").exists() and not (data / "valkey").exists()
+    assert not (data / "postgres").exists()
+    assert not (data / "valkey").exists()
     assert not embedded.shelter().exists()
 
 
@@ -294,11 +298,13 @@ def test_signals_reach_the_command_and_second_run_shares(data: Path) -> None:
     assert json.loads(second.communicate(timeout=60)[0]) == urls
     psycopg.connect(urls[0]).close()  # the second left it running
     cleaning = cli("clean", data=data)
-    assert "is running" in cleaning.communicate(timeout=60)[1] and cleaning.returncode == 1
+    assert "is running" in cleaning.communicate(timeout=60)[1]
+    assert cleaning.returncode == 1
     pids = server_pids(data)
     first.terminate()
     assert first.wait(30) == 5
-    assert len(pids) == 2 and not any(map(alive, pids))
+    assert len(pids) == 2
+    assert not any(map(alive, pids))
 
 
 @only_root
@@ -343,13 +349,22 @@ def test_root_with_closed_binaries(closed: str, data: Path, monkeypatch: pytest.
 
 
 @only_root
-def test_a_stranger_s_shelter_is_refused(data: Path) -> None:
+@pytest.mark.parametrize(("owned", "mode"), [(False, 0o700), (True, 0o777)])
+def test_a_stranger_s_shelter_is_refused(owned: bool, mode: int, data: Path) -> None:
     data.parent.chmod(0o700)
-    embedded.shelter().mkdir(mode=0o777)
-    embedded.shelter().chmod(0o777)
-    try:
-        with pytest.raises(EmbeddedError, match="belongs to user id 0|not a private folder"):
-            EmbeddedPostgres(data / "postgres").start()
-    finally:
-        with contextlib.suppress(OSError):
-            embedded.shelter().rmdir()
+    embedded.shelter().mkdir()
+    embedded.shelter().chmod(mode)
+    if owned:
+        embedded._accounts()[0].own(embedded.shelter())
+    with pytest.raises(EmbeddedError, match="not a private folder" if owned else "belongs to user id 0"):
+        EmbeddedPostgres(data / "postgres").start()
+
+
+def test_note_of_servers_that_are_gone_is_ignored(tmp_path: Path) -> None:
+    url = f"redis://127.0.0.1:{embedded.free_port()}/0"
+    (tmp_path / "servers.json").write_text(json.dumps({"REDIS_URL": url, "pid": os.getpid()}))
+    assert embedded.running(tmp_path) == {}
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        url = f"redis://127.0.0.1:{server.getsockname()[1]}/0"
+        (tmp_path / "servers.json").write_text(json.dumps({"REDIS_URL": url, "pid": os.getpid()}))
+        assert embedded.running(tmp_path) == {"REDIS_URL": url}

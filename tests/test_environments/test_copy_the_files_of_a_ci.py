@@ -1,0 +1,264 @@
+"""The file driver on a real disk: what a copy holds, what is never copied, and what it leaves behind."""
+
+import os
+import socket
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from test_environments.drivers.errors import DriverError, Interrupted, SourceChanged
+from test_environments.drivers.file_copy import copying, driver
+from tests.test_environments.source import install, tree
+
+
+@pytest.fixture
+def sources(tmp_path: Path, settings) -> Path:
+    settings.TEST_ENVIRONMENT_SOURCES = tmp_path / "fleet"
+    settings.TEST_ENVIRONMENT_ROOT = tmp_path / "copies"
+    (tmp_path / "fleet").mkdir()
+    return tmp_path / "fleet"
+
+
+@pytest.fixture
+def till(sources: Path) -> Path:
+    return install(sources / "till-7", "billing", "1.0", "1.1")
+
+
+def go_on() -> None:
+    """The check of a job that is not to stop."""
+
+
+def create(folder: str = "till-7", *, check: Callable[[], None] = go_on, **versions: str) -> Path:
+    driver.create(5, driver.capture(folder), versions=versions, check=check)
+    driver.place(5, config={"url": "http://portal"}, token="secret")
+    return driver.folder_of(5)
+
+
+def nothing_on_disk(sources: Path) -> bool:
+    root = sources.parent / "copies"
+    return not root.exists() or os.listdir(root) == []
+
+
+def test_the_copy_is_the_same_as_the_source(till: Path):
+    copy = create()
+    assert tree(copy / "root") == tree(till)
+    assert os.access(copy / "root" / "billing" / "current" / "bin" / "run.sh", os.X_OK)
+
+
+def test_the_baseline_names_what_the_source_runs(till: Path):
+    install(till, "printing", "3.2")
+    captured = driver.capture("till-7")
+    assert captured.baseline == {"billing": "1.1", "printing": "3.2"}
+    assert captured.versions == {"billing": ("1.0", "1.1"), "printing": ("3.2",)}
+
+
+def test_a_copy_can_run_an_older_version(till: Path):
+    copy = create(billing="1.0")
+    assert (copy / "root" / "billing" / "current" / "app.txt").read_text() == "billing 1.0"
+    assert (till / "billing" / "current" / "app.txt").read_text() == "billing 1.1"
+
+
+def test_a_version_that_the_source_does_not_hold_is_refused_with_those_it_holds(sources: Path, till: Path):
+    with pytest.raises(DriverError, match=r"1\.0, 1\.1"):
+        create(billing="9.9")
+    assert nothing_on_disk(sources)
+
+
+def test_token_and_folder_are_for_the_host_only(till: Path):
+    copy = create()
+    assert (copy / "token").stat().st_mode & 0o777 == 0o600
+    assert copy.stat().st_mode & 0o777 == 0o700
+    assert copy.parent.stat().st_mode & 0o777 == 0o700
+
+
+def test_the_agents_own_files_and_secrets_of_the_source_stay_there(till: Path):
+    (till / ".agent").mkdir()
+    (till / ".agent" / "state.json").write_text("{}")
+    (till / "token").write_text("secret of production")
+    (till / "agent.json").write_text("{}")
+    (till / "billing" / "versions" / ".new-2.0").mkdir()
+    (till / "data").mkdir()
+    (till / "data" / "customers.db").write_text("private")
+    names = tree(create() / "root")
+    assert not [
+        name for name in names if ".agent" in name or "token" in name or ".new" in name or "data" in name
+    ]
+
+
+@pytest.mark.parametrize(
+    "folder", ["..", "../till-7", "/etc", "till-7/../till-7", "a//b", "", ".hidden", "a/.b"]
+)
+def test_a_folder_in_another_notation_is_refused(till: Path, folder: str):
+    with pytest.raises(DriverError, match="folder of sources"):
+        driver.capture(folder)
+
+
+def test_a_linked_folder_is_refused_even_within_the_sources(sources: Path, till: Path):
+    (sources / "alias").symlink_to("till-7")
+    with pytest.raises(DriverError, match="link"):
+        driver.capture("alias")
+
+
+def test_a_folder_below_a_link_is_refused(sources: Path, tmp_path: Path):
+    install(tmp_path / "elsewhere" / "till", "billing", "1.0")
+    (sources / "site").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(DriverError, match="link"):
+        driver.capture("site/till")
+
+
+@pytest.mark.parametrize("target", ["/etc/hostname", "../../../../secret", "../1.0/app.txt"])
+def test_a_link_that_leads_out_of_its_version_is_refused(sources: Path, till: Path, target: str):
+    (sources / "secret").write_text("x")
+    (till / "billing" / "versions" / "1.1" / "link").symlink_to(target)
+    with pytest.raises(DriverError, match="leads out"):
+        create()
+    assert nothing_on_disk(sources)
+
+
+def test_two_harmless_links_that_lead_out_together_are_refused(sources: Path, till: Path):
+    version = till / "billing" / "versions" / "1.1"
+    (version / "deep" / "er").mkdir(parents=True)
+    (version / "a").symlink_to("deep/er")
+    (version / "bin" / "b").symlink_to("../a/../../../x")
+    with pytest.raises(DriverError, match="leads out"):
+        create()
+    assert nothing_on_disk(sources)
+
+
+def test_a_link_within_a_version_is_copied_as_a_link(till: Path):
+    (till / "billing" / "versions" / "1.1" / "start").symlink_to("bin/run.sh")
+    assert (create() / "root" / "billing" / "current" / "start").readlink() == Path("bin/run.sh")
+
+
+def test_plain_files_that_are_links_are_not_followed(till: Path):
+    (till / "hosts.txt").symlink_to("/etc/hosts")
+    assert "hosts.txt" not in tree(create() / "root")
+
+
+def test_a_file_swapped_for_a_link_after_it_was_listed_is_not_followed(sources: Path, till: Path):
+    captured = driver.capture("till-7")
+    (sources / "secret").write_text("not yours")
+    (till / "billing" / "versions" / "1.1" / "app.txt").unlink()
+    (till / "billing" / "versions" / "1.1" / "app.txt").symlink_to("../../../../secret")
+    with pytest.raises(SourceChanged):
+        driver.create(5, captured, versions={}, check=go_on)
+    assert nothing_on_disk(sources)
+
+
+def test_a_folder_swapped_for_a_link_after_it_was_listed_is_not_followed(sources: Path, till: Path):
+    captured = driver.capture("till-7")
+    (till / "billing").rename(sources / "moved")
+    (till / "billing").symlink_to("../moved")
+    with pytest.raises(SourceChanged):
+        driver.create(5, captured, versions={}, check=go_on)
+    assert nothing_on_disk(sources)
+
+
+@pytest.mark.parametrize("kind", ["fifo", "socket"])
+def test_a_version_with_a_special_file_is_refused(till: Path, kind: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(till / "billing" / "versions" / "1.1")
+    if kind == "fifo":
+        os.mkfifo("special")
+    else:
+        socket.socket(socket.AF_UNIX).bind("special")
+    with pytest.raises(DriverError, match="not a plain file"):
+        create()
+
+
+def test_a_source_without_software_is_refused(sources: Path):
+    (sources / "empty").mkdir()
+    with pytest.raises(DriverError, match="no running software"):
+        driver.capture("empty")
+
+
+def test_a_source_in_the_middle_of_an_update_is_to_be_tried_again(till: Path):
+    (till / "billing" / "current").unlink()
+    (till / "billing" / "current").symlink_to("versions/2.0")
+    with pytest.raises(SourceChanged, match="billing/current"):
+        driver.capture("till-7")
+
+
+def test_an_update_during_the_copy_is_noticed(sources: Path, till: Path):
+    captured = driver.capture("till-7")
+
+    def update() -> None:
+        (till / "billing" / "versions" / "2.0").mkdir(exist_ok=True)
+
+    with pytest.raises(SourceChanged, match="updated"):
+        driver.create(5, captured, versions={}, check=update)
+    assert nothing_on_disk(sources)
+
+
+def test_what_was_written_is_compared_with_what_was_read(
+    sources: Path, till: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def bad_disk(root: int, entry, target: Path, check) -> bytes:
+        digest = really(root, entry, target, check)
+        target.write_text("damaged")
+        return digest
+
+    really = copying._copy_file
+    monkeypatch.setattr(copying, "_copy_file", bad_disk)
+    with pytest.raises(DriverError, match="check the disk"):
+        create()
+    assert nothing_on_disk(sources)
+
+
+def test_a_copy_that_does_not_fit_is_refused_before_it_begins(
+    sources: Path, till: Path, monkeypatch: pytest.MonkeyPatch
+):
+    real = copying.shutil.disk_usage
+    monkeypatch.setattr(copying.shutil, "disk_usage", lambda path: real(path)._replace(free=3))
+    with pytest.raises(DriverError, match="MB"):
+        create()
+    assert nothing_on_disk(sources)
+
+
+def test_an_interrupted_copy_leaves_nothing(sources: Path, till: Path):
+    calls = []
+
+    def stop_in_the_middle() -> None:
+        calls.append(1)
+        if len(calls) > 8:
+            raise Interrupted
+
+    with pytest.raises(Interrupted):
+        create(check=stop_in_the_middle)
+    assert nothing_on_disk(sources)
+
+
+def test_read_only_folders_are_copied_and_can_be_destroyed(sources: Path, till: Path):
+    (till / "billing" / "versions" / "1.1" / "bin").chmod(0o555)
+    copy = create()
+    assert (copy / "root/billing/versions/1.1/bin").stat().st_mode & 0o777 == 0o555
+    driver.destroy(5)
+    assert nothing_on_disk(sources)
+
+
+def test_destroying_twice_is_fine_and_never_touches_the_source(sources: Path, till: Path):
+    before = tree(till)
+    create()
+    (driver.folder_of(5) / "root" / "way-out").symlink_to(till)
+    driver.destroy(5)
+    driver.destroy(5)
+    assert nothing_on_disk(sources)
+    assert tree(till) == before
+
+
+def test_a_new_copy_replaces_what_an_earlier_try_left(sources: Path, till: Path):
+    copy = create()
+    (copy / "root" / "old.txt").write_text("old")
+    (copy.parent / ".new-5").mkdir()
+    (copy.parent / ".new-5" / "half").write_text("half")
+    (copy.parent / ".trash-5").mkdir()
+    assert "old.txt" not in tree(create() / "root")
+    assert os.listdir(copy.parent) == ["5"]
+
+
+def test_the_driver_lists_what_it_owns(sources: Path, till: Path):
+    assert driver.list_owned() == []
+    create()
+    (sources.parent / "copies" / ".trash-9").mkdir()
+    (sources.parent / "copies" / ".host.lock").touch()
+    assert driver.list_owned() == [5, 9]

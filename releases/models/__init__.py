@@ -1,4 +1,11 @@
-from releases.models.release import LeftOutChange, PackageItem, Release, ReleaseApproval, ReleaseEntry, TestPolicy
+from releases.models.release import (
+    LeftOutChange,
+    PackageItem,
+    Release,
+    ReleaseApproval,
+    ReleaseEntry,
+    TestPolicy,
+)
 from releases.models.rollout import Rollout, RolloutEvent, RolloutException, Verdict, Wave
 from releases.models.test_run import TestRun
 

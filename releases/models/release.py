@@ -59,19 +59,31 @@ class Release(Ticket):
 
     state = StateField(default=State.DRAFT, choices=State)
     release_type = models.CharField(_("type"), max_length=9, choices=Type, default=Type.MINOR)
-    changes = models.ManyToManyField("changes.Change", related_name="releases", blank=True, verbose_name=_("RFCs"))
+    changes = models.ManyToManyField(
+        "changes.Change", related_name="releases", blank=True, verbose_name=_("RFCs")
+    )
     # The plan; read through `releases.policy`, which refuses what is incoherent.
     policy = models.JSONField(_("rollout policy"), default=dict, blank=True)
     targets = models.JSONField(_("target selector"), default=dict, blank=True)
     last_editor = models.ForeignKey(
-        settings.AUTH_USER_MODEL, models.PROTECT, null=True, blank=True, related_name="+", verbose_name=_("last editor")
+        settings.AUTH_USER_MODEL,
+        models.PROTECT,
+        null=True,
+        blank=True,
+        related_name="+",
+        verbose_name=_("last editor"),
     )
-    target_count_at_approval = models.PositiveIntegerField(null=True, blank=True)
     caused_incidents = models.ManyToManyField(
-        "incidents.Incident", related_name="caused_by_releases", blank=True, verbose_name=_("incidents it caused")
+        "incidents.Incident",
+        related_name="caused_by_releases",
+        blank=True,
+        verbose_name=_("incidents it caused"),
     )
     initiating_incidents = models.ManyToManyField(
-        "incidents.Incident", related_name="initiated_releases", blank=True, verbose_name=_("incidents that led to it")
+        "incidents.Incident",
+        related_name="initiated_releases",
+        blank=True,
+        verbose_name=_("incidents that led to it"),
     )
 
     objects = ReleaseQuerySet.as_manager()
@@ -92,21 +104,30 @@ class Release(Ticket):
         ]
 
     @transition(
-        "state", State.DRAFT, State.PLANNED, permission="releases.build_release",
+        "state",
+        State.DRAFT,
+        State.PLANNED,
+        permission="releases.build_release",
         custom={"label": _("Plan"), "style": "primary"},
     )
     def plan(self) -> None:
         """RFCs, versions, targets and policy are named."""
 
     @transition(
-        "state", State.PLANNED, State.BUILT, permission="releases.build_release",
+        "state",
+        State.PLANNED,
+        State.BUILT,
+        permission="releases.build_release",
         custom={"label": _("Build"), "style": "primary"},
     )
     def build(self) -> None:
         """Every version of the package is ready in the media library."""
 
     @transition(
-        "state", [State.BUILT, State.TEST_FAILED], State.TESTING, permission="releases.build_release",
+        "state",
+        [State.BUILT, State.TEST_FAILED],
+        State.TESTING,
+        permission="releases.build_release",
         custom={"label": _("Start test"), "style": "primary"},
     )
     def start_test(self) -> None:
@@ -121,14 +142,20 @@ class Release(Ticket):
         """It failed on the copy."""
 
     @transition(
-        "state", [State.TESTING, State.TEST_FAILED, State.READY], State.BUILT,
-        permission="releases.build_release", custom={"label": _("Void test"), "style": "warning"},
+        "state",
+        [State.TESTING, State.TEST_FAILED, State.READY],
+        State.BUILT,
+        permission="releases.build_release",
+        custom={"label": _("Void test"), "style": "warning"},
     )
     def void_test(self) -> None:
         """The package is edited; test and approval no longer count."""
 
     @transition(
-        "state", [State.BUILT, State.TEST_FAILED], State.READY, custom={"label": _("Test gate excepted"), "system": True}
+        "state",
+        [State.BUILT, State.TEST_FAILED],
+        State.READY,
+        custom={"label": _("Test gate excepted"), "system": True},
     )
     def except_test(self) -> None:
         """A second person recorded an exception from the test gate."""
@@ -141,27 +168,36 @@ class Release(Ticket):
     def return_to_ready(self) -> None:
         """The rollout was aborted before anything was installed."""
 
-    @transition("state", State.DEPLOYING, State.COMPLETED, custom={"label": _("Rollout completed"), "system": True})
+    @transition(
+        "state", State.DEPLOYING, State.COMPLETED, custom={"label": _("Rollout completed"), "system": True}
+    )
     def complete(self) -> None:
         """Every wave has passed."""
 
     @transition(
-        "state", [State.DEPLOYING, State.COMPLETED], State.ROLLED_BACK,
+        "state",
+        [State.DEPLOYING, State.COMPLETED, State.READY],
+        State.ROLLED_BACK,
         custom={"label": _("Rolled back"), "system": True},
     )
     def roll_back(self) -> None:
         """Every CI that had got it is back on its previous version."""
 
     @transition(
-        "state", [State.DEPLOYING, State.COMPLETED], State.PARTIALLY_ROLLED_BACK,
+        "state",
+        [State.DEPLOYING, State.COMPLETED, State.READY],
+        State.PARTIALLY_ROLLED_BACK,
         custom={"label": _("Partially rolled back"), "system": True},
     )
     def roll_back_partially(self) -> None:
         """Some CIs could not go back; they are listed, and their owners told."""
 
     @transition(
-        "state", [State.ROLLED_BACK, State.PARTIALLY_ROLLED_BACK, State.COMPLETED], State.CLOSED,
-        permission="releases.build_release", custom={"label": _("Close"), "style": "secondary"},
+        "state",
+        [State.ROLLED_BACK, State.PARTIALLY_ROLLED_BACK, State.COMPLETED],
+        State.CLOSED,
+        permission="releases.build_release",
+        custom={"label": _("Close"), "style": "secondary"},
     )
     def close(self) -> None:
         """Reviewed and done."""
@@ -169,7 +205,9 @@ class Release(Ticket):
     @transition(
         "state",
         [State.DRAFT, State.PLANNED, State.BUILT, State.TESTING, State.TEST_FAILED, State.READY],
-        State.CANCELLED, permission="releases.build_release", custom={"label": _("Cancel"), "style": "danger"},
+        State.CANCELLED,
+        permission="releases.build_release",
+        custom={"label": _("Cancel"), "style": "danger"},
     )
     def cancel(self) -> None:
         """Not wanted any more; its RFCs are free for another release."""
@@ -183,7 +221,9 @@ class ReleaseEntry(TimelineEntry):
     class Meta(TimelineEntry.Meta):
         verbose_name = _("release entry")
         constraints = [
-            models.UniqueConstraint(fields=["ticket", "key"], name="release_entry_key_once", condition=~Q(key=""))
+            models.UniqueConstraint(
+                fields=["ticket", "key"], name="release_entry_key_once", condition=~Q(key="")
+            )
         ]
 
 
@@ -199,7 +239,9 @@ class PackageItem(models.Model):
     class Meta:
         ordering = ["position"]
         verbose_name = _("package item")
-        constraints = [models.UniqueConstraint(fields=["release", "product"], name="release_one_version_per_product")]
+        constraints = [
+            models.UniqueConstraint(fields=["release", "product"], name="release_one_version_per_product")
+        ]
 
     def __str__(self) -> str:
         return str(self.version)
@@ -225,7 +267,9 @@ class ReleaseApproval(Approval):
     """The one approval that covers release and rollout; bound to package, RFCs, policy, waves and target selector."""
 
     release = models.ForeignKey(Release, models.PROTECT, related_name="approvals")
-    target_count = models.PositiveIntegerField(default=0, help_text=_("How many CIs the selector matched then."))
+    target_count = models.PositiveIntegerField(
+        default=0, help_text=_("How many CIs the selector matched then.")
+    )
 
     class Meta(Approval.Meta):
         verbose_name = _("release approval")
@@ -240,12 +284,18 @@ class TestPolicy(models.Model):
     soak_seconds = models.PositiveIntegerField(_("problem-free period in seconds"))
     early_life_days = models.PositiveSmallIntegerField(_("days of early life support"), default=5)
 
-    DEFAULT_SOAK = {Release.Type.MAJOR: 7 * 86400, Release.Type.MINOR: 2 * 86400, Release.Type.EMERGENCY: 4 * 3600}
+    DEFAULT_SOAK = {
+        Release.Type.MAJOR: 7 * 86400,
+        Release.Type.MINOR: 2 * 86400,
+        Release.Type.EMERGENCY: 4 * 3600,
+    }
 
     class Meta:
         verbose_name = _("test policy")
         verbose_name_plural = _("test policies")
-        constraints = [models.CheckConstraint(condition=Q(soak_seconds__gte=1), name="release_soak_at_least_1s")]
+        constraints = [
+            models.CheckConstraint(condition=Q(soak_seconds__gte=1), name="release_soak_at_least_1s")
+        ]
 
     def __str__(self) -> str:
         return f"{self.get_release_type_display()}: {self.soak_seconds} s"

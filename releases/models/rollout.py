@@ -10,7 +10,7 @@ from django.utils.translation import gettext_lazy as _
 from django_fsm import transition
 
 from releases.models.release import Release
-from tickets.lifecycle import StatefulModel, StateField
+from tickets.lifecycle import StateField, StatefulModel
 from tickets.numbers import format_number
 
 
@@ -25,7 +25,10 @@ class RolloutQuerySet(models.QuerySet["Rollout"]):
         return self.filter(release__in=Release.objects.visible_to(user).values("pk"))
 
 
-@pghistory.track(exclude=["updated_at"], model_name="RolloutHistory")
+@pghistory.track(
+    exclude=["updated_at", "waits_for", "freeze_mark", "cascade_mark", "cascade_position"],
+    model_name="RolloutHistory",
+)
 class Rollout(StatefulModel):
     """One execution of a release's plan.
 
@@ -68,12 +71,24 @@ class Rollout(StatefulModel):
     finished_at = models.DateTimeField(null=True, blank=True)
     pause_kind = models.CharField(max_length=10, choices=PauseKind, blank=True)
     pause_reason = models.TextField(blank=True)
-    waits_for = models.CharField(max_length=200, blank=True, help_text=_("Why nothing moves just now, for people."))
-    round = models.PositiveSmallIntegerField(default=1, help_text=_("Grows with each resume: verdicts start anew."))
-    # How far the completion (or its inverse) has told the tickets: last target's deployment id, and when it was done.
+    waits_for = models.CharField(
+        max_length=200, blank=True, help_text=_("Why nothing moves just now, for people.")
+    )
+    round = models.PositiveSmallIntegerField(
+        default=1, help_text=_("Grows with each resume: verdicts start anew.")
+    )
+    freeze_mark = models.BigIntegerField(default=0, help_text=_("Id of the last CI that was frozen."))
+    # Which coupled changes still run through the tickets, and how far they are (see services.cascade).
     cascade = models.CharField(max_length=20, blank=True)
     cascade_mark = models.CharField(max_length=64, blank=True)
-    cascade_done_at = models.DateTimeField(null=True, blank=True)
+    cascade_position = models.BigIntegerField(
+        default=0, help_text=_("Newest deployment event that it has told.")
+    )
+    settled_at = models.DateTimeField(
+        null=True,
+        blank=True,
+        help_text=_("Empty while anything of it is still to be done: the tick looks at it."),
+    )
     breach_incident = models.ForeignKey(
         "incidents.Incident", models.PROTECT, null=True, blank=True, related_name="breached_rollouts"
     )
@@ -92,6 +107,11 @@ class Rollout(StatefulModel):
                 condition=Q(state__in=["preparing", "running", "paused", "rolling_back", "aborting"]),
             )
         ]
+        indexes = [
+            models.Index(
+                fields=["id"], name="release_rollout_unsettled", condition=Q(settled_at__isnull=True)
+            )
+        ]
 
     @property
     def number(self) -> str:
@@ -100,34 +120,48 @@ class Rollout(StatefulModel):
     def __str__(self) -> str:
         return self.number
 
-    @transition("state", State.PREPARING, State.RUNNING, custom={"label": _("Targets frozen"), "system": True})
+    @transition(
+        "state", State.PREPARING, State.RUNNING, custom={"label": _("Targets frozen"), "system": True}
+    )
     def run(self) -> None:
         """Every target has its deployment."""
 
     @transition(
-        "state", State.RUNNING, State.PAUSED, permission="releases.pause_rollout",
+        "state",
+        State.RUNNING,
+        State.PAUSED,
+        permission="releases.pause_rollout",
         custom={"label": _("Pause"), "style": "warning"},
     )
     def pause(self) -> None:
         """Nothing new is offered; what is under way goes on."""
 
     @transition(
-        "state", State.PAUSED, State.RUNNING, permission="releases.start_rollout",
+        "state",
+        State.PAUSED,
+        State.RUNNING,
+        permission="releases.start_rollout",
         custom={"label": _("Resume"), "style": "primary"},
     )
     def resume(self) -> None:
         """Goes on; after an automatic stop by somebody other than the one who started it."""
 
     @transition(
-        "state", [State.PREPARING, State.RUNNING, State.PAUSED], State.ABORTING,
-        permission="releases.pause_rollout", custom={"label": _("Abort"), "style": "danger"},
+        "state",
+        [State.PREPARING, State.RUNNING, State.PAUSED],
+        State.ABORTING,
+        permission="releases.pause_rollout",
+        custom={"label": _("Abort"), "style": "danger"},
     )
     def abort(self) -> None:
         """Open deployments are cancelled; what is installed stays."""
 
     @transition(
-        "state", [State.RUNNING, State.PAUSED, State.COMPLETED], State.ROLLING_BACK,
-        permission="releases.roll_back_rollout", custom={"label": _("Roll back"), "style": "danger"},
+        "state",
+        [State.RUNNING, State.PAUSED, State.COMPLETED, State.ABORTED],
+        State.ROLLING_BACK,
+        permission="releases.roll_back_rollout",
+        custom={"label": _("Roll back"), "style": "danger"},
     )
     def roll_back(self) -> None:
         """Every CI goes back to what it ran before."""
@@ -140,12 +174,16 @@ class Rollout(StatefulModel):
     def finish_abort(self) -> None:
         """Nothing is under way any more."""
 
-    @transition("state", State.ROLLING_BACK, State.ROLLED_BACK, custom={"label": _("Rolled back"), "system": True})
+    @transition(
+        "state", State.ROLLING_BACK, State.ROLLED_BACK, custom={"label": _("Rolled back"), "system": True}
+    )
     def finish_rollback(self) -> None:
         """Every CI that got the version is back."""
 
     @transition(
-        "state", State.ROLLING_BACK, State.ROLLED_BACK_WITH_EXCEPTIONS,
+        "state",
+        State.ROLLING_BACK,
+        State.ROLLED_BACK_WITH_EXCEPTIONS,
         custom={"label": _("Rolled back with exceptions"), "system": True},
     )
     def finish_rollback_with_exceptions(self) -> None:
@@ -177,6 +215,17 @@ class Wave(StatefulModel):
     state = StateField(default=State.WAITING, choices=State)
     batch = models.OneToOneField("distribution.Batch", models.PROTECT, related_name="wave")
     size = models.PositiveIntegerField(default=0, help_text=_("Frozen number of CIs: the denominator."))
+    accepted_failures = models.PositiveIntegerField(
+        default=0, help_text=_("Failures that somebody accepted by resuming; they count neither way.")
+    )
+    undoes = models.ForeignKey(
+        "self",
+        models.PROTECT,
+        null=True,
+        blank=True,
+        related_name="rollbacks",
+        help_text=_("The wave it takes back."),
+    )
     started_at = models.DateTimeField(null=True, blank=True)
     soak_started_at = models.DateTimeField(null=True, blank=True)
     finished_at = models.DateTimeField(null=True, blank=True)
@@ -204,11 +253,15 @@ class Wave(StatefulModel):
     def reopen(self) -> None:
         """Confirmed success fell below the threshold again."""
 
-    @transition("state", [State.DEPLOYING, State.SOAKING], State.PASSED, custom={"label": _("Pass"), "system": True})
+    @transition(
+        "state", [State.DEPLOYING, State.SOAKING], State.PASSED, custom={"label": _("Pass"), "system": True}
+    )
     def succeed(self) -> None:
         """Threshold met and the problem-free period over."""
 
-    @transition("state", [State.DEPLOYING, State.SOAKING], State.FAILED, custom={"label": _("Fail"), "system": True})
+    @transition(
+        "state", [State.DEPLOYING, State.SOAKING], State.FAILED, custom={"label": _("Fail"), "system": True}
+    )
     def fail(self) -> None:
         """Too many of its CIs failed."""
 
@@ -217,7 +270,9 @@ class Wave(StatefulModel):
         """Somebody resumed the rollout in spite of the failures."""
 
     @transition(
-        "state", [State.DEPLOYING, State.SOAKING, State.PASSED, State.FAILED], State.ROLLED_BACK,
+        "state",
+        [State.DEPLOYING, State.SOAKING, State.PASSED, State.FAILED],
+        State.ROLLED_BACK,
         custom={"label": _("Rolled back"), "system": True},
     )
     def roll_back(self) -> None:
@@ -243,7 +298,9 @@ class Verdict(models.Model):
     outcome = models.CharField(max_length=12, choices=Outcome)
     numbers = models.JSONField()
     policy = models.JSONField()
-    event_position = models.BigIntegerField(help_text=_("Id of the newest deployment event that it took into account."))
+    event_position = models.BigIntegerField(
+        help_text=_("Id of the newest deployment event that it took into account.")
+    )
     at = models.DateTimeField()
 
     class Meta:
@@ -281,7 +338,9 @@ class RolloutEvent(models.Model):
     wave = models.ForeignKey(Wave, models.PROTECT, null=True, blank=True, related_name="events")
     kind = models.CharField(max_length=20, choices=Kind)
     text = models.TextField(blank=True)
-    actor = models.ForeignKey(settings.AUTH_USER_MODEL, models.PROTECT, null=True, blank=True, related_name="+")
+    actor = models.ForeignKey(
+        settings.AUTH_USER_MODEL, models.PROTECT, null=True, blank=True, related_name="+"
+    )
     at = models.DateTimeField()
 
     class Meta:
@@ -308,7 +367,9 @@ class RolloutException(models.Model):
     kind = models.CharField(max_length=16, choices=Kind)
     reason = models.TextField()
     content_hash = models.CharField(max_length=64, blank=True)
-    recorded_by = models.ForeignKey(settings.AUTH_USER_MODEL, models.PROTECT, null=True, blank=True, related_name="+")
+    recorded_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, models.PROTECT, null=True, blank=True, related_name="+"
+    )
     created_at = models.DateTimeField()
 
     class Meta:

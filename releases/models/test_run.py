@@ -8,7 +8,7 @@ from django.utils.translation import gettext_lazy as _
 from django_fsm import transition
 
 from releases.models.release import Release
-from tickets.lifecycle import StatefulModel, StateField
+from tickets.lifecycle import StateField, StatefulModel
 
 
 @pghistory.track(exclude=["updated_at"], model_name="TestRunHistory")
@@ -32,7 +32,9 @@ class TestRun(StatefulModel):
     CURRENT = (State.PREPARING, State.APPLYING, State.SOAKING, State.PASSED)
 
     release = models.ForeignKey(Release, models.PROTECT, related_name="test_runs")
-    environment = models.ForeignKey("test_environments.TestEnvironment", models.PROTECT, related_name="test_runs")
+    environment = models.ForeignKey(
+        "test_environments.TestEnvironment", models.PROTECT, related_name="test_runs"
+    )
     batch = models.OneToOneField(
         "distribution.Batch", models.PROTECT, null=True, blank=True, related_name="test_run"
     )
@@ -42,7 +44,10 @@ class TestRun(StatefulModel):
     soak_started_at = models.DateTimeField(null=True, blank=True)
     restarts = models.PositiveSmallIntegerField(default=0)
     counted_incidents = models.ManyToManyField(
-        "incidents.Incident", related_name="test_runs", blank=True, help_text=_("Incidents that restarted the period.")
+        "incidents.Incident",
+        related_name="test_runs",
+        blank=True,
+        help_text=_("Incidents that restarted the period."),
     )
     reason = models.TextField(blank=True)
     started_by = models.ForeignKey(settings.AUTH_USER_MODEL, models.PROTECT, related_name="+")
@@ -78,14 +83,18 @@ class TestRun(StatefulModel):
         """The whole period went by without an incident on the copy."""
 
     @transition(
-        "state", [State.PREPARING, State.APPLYING, State.SOAKING], State.FAILED,
+        "state",
+        [State.PREPARING, State.APPLYING, State.SOAKING],
+        State.FAILED,
         custom={"label": _("Fail"), "system": True},
     )
     def fail(self) -> None:
         """The package failed on the copy, or the copy could not be made."""
 
     @transition(
-        "state", [State.PREPARING, State.APPLYING, State.SOAKING, State.PASSED], State.VOIDED,
+        "state",
+        [State.PREPARING, State.APPLYING, State.SOAKING, State.PASSED],
+        State.VOIDED,
         custom={"label": _("Void"), "system": True},
     )
     def void(self) -> None:

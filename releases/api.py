@@ -1,0 +1,153 @@
+"""`/api/v1/releases/` and `/api/v1/rollouts/`."""
+
+from datetime import datetime
+from typing import Any
+
+from django.utils.translation import gettext as _
+from django_filters import rest_framework as filters
+from drf_spectacular.utils import extend_schema
+from rest_framework import status
+from rest_framework.decorators import action
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from distribution.api import DeploymentFilter
+from distribution.models import Deployment
+from distribution.serializers import DeploymentSerializer
+from releases import services
+from releases.models import Release, Rollout, Verdict, Wave
+from releases.serializers import (
+    DraftReleaseSerializer,
+    EditReleaseSerializer,
+    PlanSerializer,
+    RecordExceptionSerializer,
+    ReleaseListSerializer,
+    ReleaseSerializer,
+    StartTestSerializer,
+)
+from releases.serializers_rollout import (
+    OneCISerializer,
+    RollBackWaveSerializer,
+    RolloutEventSerializer,
+    RolloutListSerializer,
+    RolloutSerializer,
+    VerdictSerializer,
+)
+from releases.services.approval import has_right_to_approve
+from tickets.api import Call, ObjectViewSet, TicketFilter, TicketViewSet, comment_call, state_filter
+from tickets.exceptions import InvalidInput
+from tickets.serializers import (
+    MandatoryOpinionSerializer,
+    OpinionSerializer,
+    OptionalReasonSerializer,
+    ReasonSerializer,
+)
+
+EXCEPT = "releases.record_exception"
+START = "releases.start_rollout"
+ROLL_BACK = "releases.roll_back_rollout"
+
+
+class ReleaseFilter(TicketFilter):
+    state = state_filter(Release)
+    release_type = filters.MultipleChoiceFilter(choices=Release.Type.choices)
+    product = filters.CharFilter(
+        field_name="items__product__slug", label="Short name of a product in the package."
+    )
+    change = filters.NumberFilter(field_name="changes", label="Id of an RFC that it implements.")
+
+
+class ReleaseViewSet(TicketViewSet):
+    """Releases: package, test, approve, start. One approval covers release and rollout."""
+
+    model = Release
+    see_all = "releases.see_all_releases"
+    serializer_class = ReleaseSerializer
+    list_serializer_class = ReleaseListSerializer
+    detail_related = (*TicketViewSet.detail_related, "last_editor")
+    filterset_class = ReleaseFilter
+    creates = Call(services.draft_release, DraftReleaseSerializer, "releases.build_release")
+    edits = Call(services.edit_release, EditReleaseSerializer, "releases.build_release")
+    calls = {
+        "plan": Call(services.plan_release, PlanSerializer),
+        "build": Call(services.build_release),
+        "start_test": Call(services.start_test, StartTestSerializer),
+        "void_test": Call(services.void_test, OptionalReasonSerializer),
+        "skip_test": Call(services.skip_test, ReasonSerializer, EXCEPT),
+        "approve": Call(services.approve_release, OpinionSerializer, has_right_to_approve),
+        "reject": Call(services.reject_release, MandatoryOpinionSerializer, has_right_to_approve),
+        "start_rollout": Call(
+            services.start_rollout, permission=START, gives=RolloutSerializer, status=status.HTTP_201_CREATED
+        ),
+        "record_exception": Call(services.record_exception, RecordExceptionSerializer, EXCEPT),
+        "close": Call(services.close_release),
+        "cancel": Call(services.cancel_release, ReasonSerializer),
+        "comment": comment_call(services.comment_release, see_all),
+    }
+
+
+def roll_back_wave(rollout: Rollout, *, actor: Any, now: datetime, wave: int, reason: str) -> None:
+    """Sends the CIs of one wave back to what they ran before."""
+    found = rollout.waves.filter(kind=Wave.Kind.FORWARD, number=wave).first()
+    if found is None:
+        text = _("%(rollout)s has no wave %(wave)d.") % {"rollout": rollout.number, "wave": wave}
+        raise InvalidInput(text, field="wave")
+    services.roll_back_wave(found, actor=actor, now=now, reason=reason)
+
+
+class RolloutFilter(filters.FilterSet):
+    state = state_filter(Rollout)
+    active = filters.BooleanFilter(method="only_active", label="Not finished.")
+    release = filters.NumberFilter(field_name="release_id", label="Id of the release.")
+
+    def only_active(self, rows: Any, name: str, value: bool) -> Any:
+        found = Rollout.objects.active().values("pk")
+        return rows.filter(pk__in=found) if value else rows.exclude(pk__in=found)
+
+
+class RolloutViewSet(ObjectViewSet):
+    """Executions of a release's plan: progress by wave and CI; pause, resume, abort, roll back."""
+
+    model = Rollout
+    serializer_class = RolloutSerializer
+    list_serializer_class = RolloutListSerializer
+    list_related = ("release", "started_by")
+    filterset_class = RolloutFilter
+    ordering_fields = ["id", "state", "started_at", "finished_at"]
+    calls = {
+        "pause": Call(services.pause_rollout, ReasonSerializer),
+        "resume": Call(services.resume_rollout, OptionalReasonSerializer),
+        "abort": Call(services.abort_rollout, ReasonSerializer),
+        "roll_back": Call(services.roll_back_rollout, ReasonSerializer),
+        "roll_back_wave": Call(roll_back_wave, RollBackWaveSerializer, ROLL_BACK),
+        "roll_back_ci": Call(services.roll_back_ci, OneCISerializer, ROLL_BACK),
+        "exclude_ci": Call(services.exclude_ci, OneCISerializer),
+        "retry_failed": Call(services.retry_failed_cis, permission=START),
+    }
+
+    @extend_schema(responses=DeploymentSerializer(many=True))
+    @action(detail=True, methods=["get"], filterset_class=DeploymentFilter)
+    def deployments(self, request: Request, **kwargs: Any) -> Response:
+        """The rollout's deployments on CIs that the person may see, every attempt; same filters as `/deployments/`."""
+        rollout = self.get_rollout()
+        rows = Deployment.objects.visible_to(request.user).filter(batch__wave__rollout=rollout)
+        rows = self.filter_queryset(rows.select_related("ci", "batch"))
+        return self.paged(rows, DeploymentSerializer)
+
+    @extend_schema(responses=VerdictSerializer(many=True))
+    @action(detail=True, methods=["get"], filter_backends=[])
+    def verdicts(self, request: Request, **kwargs: Any) -> Response:
+        """What the engine decided, wave by wave, with its numbers."""
+        rows = Verdict.objects.filter(wave__rollout=self.get_rollout()).select_related("wave")
+        return self.paged(rows, VerdictSerializer)
+
+    @extend_schema(responses=RolloutEventSerializer(many=True))
+    @action(detail=True, methods=["get"], filter_backends=[])
+    def events(self, request: Request, **kwargs: Any) -> Response:
+        """What happened to it, by whom and why, oldest first."""
+        rows = self.get_rollout().events.select_related("wave", "actor")
+        return self.paged(rows, RolloutEventSerializer)
+
+    def get_rollout(self) -> Rollout:
+        found: Rollout = self.get_object()
+        return found

@@ -1,0 +1,79 @@
+"""Pure functions that give the verdict on a wave. They know numbers and a policy, no database and no clock of their own.
+
+The error threshold comes before the success threshold. The denominator is the wave's frozen size: an excluded CI is
+counted as excluded, never dropped. Only confirmed success counts.
+"""
+
+from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from distribution.services import Counts
+from releases.policy import RolloutPolicy
+
+
+@dataclass(frozen=True, slots=True)
+class WaveNumbers:
+    """What a verdict sees: CIs of the wave by how their latest deployment stands."""
+
+    size: int
+    confirmed: int
+    failed: int
+    overdue: int
+    excluded: int
+    cancelled: int
+    under_way: int
+    accepted: int = 0
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def numbers_of(counts: Counts, *, size: int, accepted: int = 0) -> WaveNumbers:
+    """Folds the counts of a batch into the numbers of a verdict; `overdue` are open ones past a deadline."""
+    return WaveNumbers(
+        size=size,
+        confirmed=counts.succeeded + counts.skipped,
+        failed=counts.failed,
+        overdue=counts.overdue,
+        excluded=counts.excluded,
+        cancelled=counts.cancelled + counts.superseded,
+        under_way=counts.open - counts.overdue,
+        accepted=accepted,
+    )
+
+
+def failures(numbers: WaveNumbers, policy: RolloutPolicy) -> int:
+    """How many CIs count as failed: those that failed, and overdue ones if the policy says so, less the accepted."""
+    overdue = numbers.overdue if policy.overdue_counts_as == "failure" else 0
+    return max(0, numbers.failed + overdue - numbers.accepted)
+
+
+def is_breached(numbers: WaveNumbers, policy: RolloutPolicy) -> bool:
+    """Whether more than `error_threshold` percent of the wave's CIs have failed."""
+    return failures(numbers, policy) * 100 > policy.error_threshold * numbers.size
+
+
+def is_success_reached(numbers: WaveNumbers, policy: RolloutPolicy) -> bool:
+    """Whether at least `success_threshold` percent of all the wave's CIs are confirmed.
+
+    Excluded CIs and failures that somebody accepted do not hold a wave back; neither do overdue ones that the
+    policy skips. An empty wave has nothing to wait for.
+    """
+    skipped = numbers.overdue if policy.overdue_counts_as == "skipped" else 0
+    excused = numbers.excluded + min(numbers.accepted, numbers.failed + numbers.overdue) + skipped
+    return (numbers.confirmed + excused) * 100 >= policy.success_threshold * numbers.size
+
+
+def is_stuck(numbers: WaveNumbers, policy: RolloutPolicy) -> bool:
+    """Nothing is under way any more, the threshold is not reached, and the failures are too few for a breach."""
+    return (
+        numbers.under_way == 0
+        and not is_success_reached(numbers, policy)
+        and not is_breached(numbers, policy)
+    )
+
+
+def is_soak_over(soak_started_at: datetime, now: datetime, policy: RolloutPolicy) -> bool:
+    """Whether the problem-free period after reaching the threshold is over."""
+    return now - soak_started_at >= timedelta(seconds=policy.soak_seconds)

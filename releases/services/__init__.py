@@ -1,0 +1,56 @@
+"""The verbs of release management, one function each; split by topic, imported from here."""
+
+from releases.services.approval import approve_release, has_valid_approval, reject_release
+from releases.services.package import (
+    build_release,
+    cancel_release,
+    close_release,
+    comment_release,
+    draft_release,
+    edit_release,
+    left_out_changes,
+    plan_release,
+    record_exception,
+    release_hash,
+)
+from releases.services.rollouts import (
+    abort_rollout,
+    exclude_ci,
+    pause_rollout,
+    resume_rollout,
+    retry_failed_cis,
+    roll_back_ci,
+    roll_back_rollout,
+    roll_back_wave,
+    start_rollout,
+)
+from releases.services.testing import advance_test_runs, skip_test, start_test, void_test
+
+__all__ = [
+    "abort_rollout",
+    "advance_test_runs",
+    "approve_release",
+    "build_release",
+    "cancel_release",
+    "close_release",
+    "comment_release",
+    "draft_release",
+    "edit_release",
+    "exclude_ci",
+    "has_valid_approval",
+    "left_out_changes",
+    "pause_rollout",
+    "plan_release",
+    "record_exception",
+    "reject_release",
+    "release_hash",
+    "resume_rollout",
+    "retry_failed_cis",
+    "roll_back_ci",
+    "roll_back_rollout",
+    "roll_back_wave",
+    "skip_test",
+    "start_rollout",
+    "start_test",
+    "void_test",
+]

@@ -1,0 +1,85 @@
+"""The one approval that covers release and rollout; by somebody who took no part in either."""
+
+from datetime import datetime
+
+from django.db import transaction
+from django.utils.translation import gettext as _
+
+from accounts.models import User
+from releases.models import Release, ReleaseApproval
+from releases.services.content import lock_release, release_hash
+from releases.targets import target_cis
+from tickets.exceptions import InvalidInput, PermissionRefused, SeparationOfDuties, TransitionRefused
+from tickets.models import Decision, EntryKind
+from tickets.services import record
+
+
+def check_second_person(release: Release, actor: User) -> None:
+    """Refuses who wrote, requested or last edited the release; superusers are not exempt, services never decide."""
+    if actor.is_service_account:
+        raise SeparationOfDuties(_("A service account never approves."))
+    if actor.pk in {release.created_by_id, release.requester_id, release.last_editor_id}:
+        raise SeparationOfDuties(
+            _("You wrote, requested or edited %(number)s; somebody else must decide.")
+            % {"number": release.number}
+        )
+
+
+def has_right_to_approve(release: Release, actor: User) -> bool:
+    """A release manager; for an emergency release also an emergency approver."""
+    if actor.has_perm("releases.approve_release"):
+        return True
+    emergency = release.release_type == Release.Type.EMERGENCY
+    return emergency and actor.has_perm("changes.approve_emergency_change")
+
+
+def valid_approval(release: Release) -> ReleaseApproval | None:
+    """The latest decision on the present content, if it is an approval."""
+    latest = release.approvals.filter(content_hash=release_hash(release)).order_by("created_at", "pk").last()
+    return latest if latest and latest.decision == Decision.APPROVED else None
+
+
+def has_valid_approval(release: Release) -> bool:
+    """Whether the present content is approved."""
+    return valid_approval(release) is not None
+
+
+def approve_release(release: Release, *, actor: User, now: datetime, comment: str = "") -> ReleaseApproval:
+    """Approves the present content of a release that is ready. Refusals: right, separation of duties, state."""
+    return _decide(release, actor=actor, now=now, decision=Decision.APPROVED, comment=comment)
+
+
+def reject_release(release: Release, *, actor: User, now: datetime, comment: str) -> ReleaseApproval:
+    """Rejects the present content, with the reason; an earlier approval of it no longer counts."""
+    if not comment.strip():
+        raise InvalidInput(_("Say why, so that the author can do better."), field="comment")
+    return _decide(release, actor=actor, now=now, decision=Decision.REJECTED, comment=comment)
+
+
+def _decide(release: Release, *, actor: User, now: datetime, decision: str, comment: str) -> ReleaseApproval:
+    if not has_right_to_approve(release, actor):
+        raise PermissionRefused(_("You may not approve releases. Ask a release manager."))
+    with transaction.atomic():
+        release = lock_release(release)
+        check_second_person(release, actor)
+        if release.state != Release.State.READY:
+            raise TransitionRefused(
+                _("%(number)s is “%(state)s”; it can be approved when its test has passed.")
+                % {"number": release.number, "state": release.get_state_display()}
+            )
+        approval = ReleaseApproval.objects.create(
+            release=release,
+            approver=actor,
+            decision=decision,
+            content_hash=release_hash(release),
+            comment=comment,
+            target_count=target_cis(release).count(),
+            created_at=now,
+        )
+        text = _("%(decision)s for %(count)d CIs. %(comment)s") % {
+            "decision": approval.get_decision_display().capitalize(),
+            "count": approval.target_count,
+            "comment": comment,
+        }
+        record(release, kind=EntryKind.STATE, actor=actor, now=now, text=text.strip(), to_state=release.state)
+    return approval

@@ -1,0 +1,287 @@
+"""Tells the tickets behind a release what became of it, each in its own words and for its own CI.
+
+On completion: RFCs implemented, problems resolved, incidents that waited for the fix resolved where their CI runs it.
+On a rollback the inverse. Ticket by ticket through their verbs, 200 in a step, with a mark of the progress on the
+rollout; every step may be repeated.
+"""
+
+from collections.abc import Callable, Iterable
+from datetime import datetime
+
+from django.db import transaction
+from django.db.models import Exists, OuterRef, QuerySet
+from django.utils.translation import gettext as _
+
+from changes.models import Change
+from changes.services import back_out_change, finish_change
+from cmdb.models import ConfigurationItem, InstalledVersion
+from cmdb.services import dependencies_of
+from distribution.models import Batch, Deployment, DeploymentItem, DeploymentState
+from distribution.services import last_event_position
+from incidents.models import Incident
+from incidents.services import note_on_incident, resolve_incident_by_fix, withdraw_fix_from_incident
+from problems.models import Problem
+from problems.services import resolve_problem_by_fix, withdraw_fix_from_problem
+from releases.models import Rollout
+from releases.services import notices
+
+CHUNK = 200
+COMPLETED, ROLLED_BACK, PARTIAL = "completed", "rolled_back", "partial"
+PHASES = ("changes", "problems", "incidents", "owners")
+IMPLEMENTED = (Change.State.IMPLEMENTED, Change.State.REVIEWED, Change.State.CLOSED)
+
+
+def begin(rollout: Rollout, kind: str, *, now: datetime) -> None:
+    """Orders the cascade (again, for CIs that caught up): the ticks do it."""
+    Rollout.objects.filter(pk=rollout.pk).update(
+        cascade=kind, cascade_mark="", settled_at=None, updated_at=now
+    )
+    rollout.refresh_from_db(fields=["cascade", "cascade_mark", "settled_at", "updated_at"])
+
+
+def advance(rollout: Rollout, *, now: datetime) -> bool:
+    """Goes on for one step of at most 200 tickets. True while there is more to do."""
+    if not rollout.cascade:
+        return False
+    phase, _sep, mark = (rollout.cascade_mark or f"{PHASES[0]}:0").partition(":")
+    steps: dict[str, Callable[[Rollout, int, datetime], int | None]] = {
+        "changes": _tell_changes,
+        "problems": _tell_problems,
+        "incidents": _tell_incidents,
+        "owners": _tell_owners,
+    }
+    if phase == PHASES[0] and mark == "0":
+        # What ends from here on is told by the next run of the cascade.
+        rollout.cascade_position = position_of(rollout)
+    last = steps[phase](rollout, int(mark), now)
+    if last is not None:
+        rollout.cascade_mark = f"{phase}:{last}"
+    elif phase != PHASES[-1]:
+        rollout.cascade_mark = f"{PHASES[PHASES.index(phase) + 1]}:0"
+    else:
+        rollout.cascade, rollout.cascade_mark = "", ""
+    rollout.save(update_fields=["cascade", "cascade_mark", "cascade_position"])
+    return bool(rollout.cascade)
+
+
+def position_of(rollout: Rollout) -> int:
+    """Id of the newest event among all deployments of the rollout."""
+    return last_event_position(rollout.waves.values_list("batch", flat=True))
+
+
+def completion_event(rollout: Rollout) -> str:
+    """The name of the event that resolved tickets; a rollback takes back exactly what it did."""
+    return f"rollout:{rollout.pk}:completed"
+
+
+def rollback_event(rollout: Rollout) -> str:
+    return f"rollout:{rollout.pk}:rolled_back"
+
+
+def _chunk(rows: QuerySet, mark: int) -> list:  # type: ignore[type-arg]
+    return list(rows.filter(pk__gt=mark).order_by("pk")[:CHUNK])
+
+
+def _last(rows: list) -> int | None:  # type: ignore[type-arg]
+    """The key to go on after, None when the chunk was the last one."""
+    return rows[-1].pk if len(rows) == CHUNK else None
+
+
+def _tell_changes(rollout: Rollout, mark: int, now: datetime) -> int | None:
+    if rollout.cascade == PARTIAL:
+        return None
+    changes = _chunk(rollout.release.changes.select_related("requester"), mark)
+    for change in changes:
+        with transaction.atomic():
+            if rollout.cascade == COMPLETED:
+                text = notices.completed_text(rollout)
+                finish_change(change, now=now, event=completion_event(rollout), text=text)
+                notices.tell_completed(
+                    rollout, [change.requester], thread=change.number, path="changes", now=now
+                )
+            else:
+                text = notices.rolled_back_text(rollout)
+                back_out_change(change, now=now, event=rollback_event(rollout), text=text)
+                notices.tell_rolled_back(
+                    rollout, [change.requester], thread=change.number, path="changes", now=now
+                )
+    return _last(changes)
+
+
+def _tell_problems(rollout: Rollout, mark: int, now: datetime) -> int | None:
+    if rollout.cascade == PARTIAL:
+        return None
+    problems = Problem.objects.filter(
+        Exists(
+            Problem.changes.through.objects.filter(problem=OuterRef("pk"), change__releases=rollout.release)
+        )
+    )
+    rows = _chunk(problems.select_related("requester"), mark)
+    for problem in rows:
+        with transaction.atomic():
+            if rollout.cascade == ROLLED_BACK:
+                text = notices.rolled_back_text(rollout)
+                if withdraw_fix_from_problem(problem, now=now, event=completion_event(rollout), text=text):
+                    notices.tell_rolled_back(
+                        rollout, [problem.requester], thread=problem.number, path="problems", now=now
+                    )
+            elif _is_fixed(problem):
+                text = notices.completed_text(rollout)
+                if resolve_problem_by_fix(problem, now=now, event=completion_event(rollout), text=text):
+                    notices.tell_completed(
+                        rollout, [problem.requester], thread=problem.number, path="problems", now=now
+                    )
+    return _last(rows)
+
+
+def _is_fixed(problem: Problem) -> bool:
+    """Whether every RFC that is to fix it is implemented; given up ones do not count."""
+    rfcs = problem.changes.exclude(state__in=[Change.State.CANCELLED, Change.State.REJECTED])
+    return rfcs.exists() and not rfcs.exclude(state__in=IMPLEMENTED).exists()
+
+
+def linked_incidents(rollout: Rollout) -> QuerySet[Incident]:
+    """Incidents behind the release: through their problem's RFC, or named by the RFC itself."""
+    release = rollout.release
+    through_problem = Incident.problems.through.objects.filter(  # type: ignore[attr-defined]
+        incident=OuterRef("pk"), problem__changes__releases=release
+    )
+    direct = Incident.changes.through.objects.filter(  # type: ignore[attr-defined]
+        incident=OuterRef("pk"), change__releases=release
+    )
+    return Incident.objects.filter(Exists(through_problem) | Exists(direct)).exclude(
+        state=Incident.State.CANCELLED
+    )
+
+
+def _tell_incidents(rollout: Rollout, mark: int, now: datetime) -> int | None:
+    incidents = _chunk(linked_incidents(rollout).select_related("requester", "ci"), mark)
+    fix_cis = {incident.pk: _fix_cis(rollout, incident) for incident in incidents}
+    wanted = {ci for cis in fix_cis.values() for ci in cis}
+    unfixed = not_running(rollout, wanted)
+    names = dict(ConfigurationItem.objects.filter(pk__in=wanted).values_list("pk", "name"))
+    touched = _touched(rollout, wanted)
+    for incident in incidents:
+        cis = fix_cis[incident.pk]
+        missing = [names[ci] for ci in cis if ci in unfixed]
+        with transaction.atomic():
+            if rollout.cascade == COMPLETED:
+                _tell_completed(rollout, incident, [names[ci] for ci in cis], missing, now)
+            elif missing or not cis:
+                _tell_withdrawn(rollout, incident, missing, now, is_concerned=bool(touched & set(cis)))
+    return _last(incidents)
+
+
+def _fix_cis(rollout: Rollout, incident: Incident) -> list[int]:
+    """The incident's CI if it is a target, else the targets that its CI depends on."""
+    if incident.ci_id is None:
+        return []
+    if _targets(rollout, [incident.ci_id]):
+        return [incident.ci_id]
+    return sorted(_targets(rollout, dependencies_of(incident.ci_id, depth=3)))
+
+
+def _forward(rollout: Rollout, cis: Iterable[int]) -> QuerySet[Deployment]:
+    return Deployment.objects.filter(
+        batch__wave__rollout=rollout, batch__purpose=Batch.Purpose.FORWARD, ci__in=list(cis)
+    )
+
+
+def _targets(rollout: Rollout, cis: Iterable[int]) -> set[int]:
+    return set(_forward(rollout, cis).values_list("ci", flat=True))
+
+
+def _touched(rollout: Rollout, cis: Iterable[int]) -> set[int]:
+    """Those to which the package was offered."""
+    return set(_forward(rollout, cis).filter(offered_at__isnull=False).values_list("ci", flat=True))
+
+
+def not_running(rollout: Rollout, cis: Iterable[int]) -> set[int]:
+    """Those of the targets that do not run every item of their deployment in its version or a later one."""
+    current = InstalledVersion.objects.filter(
+        ci=OuterRef("deployment__ci"),
+        product=OuterRef("product"),
+        valid_to__isnull=True,
+        version__order__gte=OuterRef("to_version__order"),
+    )
+    items = DeploymentItem.objects.filter(deployment__in=_forward(rollout, cis).values("pk"))
+    return set(items.exclude(Exists(current)).values_list("deployment__ci", flat=True))
+
+
+def _tell_completed(
+    rollout: Rollout, incident: Incident, cis: list[str], missing: list[str], now: datetime
+) -> None:
+    event = completion_event(rollout)
+    if not cis:
+        text = _("%s is rolled out, but it does not apply to the CI of this incident.") % rollout.release
+        note_on_incident(incident, now=now, key=event, text=text)
+        return
+    if missing:
+        text = _("%(release)s is rolled out, but not yet on %(cis)s: this incident goes on waiting.") % {
+            "release": rollout.release,
+            "cis": ", ".join(missing),
+        }
+        note_on_incident(incident, now=now, key=f"{event}:waiting", text=text)
+        return
+    text = notices.completed_text(rollout, cis)
+    waits = incident.state == Incident.State.ON_HOLD and incident.hold_reason in Incident.FIX_REASONS
+    if waits:
+        resolve_incident_by_fix(incident, now=now, event=event, text=text)
+    else:
+        note_on_incident(incident, now=now, key=event, text=text)
+    if incident.state != Incident.State.CLOSED:
+        notices.tell_completed(
+            rollout,
+            [incident.requester],
+            thread=incident.number,
+            path="incidents",
+            now=now,
+            cis=cis,
+            is_resolved=waits,
+        )
+
+
+def _tell_withdrawn(
+    rollout: Rollout, incident: Incident, missing: list[str], now: datetime, *, is_concerned: bool
+) -> None:
+    text = notices.rolled_back_text(rollout, missing)
+    moved = incident.resolved_by_event == completion_event(rollout) and withdraw_fix_from_incident(
+        incident, now=now, event=completion_event(rollout), text=text
+    )
+    if not moved:
+        note_on_incident(incident, now=now, key=rollback_event(rollout), text=text)
+    if moved or (is_concerned and incident.state != Incident.State.CLOSED):
+        notices.tell_rolled_back(
+            rollout, [incident.requester], thread=incident.number, path="incidents", now=now, cis=missing
+        )
+
+
+def _tell_owners(rollout: Rollout, mark: int, now: datetime) -> int | None:
+    """The owners of the CIs, in the CI's thread, unless a ticket of their own told them about this very CI."""
+    forward = Deployment.objects.filter(
+        batch__wave__rollout=rollout, batch__purpose=Batch.Purpose.FORWARD, offered_at__isnull=False
+    )
+    if rollout.cascade == COMPLETED:
+        forward = forward.filter(state=DeploymentState.SUCCEEDED)
+    else:
+        undone = Deployment.objects.filter(
+            batch__wave__rollout=rollout, batch__purpose=Batch.Purpose.ROLLBACK, ci=OuterRef("ci")
+        )
+        if rollout.cascade == PARTIAL:
+            forward = forward.filter(Exists(undone))
+    cis = ConfigurationItem.objects.filter(pk__in=forward.values("ci"), owner__isnull=False).select_related(
+        "owner"
+    )
+    rows = _chunk(cis, mark)
+    told = set(
+        linked_incidents(rollout)
+        .exclude(state=Incident.State.CLOSED)
+        .filter(ci__in=[ci.pk for ci in rows])
+        .values_list("requester", "ci")
+    )
+    for ci in rows:
+        if (ci.owner_id, ci.pk) in told:
+            continue
+        tell = notices.tell_completed if rollout.cascade == COMPLETED else notices.tell_rolled_back
+        tell(rollout, [ci.owner], thread=ci.number, path="cis", now=now, cis=[ci.name])
+    return _last(rows)

@@ -1,0 +1,32 @@
+"""Writes what happens to a rollout: its own events, and the release's timeline for what people should read there."""
+
+from datetime import datetime
+from typing import Any
+
+from releases.models import Rollout, RolloutEvent, Wave
+from tickets.models import EntryKind
+from tickets.services import record
+
+
+def log(
+    rollout: Rollout,
+    kind: str,
+    *,
+    now: datetime,
+    text: str = "",
+    actor: Any = None,
+    wave: Wave | None = None,
+    told: bool = True,
+) -> None:
+    """Writes one event; with `told` the release's timeline shows it, too."""
+    RolloutEvent.objects.create(rollout=rollout, wave=wave, kind=kind, text=text, actor=actor, at=now)
+    if told:
+        label = RolloutEvent.Kind(kind).label
+        where = f"{rollout.number}, {wave}" if wave else rollout.number
+        record(
+            rollout.release,
+            kind=EntryKind.SYSTEM,
+            actor=actor,
+            now=now,
+            text=f"{where}: {label}. {text}".strip(),
+        )

@@ -1,0 +1,304 @@
+"""The package: which RFCs, which versions, to which CIs, by which plan."""
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from typing import Any
+
+from django.db import transaction
+from django.db.models import QuerySet
+from django.utils.translation import gettext as _
+
+from accounts.models import User
+from changes.models import Change
+from cmdb.models import ConfigurationItem
+from releases.models import LeftOutChange, PackageItem, Release, RolloutException
+from releases.policy import RolloutPolicy, TargetSelector
+from releases.services.approval import check_second_person
+from releases.services.content import lock_release, package_hash, release_hash
+from releases.services.testing import void_current_run
+from releases.targets import target_cis
+from software.models import Version
+from tickets.activities import Activity, Process, check_activity
+from tickets.exceptions import ConditionRefused, InvalidInput, TransitionRefused
+from tickets.lifecycle import check_permission
+from tickets.models import EntryKind
+from tickets.services import create_ticket, edit_fields, move_ticket, record
+
+EDITABLE = (
+    Release.State.DRAFT,
+    Release.State.PLANNED,
+    Release.State.BUILT,
+    Release.State.TESTING,
+    Release.State.TEST_FAILED,
+    Release.State.READY,
+)
+TESTED = (Release.State.TESTING, Release.State.TEST_FAILED, Release.State.READY)
+
+
+@transaction.atomic
+def draft_release(
+    *,
+    actor: User,
+    now: datetime,
+    title: str,
+    description: str = "",
+    release_type: str = Release.Type.MINOR,
+    activity: str = Activity.REPAIR,
+    changes: Iterable[Change] = (),
+    versions: Iterable[Version] = (),
+    policy: Mapping[str, Any] | None = None,
+    targets: Mapping[str, Any] | None = None,
+    requester: User | None = None,
+    impact: str = "medium",
+    urgency: str = "medium",
+) -> Release:
+    """Writes a new release in draft. Needs the right to build; refuses RFCs that are not authorised."""
+    check_permission(actor, "releases.build_release", _("write a release"))
+    check_activity(Process.RELEASE, activity)
+    release = create_ticket(
+        Release,
+        actor=actor,
+        now=now,
+        title=title,
+        description=description,
+        release_type=release_type,
+        activity=activity,
+        policy=RolloutPolicy.from_json(policy or {}).to_json(),
+        targets=TargetSelector.from_json(targets or {}).to_json(),
+        last_editor=actor,
+        impact=impact,
+        urgency=urgency,
+        **({"requester": requester} if requester else {}),
+    )
+    _set_changes(release, list(changes))
+    _set_versions(release, list(versions))
+    return release
+
+
+def edit_release(
+    release: Release,
+    *,
+    actor: User,
+    now: datetime,
+    expected_version: int | None = None,
+    changes: Iterable[Change] | None = None,
+    versions: Iterable[Version] | None = None,
+    policy: Mapping[str, Any] | None = None,
+    targets: Mapping[str, Any] | None = None,
+    **fields: Any,
+) -> None:
+    """Edits a release up to `ready`. Another package or plan voids the test and the approval that stood on the old one.
+
+    Refuses from `deploying` on, and when somebody else edited it since `expected_version`.
+    """
+    check_permission(actor, "releases.build_release", _("edit a release"))
+    if unknown := set(fields) - {
+        "title",
+        "description",
+        "release_type",
+        "impact",
+        "urgency",
+        "assignee",
+        "team",
+    }:
+        raise InvalidInput(
+            _("These fields cannot be edited: %(names)s.") % {"names": ", ".join(sorted(unknown))}
+        )
+    with transaction.atomic():
+        release = lock_release(release)
+        if release.state not in EDITABLE:
+            raise TransitionRefused(
+                _("%(number)s is “%(state)s”; a release can be edited until its rollout starts.")
+                % {"number": release.number, "state": release.get_state_display()}
+            )
+        before_package, before_plan = package_hash(release), release_hash(release)
+        if policy is not None:
+            fields["policy"] = RolloutPolicy.from_json(policy).to_json()
+        if targets is not None:
+            fields["targets"] = TargetSelector.from_json(targets).to_json()
+        edit_fields(release, now=now, expected_version=expected_version, last_editor=actor, **fields)
+        if changes is not None:
+            _set_changes(release, list(changes))
+        if versions is not None:
+            _set_versions(release, list(versions))
+        record(release, kind=EntryKind.SYSTEM, actor=actor, now=now, text=_("Edited."), public=False)
+        if package_hash(release) != before_package:
+            _package_changed(release, actor=actor, now=now)
+        elif release_hash(release) != before_plan and release.approvals.exists():
+            record(
+                release,
+                kind=EntryKind.SYSTEM,
+                actor=None,
+                now=now,
+                text=_("The plan changed: approvals are void."),
+            )
+
+
+def _package_changed(release: Release, *, actor: User, now: datetime) -> None:
+    void_current_run(release, now=now, reason=_("The package was edited."))
+    if release.state in TESTED:
+        text = _("The package was edited: the test and every approval are void.")
+        move_ticket(release, "void_test", actor=actor, now=now, text=text)
+
+
+def _set_changes(release: Release, changes: list[Change]) -> None:
+    allowed = set(
+        Change.objects.releasable().filter(pk__in=[c.pk for c in changes]).values_list("pk", flat=True)
+    )
+    kept = set(release.changes.values_list("pk", flat=True))
+    for change in changes:
+        if change.pk not in allowed | kept:
+            raise InvalidInput(
+                _("%(number)s is “%(state)s”; only authorised or scheduled RFCs enter a release.")
+                % {"number": change.number, "state": change.get_state_display()},
+                field="changes",
+            )
+    release.changes.set(changes)
+
+
+def _set_versions(release: Release, versions: list[Version]) -> None:
+    products = [version.product_id for version in versions]
+    if len(set(products)) != len(products):
+        raise InvalidInput(_("A package holds one version of each product."), field="versions")
+    wanted = [
+        (version.product_id, version.pk, position) for position, version in enumerate(versions, start=1)
+    ]
+    if wanted == list(release.items.order_by("position").values_list("product_id", "version_id", "position")):
+        return
+    release.items.all().delete()
+    PackageItem.objects.bulk_create(
+        PackageItem(release=release, product_id=product, version_id=version, position=position)
+        for product, version, position in wanted
+    )
+
+
+def left_out_changes(release: Release) -> QuerySet[Change]:
+    """Authorised RFCs for the package's products that are in neither this nor another open release."""
+    products = release.items.values("product")
+    taken = Release.changes.through.objects.filter(
+        release__in=Release.objects.open().exclude(pk=release.pk)
+    ).values("change_id")
+    return (
+        Change.objects.releasable()
+        .filter(products__in=products)
+        .exclude(pk__in=release.changes.values("pk"))
+        .exclude(pk__in=taken)
+        .distinct()
+        .order_by("pk")
+    )
+
+
+def plan_release(
+    release: Release, *, actor: User, now: datetime, left_out: Mapping[int, str] | None = None
+) -> None:
+    """draft → planned: RFCs, versions and targets are there; every RFC that is left out has its reason.
+
+    `left_out` maps the primary keys of `left_out_changes` to reasons. Refuses with `ConditionRefused` and names what
+    is missing.
+    """
+    reasons = {int(pk): str(text).strip() for pk, text in (left_out or {}).items()}
+    with transaction.atomic():
+        release = lock_release(release)
+        if not release.changes.exists():
+            raise ConditionRefused(_("Put at least one authorised RFC into the release first."))
+        if not release.items.exists():
+            raise ConditionRefused(_("Put at least one version into the package first."))
+        if not target_cis(release).exists():
+            raise ConditionRefused(
+                _("No CI matches: none in operation runs an older version of these products.")
+            )
+        missing = [change for change in left_out_changes(release) if not reasons.get(change.pk)]
+        if missing:
+            raise ConditionRefused(
+                _(
+                    "A package contains all planned changes. Take these in, or say why they are left out: %(numbers)s."
+                )
+                % {"numbers": ", ".join(change.number for change in missing)},
+                code="left_out_reason_missing",
+                detail={"changes": [change.number for change in missing]},
+            )
+        release.left_out.all().delete()
+        LeftOutChange.objects.bulk_create(
+            LeftOutChange(release=release, change=change, reason=reasons[change.pk])
+            for change in left_out_changes(release)
+        )
+        move_ticket(release, "plan", actor=actor, now=now)
+
+
+def build_release(release: Release, *, actor: User, now: datetime) -> None:
+    """planned → built: every version is ready in the media library, with its files."""
+    with transaction.atomic():
+        release = lock_release(release)
+        not_ready = [
+            str(item.version)
+            for item in release.items.select_related("version__product")
+            if item.version.state != Version.State.READY or not item.version.artifacts.exists()
+        ]
+        if not_ready:
+            raise ConditionRefused(
+                _("Not ready in the media library: %(versions)s. Upload their files first.")
+                % {"versions": ", ".join(not_ready)}
+            )
+        move_ticket(release, "build", actor=actor, now=now)
+
+
+def cancel_release(release: Release, *, actor: User, now: datetime, reason: str) -> None:
+    """Gives the release up before its rollout; its RFCs are free for another one."""
+    if not reason.strip():
+        raise InvalidInput(_("Say why."), field="reason")
+    with transaction.atomic():
+        move_ticket(release, "cancel", actor=actor, now=now, text=reason)
+        void_current_run(release, now=now, reason=_("The release was cancelled."))
+
+
+def close_release(release: Release, *, actor: User, now: datetime) -> None:
+    """Closes a completed or rolled back release."""
+    move_ticket(release, "close", actor=actor, now=now)
+
+
+def comment_release(release: Release, *, actor: User, now: datetime, text: str, public: bool = True) -> None:
+    """Adds a comment, or with `public=False` an internal note."""
+    if not text.strip():
+        raise InvalidInput(_("Write something first."), field="text")
+    record(
+        release,
+        kind=EntryKind.COMMENT if public else EntryKind.NOTE,
+        actor=actor,
+        now=now,
+        text=text,
+        public=public,
+    )
+
+
+def record_exception(
+    release: Release,
+    *,
+    kind: str,
+    actor: User,
+    now: datetime,
+    reason: str,
+    ci: ConfigurationItem | None = None,
+) -> RolloutException:
+    """Records that a risk is accepted: a CI without a way back. By somebody who did not write the release."""
+    check_permission(actor, "releases.record_exception", _("record an exception"))
+    check_second_person(release, actor)
+    if not reason.strip():
+        raise InvalidInput(_("Say why the risk is accepted."), field="reason")
+    if kind not in RolloutException.Kind.values:
+        raise InvalidInput(_("Unknown kind of exception."), field="kind")
+    with transaction.atomic():
+        exception = RolloutException.objects.create(
+            release=release,
+            ci=ci,
+            kind=kind,
+            reason=reason,
+            content_hash=release_hash(release),
+            recorded_by=actor,
+            created_at=now,
+        )
+        text = _("Exception “%(kind)s”: %(reason)s") % {
+            "kind": exception.get_kind_display(),
+            "reason": reason,
+        }
+        record(release, kind=EntryKind.SYSTEM, actor=actor, now=now, text=text, public=False)
+    return exception

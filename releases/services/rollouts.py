@@ -1,0 +1,388 @@
+"""The verbs of a rollout: start, pause, resume, abort, roll back. They write rows; the tick does the rest."""
+
+from datetime import datetime
+
+from django.db import transaction
+from django.db.models import Max
+from django.utils.translation import gettext as _
+
+from accounts.models import User
+from changes.models import Change
+from changes.services import implement_change
+from cmdb.models import ConfigurationItem
+from distribution import services as distribution
+from distribution.models import Batch, Deployment
+from problems.models import Problem
+from problems.services import fix_problem_by_release
+from releases.models import Release, Rollout, RolloutEvent, RolloutException, Wave
+from releases.policy import RolloutPolicy, TargetSelector
+from releases.services.approval import valid_approval
+from releases.services.content import lock_release, release_hash
+from releases.services.log import log
+from releases.targets import target_cis, without_way_back
+from tickets.exceptions import ConditionRefused, InvalidInput, SeparationOfDuties, TransitionRefused
+from tickets.lifecycle import check_permission, move
+from tickets.services import move_ticket
+
+# A list of targets that grew or shrank by more than this since the approval asks for a new one, in percent.
+TARGET_TOLERANCE = 10
+ROLLBACK_WEIGHT = 900
+
+
+def start_rollout(release: Release, *, actor: User, now: datetime) -> Rollout:
+    """Starts the release's plan: writes the rollout and its waves, and moves release, RFCs and problems.
+
+    Refuses without a valid approval by somebody else, when the number of targets changed by more than 10 % since,
+    when a target has no way back and no exception is recorded, and while another rollout of it is active.
+    """
+    check_permission(actor, "releases.start_rollout", _("start a rollout"))
+    with transaction.atomic():
+        release = lock_release(release)
+        if release.state != Release.State.READY:
+            raise TransitionRefused(
+                _("%(number)s is “%(state)s”; a rollout starts from ready.")
+                % {"number": release.number, "state": release.get_state_display()}
+            )
+        targets = _check_gates(release, actor)
+        policy = RolloutPolicy.from_json(release.policy)
+        rollout = Rollout.objects.create(
+            release=release,
+            policy=policy.to_json(),
+            targets=TargetSelector.from_json(release.targets).to_json(),
+            approved_hash=release_hash(release),
+            started_by=actor,
+            started_at=now,
+            updated_at=now,
+        )
+        for number, size in enumerate(policy.wave_sizes(targets), start=1):
+            _add_wave(rollout, number=number, kind=Wave.Kind.FORWARD, size=size, policy=policy, now=now)
+        move_ticket(release, "deploy", actor=None, now=now, text=_("%s started.") % rollout.number)
+        _start_tickets(rollout, now)
+        log(rollout, RolloutEvent.Kind.STARTED, now=now, actor=actor, told=False)
+    return rollout
+
+
+def _check_gates(release: Release, actor: User) -> int:
+    approval = valid_approval(release)
+    if approval is None:
+        raise ConditionRefused(_("The present content is not approved. Ask a release manager to approve it."))
+    if approval.approver_id == actor.pk:
+        raise SeparationOfDuties(_("You approved this release; somebody else must start it."))
+    targets = target_cis(release).count()
+    if not targets:
+        raise ConditionRefused(_("No CI matches any more: there is nothing to roll out to."))
+    if abs(targets - approval.target_count) * 100 > TARGET_TOLERANCE * approval.target_count:
+        raise ConditionRefused(
+            _(
+                "%(before)d CIs were approved, now %(now)d match: more than %(p)d %% difference. Ask for a new approval."
+            )
+            % {"before": approval.target_count, "now": targets, "p": TARGET_TOLERANCE},
+            code="targets_changed",
+        )
+    accepted = release.exceptions.filter(
+        kind=RolloutException.Kind.NO_WAY_BACK, content_hash=release_hash(release), ci__isnull=False
+    ).values("ci")
+    lost = list(without_way_back(release).exclude(pk__in=accepted).values_list("name", flat=True)[:20])
+    if lost:
+        raise ConditionRefused(
+            _(
+                "Without a way back: %(cis)s. Put their present version into the media library, exclude them, or have "
+                "an exception recorded."
+            )
+            % {"cis": ", ".join(lost)},
+            code="no_way_back",
+        )
+    unfit = release.changes.exclude(
+        state__in=[Change.State.AUTHORISED, Change.State.SCHEDULED, Change.State.IMPLEMENTING]
+    )
+    if names := [f"{change.number} ({change.get_state_display()})" for change in unfit]:
+        raise ConditionRefused(_("These RFCs are no longer authorised: %s.") % ", ".join(names))
+    return targets
+
+
+def _start_tickets(rollout: Rollout, now: datetime) -> None:
+    """RFCs to implementing, their problems to fix in progress."""
+    key = f"rollout:{rollout.pk}:started"
+    text = _("%(rollout)s of %(release)s started.") % {
+        "rollout": rollout.number,
+        "release": rollout.release.number,
+    }
+    for change in rollout.release.changes.order_by("pk"):
+        if change.state != Change.State.IMPLEMENTING:
+            implement_change(change, now=now, key=key, text=text)
+    for problem in Problem.objects.filter(changes__releases=rollout.release).distinct().order_by("pk"):
+        fix_problem_by_release(problem, now=now, key=key, text=text)
+
+
+def _add_wave(
+    rollout: Rollout,
+    *,
+    number: int,
+    kind: str,
+    size: int,
+    policy: RolloutPolicy,
+    now: datetime,
+    undoes: Wave | None = None,
+) -> Wave:
+    is_rollback = kind == Wave.Kind.ROLLBACK
+    batch = distribution.create_batch(
+        label=rollout.number,
+        purpose=Batch.Purpose.ROLLBACK if is_rollback else Batch.Purpose.FORWARD,
+        now=now,
+        weight=ROLLBACK_WEIGHT if is_rollback else 500,
+        max_in_flight=policy.max_in_flight,
+        offer_deadline=policy.offer_deadline,
+        progress_deadline=policy.progress_deadline,
+        confirm_deadline=policy.confirm_deadline,
+    )
+    return Wave.objects.create(
+        rollout=rollout, number=number, kind=kind, size=size, batch=batch, undoes=undoes
+    )
+
+
+def lock_rollout(rollout: Rollout) -> Rollout:
+    """The row, locked against the tick, read into the caller's own instance."""
+    Rollout.objects.select_for_update().only("pk").get(pk=rollout.pk)
+    rollout.refresh_from_db()
+    return rollout
+
+
+def close_forward_batches(rollout: Rollout) -> list[int]:
+    """Stops offering; returns the ids of all forward batches."""
+    batches = [wave.batch for wave in rollout.waves.filter(kind=Wave.Kind.FORWARD).select_related("batch")]
+    for batch in batches:
+        if batch.is_open:
+            distribution.close_batch(batch)
+    return [batch.pk for batch in batches]
+
+
+def pause_rollout(rollout: Rollout, *, actor: User, now: datetime, reason: str) -> None:
+    """Offers nothing new; what is under way goes on. One person is enough."""
+    if not reason.strip():
+        raise InvalidInput(_("Say why."), field="reason")
+    with transaction.atomic():
+        pause(lock_rollout(rollout), kind=Rollout.PauseKind.MANUAL, reason=reason, actor=actor, now=now)
+
+
+def pause(rollout: Rollout, *, kind: str, reason: str, actor: User | None, now: datetime) -> None:
+    """The pause itself, for people and for the engine."""
+    move(
+        rollout,
+        "pause",
+        actor=actor,
+        now=now,
+        update={"pause_kind": kind, "pause_reason": reason, "waits_for": ""},
+    )
+    close_forward_batches(rollout)
+    log(rollout, RolloutEvent.Kind.PAUSED, now=now, text=reason, actor=actor)
+
+
+def resume_rollout(rollout: Rollout, *, actor: User, now: datetime, reason: str = "") -> None:
+    """Goes on. After a stop by the engine for failures: by somebody other than the starter, and the failures so far
+    count as accepted; verdicts begin a new round."""
+    with transaction.atomic():
+        rollout = lock_rollout(rollout)
+        kind = rollout.pause_kind
+        automatic = kind in {Rollout.PauseKind.BREACH, Rollout.PauseKind.STRAGGLERS, Rollout.PauseKind.WINDOW}
+        if automatic and actor.pk == rollout.started_by_id:
+            raise SeparationOfDuties(
+                _("%(number)s stopped by itself; somebody other than the one who started it must resume it.")
+                % {"number": rollout.number}
+            )
+        if automatic and not reason.strip():
+            raise InvalidInput(_("Say why it may go on."), field="reason")
+        update = {"pause_kind": "", "pause_reason": "", "round": rollout.round + 1}
+        move(rollout, "resume", actor=actor, now=now, update=update)
+        log(rollout, RolloutEvent.Kind.RESUMED, now=now, text=reason, actor=actor)
+        for wave in rollout.waves.filter(kind=Wave.Kind.FORWARD).select_related("batch"):
+            if kind in {Rollout.PauseKind.BREACH, Rollout.PauseKind.STRAGGLERS}:
+                _accept_failures(wave, now)
+            if wave.state in {Wave.State.DEPLOYING, Wave.State.SOAKING}:
+                distribution.open_batch(wave.batch, now=now)
+
+
+def _accept_failures(wave: Wave, now: datetime) -> None:
+    if wave.state not in {Wave.State.FAILED, Wave.State.DEPLOYING, Wave.State.SOAKING}:
+        return
+    counts = distribution.counts([wave.batch_id])[wave.batch_id]
+    update = {"accepted_failures": counts.failed + counts.overdue + counts.cancelled}
+    if wave.state == Wave.State.FAILED:
+        move(wave, "go_on", actor=None, now=now, update=update, touch=None)
+    elif wave.accepted_failures != update["accepted_failures"]:
+        Wave.objects.filter(pk=wave.pk).update(**update)
+
+
+def abort_rollout(rollout: Rollout, *, actor: User, now: datetime, reason: str) -> None:
+    """Cancels everything that is open; what is installed stays and can be rolled back later. One person is enough."""
+    if not reason.strip():
+        raise InvalidInput(_("Say why."), field="reason")
+    with transaction.atomic():
+        rollout = lock_rollout(rollout)
+        move(
+            rollout,
+            "abort",
+            actor=actor,
+            now=now,
+            update={"pause_kind": "", "pause_reason": "", "waits_for": ""},
+        )
+        distribution.cancel_open(close_forward_batches(rollout), now=now, reason=reason)
+        log(rollout, RolloutEvent.Kind.ABORTING, now=now, text=reason, actor=actor)
+
+
+def roll_back_rollout(rollout: Rollout, *, actor: User, now: datetime, reason: str) -> None:
+    """Sends every CI that got the package back to what it ran before. Also after completion, until a later rollout
+    of the same product has offered to one of its CIs."""
+    if not reason.strip():
+        raise InvalidInput(_("Say why."), field="reason")
+    with transaction.atomic():
+        rollout = lock_rollout(rollout)
+        check_permission(actor, "releases.roll_back_rollout", _("roll back a rollout"))
+        if rollout.state in {Rollout.State.COMPLETED, Rollout.State.ABORTED}:
+            check_not_overtaken(rollout)
+        order_rollback(rollout, actor=actor, now=now, reason=reason)
+
+
+def order_rollback(rollout: Rollout, *, actor: User | None, now: datetime, reason: str) -> None:
+    """The order itself, for people and for the engine: nothing more is offered, open deployments are cancelled, and
+    one rollback wave takes every CI back."""
+    update = {"pause_kind": "", "pause_reason": "", "waits_for": "", "settled_at": None, "finished_at": None}
+    move(rollout, "roll_back", actor=actor, now=now, update=update)
+    distribution.cancel_open(close_forward_batches(rollout), now=now, reason=reason)
+    _open_rollback_wave(rollout, undoes=None, now=now)
+    log(rollout, RolloutEvent.Kind.ROLLBACK_ORDERED, now=now, text=reason, actor=actor)
+
+
+def check_not_overtaken(rollout: Rollout) -> None:
+    """Refuses when a later rollout of one of the products has offered to one of its CIs."""
+    products = rollout.release.items.values("product")
+    cis = Deployment.objects.filter(batch__wave__rollout=rollout).values("ci")
+    later = (
+        Deployment.objects.filter(
+            batch__wave__rollout__pk__gt=rollout.pk,
+            offered_at__isnull=False,
+            ci__in=cis,
+            items__product__in=products,
+        )
+        .values_list("batch__label", flat=True)
+        .first()
+    )
+    if later:
+        raise ConditionRefused(
+            _(
+                "%(later)s has already offered a later version to some of these CIs. Roll that one back instead."
+            )
+            % {"later": later},
+            code="overtaken",
+        )
+
+
+def _open_rollback_wave(rollout: Rollout, *, undoes: Wave | None, now: datetime) -> Wave:
+    policy = RolloutPolicy.from_json(rollout.policy)
+    highest = rollout.waves.filter(kind=Wave.Kind.ROLLBACK).aggregate(n=Max("number"))["n"] or 0
+    wave = _add_wave(
+        rollout, number=highest + 1, kind=Wave.Kind.ROLLBACK, size=0, policy=policy, now=now, undoes=undoes
+    )
+    move(wave, "open", actor=None, now=now, update={"started_at": now}, touch=None)
+    distribution.open_batch(wave.batch, now=now)
+    return wave
+
+
+def _check_partial(rollout: Rollout, actor: User, reason: str) -> None:
+    check_permission(actor, "releases.roll_back_rollout", _("roll back"))
+    if not reason.strip():
+        raise InvalidInput(_("Say why."), field="reason")
+    if rollout.state not in {Rollout.State.PAUSED, Rollout.State.COMPLETED}:
+        raise TransitionRefused(
+            _("%(number)s is “%(state)s”; pause it first to roll back a part of it.")
+            % {"number": rollout.number, "state": rollout.get_state_display()}
+        )
+    if rollout.state == Rollout.State.COMPLETED:
+        check_not_overtaken(rollout)
+
+
+def roll_back_wave(wave: Wave, *, actor: User, now: datetime, reason: str) -> Wave:
+    """Sends one wave's CIs back, in a paused or completed rollout, whose state stays."""
+    with transaction.atomic():
+        rollout = lock_rollout(wave.rollout)
+        _check_partial(rollout, actor, reason)
+        if wave.kind != Wave.Kind.FORWARD or wave.state in {Wave.State.WAITING, Wave.State.ROLLED_BACK}:
+            raise TransitionRefused(_("This wave has nothing to take back."))
+        return order_wave_rollback(wave, rollout=rollout, actor=actor, now=now, reason=reason)
+
+
+def order_wave_rollback(
+    wave: Wave, *, rollout: Rollout, actor: User | None, now: datetime, reason: str
+) -> Wave:
+    """The order itself, for people and for the engine."""
+    distribution.close_batch(wave.batch)
+    distribution.cancel_open([wave.batch_id], now=now, reason=reason)
+    Rollout.objects.filter(pk=rollout.pk, settled_at__isnull=False).update(settled_at=None, updated_at=now)
+    undo = _open_rollback_wave(rollout, undoes=wave, now=now)
+    log(rollout, RolloutEvent.Kind.ROLLBACK_ORDERED, now=now, text=reason, actor=actor, wave=wave)
+    return undo
+
+
+def roll_back_ci(rollout: Rollout, *, ci: ConfigurationItem, actor: User, now: datetime, reason: str) -> Wave:
+    """Sends one CI back, in a paused or completed rollout, whose state stays."""
+    with transaction.atomic():
+        rollout = lock_rollout(rollout)
+        _check_partial(rollout, actor, reason)
+        forward = rollout.waves.filter(kind=Wave.Kind.FORWARD, batch__deployments__ci=ci).values_list(
+            "batch", flat=True
+        )
+        undo = _open_rollback_wave(rollout, undoes=None, now=now)
+        queued = distribution.queue_rollback(
+            undo.batch, forward_batch_ids=list(forward), ci_ids=[ci.pk], now=now
+        )
+        if not queued:
+            raise ConditionRefused(
+                _("%(ci)s did not get the package, so there is nothing to take back.") % {"ci": ci}
+            )
+        Wave.objects.filter(pk=undo.pk).update(size=queued)
+        Rollout.objects.filter(pk=rollout.pk, settled_at__isnull=False).update(
+            settled_at=None, updated_at=now
+        )
+        log(rollout, RolloutEvent.Kind.ROLLBACK_ORDERED, now=now, text=f"{ci}: {reason}", actor=actor)
+    return undo
+
+
+def exclude_ci(rollout: Rollout, *, ci: ConfigurationItem, actor: User, now: datetime, reason: str) -> None:
+    """Takes a CI out of a running or paused rollout while its deployment waits; it is counted as excluded."""
+    if ci.owner_id != actor.pk:
+        check_permission(actor, "releases.pause_rollout", _("exclude a CI"))
+    if not reason.strip():
+        raise InvalidInput(_("Say why."), field="reason")
+    with transaction.atomic():
+        rollout = lock_rollout(rollout)
+        deployment = (
+            Deployment.objects.filter(
+                batch__wave__rollout=rollout, batch__purpose=Batch.Purpose.FORWARD, ci=ci
+            )
+            .order_by("-attempt")
+            .first()
+        )
+        if deployment is None:
+            raise ConditionRefused(
+                _("%(ci)s is not a target of %(rollout)s.") % {"ci": ci, "rollout": rollout}
+            )
+        distribution.exclude_deployment(deployment, now=now, reason=reason)
+        log(rollout, RolloutEvent.Kind.EXCLUDED, now=now, text=f"{ci}: {reason}", actor=actor)
+
+
+def retry_failed_cis(rollout: Rollout, *, actor: User, now: datetime) -> int:
+    """Queues the failed CIs of a paused rollout once more (attempt + 1); they are offered when it is resumed."""
+    check_permission(actor, "releases.start_rollout", _("retry failed CIs"))
+    with transaction.atomic():
+        rollout = lock_rollout(rollout)
+        if rollout.state != Rollout.State.PAUSED:
+            raise TransitionRefused(_("Pause %(number)s first.") % {"number": rollout.number})
+        retried = 0
+        for wave in rollout.waves.filter(kind=Wave.Kind.FORWARD).select_related("batch"):
+            count = distribution.retry_failed(wave.batch, now=now)
+            retried += count
+            if count and wave.state == Wave.State.FAILED:
+                move(wave, "go_on", actor=None, now=now, update={}, touch=None)
+        if not retried:
+            raise ConditionRefused(_("No CI of this rollout has failed."))
+        log(rollout, RolloutEvent.Kind.RETRY, now=now, text=str(retried), actor=actor)
+    return retried

@@ -1,0 +1,49 @@
+"""Which CIs a release goes to, and which of them could not come back."""
+
+from django.db.models import Exists, OuterRef, Q, QuerySet
+
+from cmdb.models import ConfigurationItem, InstalledVersion
+from releases.models import PackageItem, Release
+from releases.policy import TargetSelector
+from software.models import Version
+
+
+def target_cis(release: Release) -> QuerySet[ConfigurationItem]:
+    """The production CIs in operation, with an agent, that the package applies to, in the order of their ids.
+
+    A CI applies when it runs a product of the package in the package's version (it will be skipped) or an older or
+    unknown one, since a forward rollout never downgrades; or when a fresh install was added for it.
+    """
+    selector = TargetSelector.from_json(release.targets)
+    items = PackageItem.objects.filter(release=release)
+    not_newer = Exists(
+        items.filter(product=OuterRef("product"), version__order__gte=OuterRef("version__order"))
+    )
+    unknown = Q(version__isnull=True, product__in=items.values("product"))
+    applies = InstalledVersion.objects.filter(ci=OuterRef("pk"), valid_to__isnull=True).filter(
+        not_newer | unknown
+    )
+    cis = ConfigurationItem.objects.production().filter(
+        Exists(applies) | Q(pk__in=list(selector.fresh)),
+        lifecycle=ConfigurationItem.Lifecycle.IN_OPERATION,
+        agent_id__isnull=False,
+    )
+    if selector.ci_classes:
+        cis = cis.filter(ci_class__slug__in=selector.ci_classes)
+    if selector.cis:
+        cis = cis.filter(pk__in=[*selector.cis, *selector.fresh])
+    if selector.exclude:
+        cis = cis.exclude(pk__in=selector.exclude)
+    return cis.order_by("pk")
+
+
+def without_way_back(release: Release) -> QuerySet[ConfigurationItem]:
+    """Targets that could not return: what they run is not ready in the media library, or cannot be uninstalled."""
+    selector = TargetSelector.from_json(release.targets)
+    installed = InstalledVersion.objects.filter(
+        ci=OuterRef("pk"), valid_to__isnull=True, product__in=release.items.values("product")
+    )
+    lost = installed.filter(Q(version__isnull=True) | ~Q(version__state=Version.State.READY))
+    return target_cis(release).filter(
+        Exists(lost) | Q(pk__in=list(selector.fresh), agent_profile__can_remove=False)
+    )

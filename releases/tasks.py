@@ -1,0 +1,12 @@
+"""Celery's door to the rollout engine."""
+
+from celery import shared_task
+
+from releases import executor
+from tickets.clock import database_now
+
+
+@shared_task(ignore_result=True, time_limit=30, soft_time_limit=20)
+def advance_rollouts() -> None:
+    """The tick. Missed or repeated, it does no harm: the rows know what is to be done."""
+    executor.advance_rollouts(now=database_now())

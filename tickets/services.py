@@ -2,18 +2,19 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import datetime
 from typing import Any, TypeVar
 
 from django.core.exceptions import ValidationError
-from django.db import transaction
-from django.db.models import F
+from django.db import IntegrityError, transaction
+from django.db.models import CharField, F
 from django.utils.translation import gettext as _
 
-from tickets.exceptions import InvalidInput, TransitionRefused
+from tickets.exceptions import InvalidInput, PermissionRefused, TransitionRefused
 from tickets.lifecycle import move
-from tickets.models import EntryKind, Level, Priority, PriorityRule, Ticket
+from tickets.models import EntryKind, Level, Priority, PriorityRule, Ticket, TimelineEntry
 
 T = TypeVar("T", bound=Ticket)
 
@@ -63,6 +64,15 @@ def validate(instance: Any, *, exclude: Iterable[str] = ("state",)) -> None:
     except ValidationError as error:
         field, messages = next(iter(error.message_dict.items()))
         raise InvalidInput(messages[0], field=field) from error
+    for model_field in instance._meta.concrete_fields:
+        value = instance.__dict__.get(model_field.attname)
+        if not isinstance(value, str):
+            continue
+        is_line = isinstance(model_field, CharField)
+        if "\0" in value or (is_line and ("\n" in value or "\r" in value)):
+            raise InvalidInput(
+                _("Line breaks and control characters cannot stand here."), field=model_field.name
+            )
 
 
 def record(
@@ -78,25 +88,48 @@ def record(
     key: str = "",
 ) -> bool:
     """Writes one timeline entry. With a `key` it is written at most once on this ticket; False when it was there."""
-    entries = ticket.entries
-    values = {
-        "kind": kind,
-        "is_public": public,
-        "text": text,
-        "from_state": from_state,
-        "to_state": to_state,
-        "author": actor,
-        "created_at": now,
-    }
+    values = {"kind": kind, "actor": actor, "now": now, "text": text, "public": public}
+    entry = write_entry(ticket, **values, from_state=from_state, to_state=to_state, key=key)
+    return entry is not None
+
+
+def write_entry(
+    ticket: Any,
+    *,
+    kind: str,
+    actor: Any,
+    now: datetime,
+    text: str = "",
+    public: bool = True,
+    from_state: str = "",
+    to_state: str = "",
+    key: str = "",
+) -> TimelineEntry | None:
+    """As `record`, but returns the entry; None when an entry with this key was there."""
+    entry: TimelineEntry = ticket.entries.model(
+        ticket=ticket,
+        kind=kind,
+        is_public=public,
+        text=text,
+        from_state=from_state,
+        to_state=to_state,
+        author=actor,
+        created_at=now,
+        key=key,
+    )
     if not key:
-        entries.create(**values)
-        return True
-    entry = entries.model(ticket=ticket, key=key, **values)
-    with transaction.atomic():
-        if entries.filter(key=key).exists():
-            return False
-        entries.model.objects.bulk_create([entry], ignore_conflicts=True)
-    return True
+        entry.save(force_insert=True)
+        return entry
+    if ticket.entries.filter(key=key).exists():
+        return None
+    try:
+        with transaction.atomic():
+            entry.save(force_insert=True)
+    except IntegrityError:
+        if not ticket.entries.filter(key=key).exists():
+            raise
+        return None
+    return entry
 
 
 def move_ticket(
@@ -109,14 +142,19 @@ def move_ticket(
     text: str = "",
     public: bool = True,
     key: str = "",
-) -> None:
-    """Makes a transition and writes it into the timeline, in one transaction. Refusals as in `lifecycle.move`."""
+    author: Any = None,
+) -> str:
+    """Makes a transition and writes it into the timeline, in one transaction. Refusals as in `lifecycle.move`.
+
+    `author` signs the entry when the portal moves the ticket because of what this person did. Returns a word that is
+    unique on the ticket for this very step; events of notices are made of it.
+    """
     with transaction.atomic():
         old, new = move(ticket, verb, actor=actor, now=now, update=update)
-        record(
+        entry = write_entry(
             ticket,
             kind=EntryKind.STATE,
-            actor=actor,
+            actor=actor or author,
             now=now,
             text=text,
             public=public,
@@ -124,6 +162,83 @@ def move_ticket(
             to_state=new,
             key=key,
         )
+    return f"{verb}:{entry.pk if entry is not None else key}"
+
+
+def move_once(
+    ticket: Any, verb: str, *, now: datetime, key: str, text: str, update: Mapping[str, Any] | None = None
+) -> bool:
+    """Makes a transition of the portal itself at most once for each `key`, under a lock on the ticket.
+
+    False, and nothing is written, when the key was used or the ticket is in another state than the verb needs: what
+    people did since stands. A condition of the transition refuses with `ConditionRefused`.
+    """
+    with locked(ticket):
+        if not getattr(type(ticket), verb)._django_fsm.has_transition(ticket.state):
+            return False
+        if ticket.entries.filter(key=key).exists():
+            return False
+        move_ticket(ticket, verb, actor=None, now=now, update=update, text=text, key=key)
+    return True
+
+
+@contextmanager
+def locked(ticket: Any) -> Iterator[None]:
+    """A transaction in which nobody else changes the ticket's row; the instance is read again first."""
+    with transaction.atomic():
+        type(ticket)._base_manager.select_for_update().filter(pk=ticket.pk).values_list("pk").get()
+        ticket.refresh_from_db()
+        yield
+
+
+def may_comment(ticket: Any, actor: Any, *permissions: str) -> bool:
+    """Whoever may work on the ticket, and whoever it concerns: requester, author, assignee, watchers."""
+    if any(actor.has_perm(permission) for permission in permissions):
+        return True
+    if actor.pk in (ticket.requester_id, ticket.created_by_id, ticket.assignee_id):
+        return True
+    return bool(ticket.watchers.filter(pk=actor.pk).exists())
+
+
+def write_comment(
+    ticket: Any,
+    *,
+    actor: Any,
+    now: datetime,
+    text: str,
+    public: bool,
+    permissions: tuple[str, ...],
+    is_concerned: bool = False,
+) -> TimelineEntry:
+    """Writes a comment, or with `public=False` a note among those with one of `permissions`.
+
+    `is_concerned` lets somebody in whom only the process knows. Refuses an empty text (`InvalidInput`), and with `PermissionRefused` people whom the ticket does not concern.
+    """
+    if public and not is_concerned and not may_comment(ticket, actor, *permissions):
+        raise PermissionRefused(_("You may comment only on tickets that concern you."))
+    if not public and not any(actor.has_perm(permission) for permission in permissions):
+        raise PermissionRefused(
+            _("Internal notes are for those who work on the ticket. Write a comment instead.")
+        )
+    kind = EntryKind.COMMENT if public else EntryKind.NOTE
+    entry = write_entry(
+        ticket,
+        kind=kind,
+        actor=actor,
+        now=now,
+        text=required(text, "text", _("Write something.")),
+        public=public,
+    )
+    assert entry is not None
+    return entry
+
+
+def required(text: str, field: str, message: str) -> str:
+    """The text without blanks around it; refuses an empty one with `InvalidInput`."""
+    text = text.replace("\0", "").strip()
+    if not text:
+        raise InvalidInput(message, field=field)
+    return text
 
 
 def edit_fields(ticket: Any, *, now: datetime, expected_version: int | None, **values: Any) -> None:
@@ -139,7 +254,9 @@ def edit_fields(ticket: Any, *, now: datetime, expected_version: int | None, **v
         rows = rows.filter(version=expected_version)
     if not rows.update(version=F("version") + 1, updated_at=now, **values):
         raise TransitionRefused(
-            _("%(number)s was changed by somebody else meanwhile. Look at the new version and enter yours again.")
+            _(
+                "%(number)s was changed by somebody else meanwhile. Look at the new version and enter yours again."
+            )
             % {"number": ticket.number},
             code="edit_conflict",
         )
@@ -148,4 +265,6 @@ def edit_fields(ticket: Any, *, now: datetime, expected_version: int | None, **v
 
 def content_hash(content: Mapping[str, Any]) -> str:
     """SHA-256 (hex) of a JSON-like content in canonical form: what an approval is bound to."""
-    return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":"), default=str).encode()).hexdigest()
+    return hashlib.sha256(
+        json.dumps(content, sort_keys=True, separators=(",", ":"), default=str).encode()
+    ).hexdigest()

@@ -1,0 +1,273 @@
+"""What people and the portal do with problems: one function for each verb.
+
+Each checks the right, moves the state, writes the timeline and the notices, in one transaction. Refusals are those of
+`tickets.exceptions`.
+"""
+
+import hashlib
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any
+
+from django.db import transaction
+from django.utils.translation import gettext as _
+
+from incidents.models import Incident
+from problems.models import Problem
+from tickets.activities import Process, check_activity
+from tickets.exceptions import ConditionRefused, InvalidInput, PermissionRefused, TransitionRefused
+from tickets.lifecycle import check_permission
+from tickets.models import EntryKind, Level, TimelineEntry
+from tickets.notices import concerned, tell
+from tickets.services import (
+    create_ticket,
+    edit_fields,
+    locked,
+    move_once,
+    move_ticket,
+    record,
+    write_comment,
+)
+
+WORK = "problems.work_problem"
+OPEN = "problems.open_problem"
+
+
+def open_problem(
+    *,
+    actor: Any,
+    now: datetime,
+    title: str,
+    description: str = "",
+    incidents: Iterable[Incident] = (),
+    impact: str = Level.MEDIUM,
+    urgency: str = Level.MEDIUM,
+    activity: str = "repair",
+) -> Problem:
+    """Opens a problem behind these incidents; each gets an entry that names it. Activity: inspection or repair."""
+    _check_may_link(actor)
+    check_activity(Process.PROBLEM, activity)
+    values = {"title": title, "description": description, "impact": impact, "urgency": urgency}
+    with transaction.atomic():
+        problem = create_ticket(Problem, actor=actor, now=now, activity=activity, **values)
+        _link(problem, actor, now, incidents)
+    return problem
+
+
+def link_incidents(problem: Problem, *, actor: Any, now: datetime, incidents: Iterable[Incident]) -> int:
+    """Names incidents as caused by this problem; returns how many are new. Refuses a closed problem."""
+    _check_may_link(actor)
+    with locked(problem):
+        _check_not_closed(problem)
+        return _link(problem, actor, now, incidents)
+
+
+def assess_problem(problem: Problem, *, actor: Any, now: datetime) -> None:
+    """It is worth finding the cause."""
+    move_ticket(problem, "assess", actor=actor, now=now)
+
+
+def analyse_problem(problem: Problem, *, actor: Any, now: datetime) -> None:
+    """Begins to look for the root cause; a problem without an assignee becomes the actor's."""
+    update = {"assignee": actor} if problem.assignee_id is None and actor is not None else None
+    move_ticket(problem, "analyse", actor=actor, now=now, update=update)
+
+
+def document_problem(
+    problem: Problem,
+    *,
+    actor: Any,
+    now: datetime,
+    root_cause: str | None = None,
+    workaround: str | None = None,
+    is_known_error: bool | None = None,
+    expected_version: int | None = None,
+) -> None:
+    """Writes root cause, workaround and the known-error flag; None leaves a field as it is.
+
+    A known error needs both texts (`ConditionRefused`). A closed problem is not edited any more.
+    """
+    check_permission(actor, WORK, _("document problems"))
+    wanted = {"root_cause": root_cause, "workaround": workaround, "is_known_error": is_known_error}
+    values: dict[str, Any] = {
+        name: value.strip() if isinstance(value, str) else value
+        for name, value in wanted.items()
+        if value is not None
+    }
+    with locked(problem):
+        _check_not_closed(problem)
+        values = {name: value for name, value in values.items() if getattr(problem, name) != value}
+        if not values:
+            return
+        result = {name: values.get(name, getattr(problem, name)) for name in wanted}
+        if result["is_known_error"] and not (result["root_cause"] and result["workaround"]):
+            raise ConditionRefused(_("A known error needs a root cause and a workaround. Write both first."))
+        edit_fields(problem, now=now, expected_version=expected_version, **values)
+        names = ", ".join(str(Problem._meta.get_field(name).verbose_name) for name in values)  # type: ignore[union-attr]
+        text = _("Documented: %(fields)s.") % {"fields": names}
+        record(problem, kind=EntryKind.SYSTEM, actor=actor, now=now, text=text)
+
+
+def start_fix_problem(problem: Problem, *, actor: Any, now: datetime) -> None:
+    """The root cause is documented (else `ConditionRefused`); a change is to remove it."""
+    move_ticket(problem, "start_fix", actor=actor, now=now)
+
+
+def resolve_problem(problem: Problem, *, actor: Any, now: datetime) -> None:
+    """The cause is gone, or the risk is accepted; requester and watchers are told."""
+    with transaction.atomic():
+        step = move_ticket(problem, "resolve", actor=actor, now=now, update={"resolved_by_event": ""})
+        _tell(problem, f"problem:{problem.pk}:{step}", concerned(problem), actor, now, lambda: _("resolved"))
+
+
+def reopen_problem(problem: Problem, *, actor: Any, now: datetime, reason: str = "") -> None:
+    """It came back; whoever is concerned is told."""
+    with transaction.atomic():
+        step = move_ticket(
+            problem, "reopen", actor=actor, now=now, update={"resolved_by_event": ""}, text=reason.strip()
+        )
+        people = concerned(problem, assignee=True)
+        _tell(problem, f"problem:{problem.pk}:{step}", people, actor, now, lambda: _("reopened"), reason)
+
+
+def close_problem(problem: Problem, *, actor: Any, now: datetime, close_code: str) -> None:
+    """Closes it with a code that says how it ended; requester and watchers are told."""
+    if close_code not in Problem.CloseCode.values:
+        codes = ", ".join(Problem.CloseCode.values)
+        raise InvalidInput(_("Choose a close code: %(codes)s.") % {"codes": codes}, field="close_code")
+    text = str(Problem.CloseCode(close_code).label).capitalize()
+    with transaction.atomic():
+        step = move_ticket(
+            problem, "close", actor=actor, now=now, update={"close_code": close_code}, text=text
+        )
+        _tell(
+            problem, f"problem:{problem.pk}:{step}", concerned(problem), actor, now, lambda: _("closed"), text
+        )
+
+
+def communicate_workaround(problem: Problem, *, actor: Any, now: datetime) -> int:
+    """Posts the workaround into every open linked incident, once for each text, and tells the people concerned.
+
+    Returns how many incidents got it now; doing it again reaches only incidents linked since.
+    """
+    check_permission(actor, WORK, _("communicate workarounds"))
+    with locked(problem):
+        _check_not_closed(problem)
+        workaround = problem.workaround.strip()
+        if not workaround:
+            raise ConditionRefused(_("There is no workaround yet. Write it first."))
+        digest = hashlib.sha256(workaround.encode()).hexdigest()[:16]
+        key = f"problem:{problem.pk}:workaround:{digest}"
+        reached = 0
+        incidents = problem.incidents.open().select_related("requester").order_by("pk")  # type: ignore[attr-defined]
+        for incident in incidents:
+            text = _("Workaround from %(number)s:") % {"number": problem.number} + f"\n\n{workaround}"
+            if not record(incident, kind=EntryKind.COMMENT, actor=actor, now=now, text=text, key=key):
+                continue
+            reached += 1
+            _tell(
+                incident, key, concerned(incident), actor, now, lambda: _("there is a workaround"), workaround
+            )
+        if reached:
+            text = _("Workaround communicated into %(count)s incidents.") % {"count": reached}
+            record(problem, kind=EntryKind.SYSTEM, actor=actor, now=now, text=text)
+    return reached
+
+
+def comment_problem(
+    problem: Problem, *, actor: Any, now: datetime, text: str, public: bool = True
+) -> TimelineEntry:
+    """Writes a comment, or with `public=False` an internal note. Those concerned are told of a comment."""
+    with transaction.atomic():
+        entry = write_comment(
+            problem, actor=actor, now=now, text=text, public=public, permissions=(WORK, OPEN)
+        )
+        if public:
+            people = concerned(problem, assignee=True)
+            event = f"problem:{problem.pk}:comment:{entry.pk}"
+            _tell(problem, event, people, actor, now, lambda: _("comment"), entry.text)
+    return entry
+
+
+def note_on_problem(problem: Problem, *, now: datetime, key: str, text: str, public: bool = True) -> bool:
+    """Writes an entry of the portal, once for each key; True if it is new."""
+    return record(problem, kind=EntryKind.SYSTEM, actor=None, now=now, text=text, public=public, key=key)
+
+
+def fix_problem_by_release(problem: Problem, *, now: datetime, key: str, text: str) -> bool:
+    """A rollout that fixes it has started; True if that moved it. Once for each key; other states are left alone."""
+    return move_once(problem, "fix_by_release", now=now, key=key, text=text)
+
+
+def resolve_problem_by_fix(
+    problem: Problem, *, now: datetime, event: str, text: str, notice_event: str | None = None
+) -> bool:
+    """Every RFC that fixes it is implemented; True if that moved it.
+
+    Keeps `event` (at most 64 characters) for `withdraw_fix_from_problem`. Requester and watchers are told under
+    `notice_event`, by default `event` itself; empty: the caller tells them.
+    """
+    update = {"resolved_by_event": event}
+    with transaction.atomic():
+        if not move_once(problem, "resolve_by_fix", now=now, key=f"fix:{event}", text=text, update=update):
+            return False
+        name = event if notice_event is None else notice_event
+        _tell(problem, name, concerned(problem), None, now, lambda: _("resolved"), text)
+    return True
+
+
+def withdraw_fix_from_problem(
+    problem: Problem, *, now: datetime, event: str, text: str, notice_event: str | None = None
+) -> bool:
+    """The release whose completion (`event`) resolved it was rolled back: the fix is in progress again; True if so.
+
+    Problems that people resolved, reopened or closed are left alone. Requester and watchers are told under
+    `notice_event`, by default `<event>:withdrawn`; empty: nobody is.
+    """
+    with locked(problem):
+        if not event or problem.resolved_by_event != event:
+            return False
+        update = {"resolved_by_event": ""}
+        if not move_once(
+            problem, "withdraw_fix", now=now, key=f"withdrawn:{event}", text=text, update=update
+        ):
+            return False
+        name = f"{event}:withdrawn" if notice_event is None else notice_event
+        _tell(problem, name, concerned(problem), None, now, lambda: _("the fix was withdrawn"), text)
+    return True
+
+
+def _check_may_link(actor: Any) -> None:
+    if actor is not None and not actor.has_perm(WORK):
+        check_permission(actor, OPEN, _("open problems from incidents"))
+
+
+def _check_not_closed(problem: Problem) -> None:
+    if problem.state == Problem.State.CLOSED:
+        raise TransitionRefused(
+            _("%(number)s is closed. Open a new problem and name this one.") % {"number": problem.number}
+        )
+
+
+def _link(problem: Problem, actor: Any, now: datetime, incidents: Iterable[Incident]) -> int:
+    wanted = {incident.pk: incident for incident in incidents}
+    if actor is not None and Incident.objects.visible_to(actor).filter(pk__in=wanted).count() != len(wanted):
+        raise PermissionRefused(_("You may link only incidents that you may see."))
+    for pk in problem.incidents.filter(pk__in=wanted).values_list("pk", flat=True):
+        del wanted[pk]
+    problem.incidents.add(*wanted)
+    for incident in wanted.values():
+        text = _("Caused by %(problem)s.") % {"problem": problem}
+        record(incident, kind=EntryKind.LINK, actor=actor, now=now, text=text, key=f"problem:{problem.pk}")
+    if wanted:
+        numbers = ", ".join(incident.number for incident in wanted.values())
+        text = _("Linked: %(numbers)s.") % {"numbers": numbers}
+        record(problem, kind=EntryKind.LINK, actor=actor, now=now, text=text)
+    return len(wanted)
+
+
+def _tell(
+    ticket: Any, event: str, people: Any, actor: Any, now: datetime, headline: Any, text: str = ""
+) -> None:
+    if event:
+        tell(ticket, event=event, recipients=people, actor=actor, now=now, headline=headline, text=text)

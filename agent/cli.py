@@ -17,7 +17,8 @@ def main(arguments: list[str] | None = None) -> int:
     """Runs one command and returns the exit code."""
     parser = argparse.ArgumentParser(prog="agent", description="Update agent for one server or desktop.")
     parser.add_argument("--version", action="version", version=VERSION)
-    commands = parser.add_subparsers(dest="command", required=True)
+    # The name is given because argparse would load more modules to work it out.
+    commands = parser.add_subparsers(dest="command", required=True, prog="agent")
     run = commands.add_parser("run", help="poll the server and install what it offers")
     run.add_argument("--once", action="store_true", help="one poll with all that follows from it, then end")
     status = commands.add_parser("status", help="print what this CI runs, as JSON")

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import re
+import ssl
 import threading
 import time
 from collections.abc import Iterator
@@ -22,6 +23,7 @@ class Action:
         self.chunks = chunks
         self.state = "open"  # open, cancelling, cancelled, closed
         self.update = "forced"
+        self.cancel_on = ""  # the execution whose report makes the operator cancel
         self.events: list[dict[str, Any]] = []
         self.cancel_answers: list[dict[str, Any]] = []
 
@@ -54,6 +56,7 @@ class DdiServer:
         self.sleep = "00:00:01"
         self.chunk_delay = 0.0
         self.lock = threading.RLock()
+        self.tls: ssl.SSLContext | None = None
         self._http: ThreadingHTTPServer | None = None
 
     def start(self) -> "DdiServer":
@@ -62,6 +65,8 @@ class DdiServer:
         self._http = ThreadingHTTPServer(("127.0.0.1", self.port), handler)
         self._http.daemon_threads = True
         self._http.block_on_close = False
+        if self.tls is not None:
+            self._http.socket = self.tls.wrap_socket(self._http.socket, server_side=True)
         self.port = self._http.server_address[1]
         threading.Thread(target=self._http.serve_forever, args=(0.02,), daemon=True).start()
         return self
@@ -73,7 +78,7 @@ class DdiServer:
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"http{'s' if self.tls else ''}://127.0.0.1:{self.port}"
 
     def chunk(self, product: str, version: str, data: bytes, **changes: Any) -> dict[str, Any]:
         """A chunk for ``data``, served as a file; ``changes`` overwrite members of its artifact."""
@@ -206,6 +211,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.ddi.accepted.append(("feedback", action.id, body))
         if status["execution"] == "closed":
             action.state = "closed"
+        elif status["execution"] == action.cancel_on:
+            action.state = "cancelling"
         return 200, None
 
     def _poll(self) -> dict[str, Any]:

@@ -2,7 +2,9 @@
 
 import hashlib
 import json
+import shutil
 import signal
+import ssl
 import subprocess
 import sys
 import time
@@ -13,7 +15,7 @@ import pytest
 
 from agent.build import build
 from agent.cli import main
-from tests.agent.ci import Ci, software
+from tests.agent.ci import REPOSITORY, Ci, software
 from tests.agent.ddi_server import DdiServer
 
 
@@ -81,6 +83,7 @@ def test_sigterm_in_a_download_stops_between_blocks_and_a_new_start_goes_on(
     agent.terminate()
     agent.communicate(timeout=10)
     assert agent.returncode == 0
+    assert action.executions == ["download"]
     server.chunk_delay = 0
 
     assert ci.cycle()
@@ -172,3 +175,36 @@ def test_zipapp_is_reproducible_and_runs_alone(ci: Ci, server: DdiServer, tmp_pa
 
     assert result.returncode == 0, result.stderr
     assert ci.running() == "1.0"
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="makes its certificate with openssl")
+def test_https_is_checked_against_the_known_authorities(tmp_path: Path) -> None:
+    key, certificate = tmp_path / "key.pem", tmp_path / "cert.pem"
+    make = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=test"
+    files = ["-keyout", str(key), "-out", str(certificate), "-addext", "subjectAltName=IP:127.0.0.1"]
+    subprocess.run([*make.split(), *files], check=True, capture_output=True)
+    server = DdiServer()
+    server.tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    server.tls.load_cert_chain(certificate, key)
+    server.start()
+    ci = Ci(tmp_path, server)
+    action = server.offer(server.chunk("app", "1.0", software("app", "1.0")))
+
+    assert ci.once() == 1
+    assert server.requests == []
+    assert ci.once(SSL_CERT_FILE=str(certificate)) == 0
+
+    server.stop()
+    assert action.closes[0][0] == "success"
+    assert ci.running() == "1.0"
+
+
+def test_idle_agent_does_not_load_what_only_an_installation_needs(ci: Ci, server: DdiServer) -> None:
+    code = (
+        "import sys; from agent.cli import main; main(sys.argv[1:]);"
+        "print({'ssl', 'tarfile', 'hashlib', 'subprocess', 'shutil', 'inspect'} & set(sys.modules))"
+    )
+    command = [sys.executable, "-c", code, "run", "--once", "--config", str(ci.config_file)]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=30, cwd=REPOSITORY)
+
+    assert result.stdout == "set()\n"

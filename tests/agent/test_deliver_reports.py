@@ -93,6 +93,17 @@ def test_cancel_before_the_switch_discards_the_action(ci: Ci, server: DdiServer)
     assert ci.leftovers() == []
 
 
+def test_cancel_is_noticed_in_the_last_moment_before_the_switch(ci: Ci, server: DdiServer) -> None:
+    action = server.offer(server.chunk("app", "1.0", software("app", "1.0")))
+    action.cancel_on = "proceeding"
+
+    ci.cycle()
+
+    assert (action.state, action.closes) == ("cancelled", [])
+    assert ci.running() is None
+    assert ci.leftovers() == []
+
+
 def test_cancel_of_an_unknown_action_is_accepted(ci: Ci, server: DdiServer) -> None:
     action = server.offer(server.chunk("app", "1.0", software("app", "1.0")))
     action.state = "cancelling"

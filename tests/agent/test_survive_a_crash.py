@@ -29,6 +29,8 @@ def assert_consistent(ci: Ci, server: DdiServer, action: Action) -> None:
     by_report = {}
     for line in sent:
         assert by_report.setdefault(line["report"], line["body"]) == line["body"], "one report, one content"
+    terminal = [str(body) for body in by_report.values() if body["status"]["execution"] == "closed"]
+    assert len(terminal) == 1, "one terminal report was ever made"
     numbers = [line["report"] for line in sent]
     assert numbers == sorted(numbers), "reports keep their order"
     answered = [line["body"] for line in sent if line["status"] == 200]

@@ -15,13 +15,18 @@ from agent.version import VERSION
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs one command and returns the exit code."""
-    parser = argparse.ArgumentParser(prog="agent", description="Update agent for one server or desktop.")
+    parser = argparse.ArgumentParser(
+        prog="agent", formatter_class=_formatter, description="Update agent for one server or desktop."
+    )
     parser.add_argument("--version", action="version", version=VERSION)
-    # The name is given because argparse would load more modules to work it out.
     commands = parser.add_subparsers(dest="command", required=True, prog="agent")
-    run = commands.add_parser("run", help="poll the server and install what it offers")
+    run = commands.add_parser(
+        "run", formatter_class=_formatter, help="poll the server and install what it offers"
+    )
     run.add_argument("--once", action="store_true", help="one poll with all that follows from it, then end")
-    status = commands.add_parser("status", help="print what this CI runs, as JSON")
+    status = commands.add_parser(
+        "status", formatter_class=_formatter, help="print what this CI runs, as JSON"
+    )
     for command in (run, status):
         command.add_argument("--config", type=Path, required=True, metavar="FILE")
     options = parser.parse_args(arguments)
@@ -31,6 +36,11 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"agent: {error}", file=sys.stderr)
         return 2
     return _status(config) if options.command == "status" else _run(config, once=options.once)
+
+
+def _formatter(prog: str) -> argparse.HelpFormatter:
+    # Without a width and a prog, argparse loads shutil and all its compressors for every agent.
+    return argparse.HelpFormatter(prog, width=100)
 
 
 def _run(config: Config, *, once: bool) -> int:

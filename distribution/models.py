@@ -8,7 +8,9 @@ from django.utils.translation import gettext_lazy as _
 
 
 class Batch(models.Model):
-    """A set of deployments that are offered together while `is_open`; who asked stands in `label` as plain text."""
+    """A set of deployments that are offered together while `is_open`; who asked stands in `label` as plain
+    text.
+    """
 
     class Purpose(models.TextChoices):
         FORWARD = "forward", _("rollout")
@@ -74,13 +76,29 @@ OPEN = WAITING + LIVE
 LEGAL_STEPS: dict[str, frozenset[str]] = {
     "queued": frozenset({"offered", "succeeded", "cancelled", "superseded", "excluded", "skipped", "failed"}),
     "offered": frozenset(
-        {"downloading", "installing", "confirming", "cancelling", "cancelled", "unknown", "succeeded", "failed", "excluded"}
+        {
+            "downloading",
+            "installing",
+            "confirming",
+            "cancelling",
+            "cancelled",
+            "unknown",
+            "succeeded",
+            "failed",
+            "excluded",
+        }
     ),
-    "downloading": frozenset({"installing", "confirming", "cancelling", "cancelled", "unknown", "succeeded", "failed"}),
+    "downloading": frozenset(
+        {"installing", "confirming", "cancelling", "cancelled", "unknown", "succeeded", "failed"}
+    ),
     "installing": frozenset({"confirming", "cancelling", "cancelled", "unknown", "succeeded", "failed"}),
     "confirming": frozenset({"succeeded", "failed", "unknown"}),
-    "cancelling": frozenset({"cancelled", "offered", "downloading", "installing", "confirming", "succeeded", "failed"}),
-    "unknown": frozenset({"offered", "downloading", "installing", "confirming", "succeeded", "failed", "cancelled"}),
+    "cancelling": frozenset(
+        {"cancelled", "offered", "downloading", "installing", "confirming", "succeeded", "failed"}
+    ),
+    "unknown": frozenset(
+        {"offered", "downloading", "installing", "confirming", "succeeded", "failed", "cancelled"}
+    ),
 }
 
 
@@ -133,7 +151,9 @@ class Deployment(models.Model):
         constraints = [
             models.UniqueConstraint(fields=["batch", "ci", "attempt"], name="distribution_attempt_once"),
             models.UniqueConstraint(
-                fields=["ci"], name="distribution_one_live_per_ci", condition=Q(state__in=[s.value for s in LIVE])
+                fields=["ci"],
+                name="distribution_one_live_per_ci",
+                condition=Q(state__in=[s.value for s in LIVE]),
             ),
             models.CheckConstraint(
                 condition=Q(state__in=DeploymentState.values), name="distribution_deployment_state_known"
@@ -145,7 +165,8 @@ class Deployment(models.Model):
         ]
         indexes = [
             models.Index(
-                fields=["ci", "-weight", "id"], name="distribution_open_of_ci",
+                fields=["ci", "-weight", "id"],
+                name="distribution_open_of_ci",
                 condition=Q(state__in=[s.value for s in OPEN]),
             ),
             models.Index(fields=["batch", "state"], name="distribution_batch_state"),
@@ -157,12 +178,18 @@ class Deployment(models.Model):
 
 
 class DeploymentItem(models.Model):
-    """One product within a deployment: to which version, and from which (empty: fresh install; to empty: removal)."""
+    """One product within a deployment: to which version, and from which (empty: fresh install; to empty:
+    removal).
+    """
 
     deployment = models.ForeignKey(Deployment, models.PROTECT, related_name="items")
     product = models.ForeignKey("software.Product", models.PROTECT, related_name="+")
-    to_version = models.ForeignKey("software.Version", models.PROTECT, null=True, blank=True, related_name="deployments")
-    from_version = models.ForeignKey("software.Version", models.PROTECT, null=True, blank=True, related_name="+")
+    to_version = models.ForeignKey(
+        "software.Version", models.PROTECT, null=True, blank=True, related_name="deployments"
+    )
+    from_version = models.ForeignKey(
+        "software.Version", models.PROTECT, null=True, blank=True, related_name="+"
+    )
     position = models.PositiveSmallIntegerField(default=1)
 
     class Meta:
@@ -180,7 +207,9 @@ class DeploymentItem(models.Model):
 
 
 class DeploymentEvent(models.Model):
-    """One step or report of a deployment; append-only, in the order of its id. The history that verdicts are checked by."""
+    """One step or report of a deployment; append-only, in the order of its id. The history that verdicts are
+    checked by.
+    """
 
     class Kind(models.TextChoices):
         CREATED = "created", _("created")
@@ -191,7 +220,8 @@ class DeploymentEvent(models.Model):
         DOWNLOAD = "download", _("download")
         ENGINE = "engine", _("by the portal")
 
-    deployment = models.ForeignKey(Deployment, models.PROTECT, related_name="events")
+    # Without an index of its own: the one on (deployment, id) serves it.
+    deployment = models.ForeignKey(Deployment, models.PROTECT, related_name="events", db_index=False)
     kind = models.CharField(max_length=13, choices=Kind)
     from_state = models.CharField(max_length=11, blank=True)
     to_state = models.CharField(max_length=11)
@@ -199,12 +229,19 @@ class DeploymentEvent(models.Model):
     execution = models.CharField(max_length=16, blank=True)
     result = models.CharField(max_length=16, blank=True)
     details = models.JSONField(default=list, blank=True)
+    fingerprint = models.CharField(
+        max_length=32,
+        blank=True,
+        db_default="",
+        help_text=_("Of the report's body: a repetition has the same."),
+    )
     is_duplicate = models.BooleanField(default=False)
 
     class Meta:
         ordering = ["id"]
         verbose_name = _("deployment event")
         verbose_name_plural = _("deployment events")
+        indexes = [models.Index(fields=["deployment", "id"], name="distribution_event_of")]
 
     def __str__(self) -> str:
         return f"{self.deployment_id}: {self.from_state} → {self.to_state}"

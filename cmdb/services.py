@@ -1,0 +1,189 @@
+"""Registering CIs, the agents' tokens, and what is installed where."""
+
+import hashlib
+import hmac
+import secrets
+from datetime import datetime
+from typing import Any
+
+from django.contrib.postgres.expressions import ArraySubquery
+from django.db import connection, transaction
+from django.db.models import DateTimeField, Func, OuterRef
+from django.utils.translation import gettext as _
+
+from cmdb.models import AgentProfile, AgentToken, CIClass, ConfigurationItem, InstalledVersion
+from software.models import Product, Version
+from tickets.exceptions import InvalidInput
+from tickets.lifecycle import check_permission
+from tickets.services import validate
+
+MAX_TOKEN_LENGTH = 128
+_VALID_TOKENS = 2
+_NOBODY = hashlib.sha256(b"no agent has this token").hexdigest()
+
+_DEPENDENCIES = """
+WITH RECURSIVE reached(ci_id, depth, path) AS (
+    SELECT %(ci)s::bigint, 0, ARRAY[%(ci)s::bigint]
+    UNION ALL
+    SELECT r.target_id, reached.depth + 1, reached.path || r.target_id
+    FROM reached JOIN cmdb_relation r ON r.source_id = reached.ci_id
+    WHERE reached.depth < %(depth)s AND r.target_id <> ALL(reached.path)
+)
+SELECT ci_id FROM reached WHERE depth > 0 GROUP BY ci_id ORDER BY min(depth), ci_id
+"""
+
+
+def register_ci(
+    *,
+    actor: Any,
+    now: datetime,
+    name: str,
+    ci_class: CIClass,
+    owner: Any = None,
+    team: Any = None,
+    description: str = "",
+    agent_id: str | None = None,
+    agent_profile: AgentProfile | None = None,
+    copy_of: ConfigurationItem | None = None,
+    lifecycle: str = ConfigurationItem.Lifecycle.IN_OPERATION,
+) -> ConfigurationItem:
+    """A new configuration item. Refuses a name or an agent id that another CI has with `InvalidInput`."""
+    check_permission(actor, "cmdb.manage_cis", _("register configuration items"))
+    ci = ConfigurationItem(
+        name=name,
+        ci_class=ci_class,
+        owner=owner,
+        team=team,
+        description=description,
+        agent_id=agent_id or None,
+        agent_profile=agent_profile,
+        copy_of=copy_of,
+        lifecycle=lifecycle,
+        created_at=now,
+    )
+    validate(ci, exclude=())
+    if copy_of is not None and copy_of.copy_of_id is not None:
+        raise InvalidInput(_("A copy is made of a production CI, not of another copy."), field="copy_of")
+    if ConfigurationItem.objects.filter(name=name).exists():
+        raise InvalidInput(_("Another configuration item has this name. Choose another one."), field="name")
+    if ci.agent_id and ConfigurationItem.objects.filter(agent_id=ci.agent_id).exists():
+        raise InvalidInput(_("The agent of another CI has this id. Choose another one."), field="agent_id")
+    ci.save(force_insert=True)
+    return ci
+
+
+def issue_agent_token(ci: ConfigurationItem, *, actor: Any, now: datetime) -> str:
+    """A new secret for the CI's agent; only its SHA-256 is kept, so show it now or never.
+
+    The newest one before stays valid, so that the agent can be given the new one without a gap; older ones
+    end.
+    """
+    check_permission(actor, "cmdb.manage_cis", _("issue agents' tokens"))
+    if not ci.agent_id:
+        raise InvalidInput(_("The CI has no agent. Give it an agent id first."), field="agent_id")
+    token = secrets.token_urlsafe(32)
+    with transaction.atomic():
+        ConfigurationItem.objects.select_for_update(no_key=True).only("pk").get(pk=ci.pk)
+        valid = AgentToken.objects.filter(ci=ci, revoked_at=None).order_by("-id")
+        ended = list(valid.values_list("pk", flat=True)[_VALID_TOKENS - 1 :])
+        AgentToken.objects.filter(pk__in=ended).update(revoked_at=now)
+        AgentToken.objects.create(ci=ci, sha256=_digest(token), created_at=now)
+    return token
+
+
+def revoke_agent_token(token: AgentToken, *, actor: Any, now: datetime) -> bool:
+    """Ends a token at once; False: it had ended before."""
+    check_permission(actor, "cmdb.manage_cis", _("revoke agents' tokens"))
+    return bool(AgentToken.objects.filter(pk=token.pk, revoked_at=None).update(revoked_at=now))
+
+
+def authenticate_agent(agent_id: str, token: str) -> ConfigurationItem | None:
+    """The CI whose agent this is, or None; the same work for an unknown id as for a wrong token. One query.
+
+    The CI comes with its profile, with `database_now` (the clock for the rest of the request), without
+    `attributes`.
+    """
+    if "\x00" in agent_id or len(token) > MAX_TOKEN_LENGTH:
+        return None
+    valid = AgentToken.objects.filter(ci=OuterRef("pk"), revoked_at=None).order_by("-id").values("sha256")
+    ci = (
+        ConfigurationItem.objects.filter(agent_id=agent_id)
+        .select_related("agent_profile")
+        .defer("attributes", "description")
+        .annotate(
+            token_hashes=ArraySubquery(valid),
+            database_now=Func(function="clock_timestamp", output_field=DateTimeField()),
+        )
+        .first()
+    )
+    hashes = [*getattr(ci, "token_hashes", ()), _NOBODY, _NOBODY][:_VALID_TOKENS]
+    given = _digest(token)
+    # Both are compared, whatever the first says.
+    matches = [hmac.compare_digest(given, known) for known in hashes]
+    return ci if any(matches) else None
+
+
+def _digest(token: str) -> str:
+    return hashlib.sha256(token.encode("utf-8", "replace")).hexdigest()
+
+
+def record_installed(
+    ci: ConfigurationItem,
+    *,
+    product: Product,
+    label: str,
+    now: datetime,
+    source: str = "",
+    is_drift: bool = False,
+) -> InstalledVersion | None:
+    """Notes that the CI runs this version of the product since `now`; None: it did already.
+
+    A label that the media library does not know is kept as text. `source` says what brought it.
+    """
+    with transaction.atomic():
+        current = _locked_current(ci, product)
+        version = Version.objects.filter(product=product, label=label).first()
+        if current is not None and current.label == label:
+            if current.version_id is None and version is not None:
+                InstalledVersion.objects.filter(pk=current.pk).update(version=version)
+            return None
+        if current is not None:
+            InstalledVersion.objects.filter(pk=current.pk).update(valid_to=now)
+        return InstalledVersion.objects.create(
+            ci=ci,
+            product=product,
+            version=version,
+            label=label,
+            replaced=current,
+            valid_from=now,
+            source=source,
+            is_drift=is_drift,
+        )
+
+
+def record_removed(
+    ci: ConfigurationItem, *, product: Product, now: datetime, source: str = ""
+) -> InstalledVersion | None:
+    """Notes that the CI no longer has the product; returns what it had, None: it had nothing.
+
+    `source` is not kept: what brought a version stands with that version, and its end has the deployment's
+    event.
+    """
+    with transaction.atomic():
+        current = _locked_current(ci, product)
+        if current is not None:
+            current.valid_to = now
+            current.save(update_fields=["valid_to"])
+        return current
+
+
+def _locked_current(ci: ConfigurationItem, product: Product) -> InstalledVersion | None:
+    ConfigurationItem.objects.select_for_update(no_key=True).only("pk").get(pk=ci.pk)
+    return InstalledVersion.objects.filter(ci=ci, product=product, valid_to=None).first()
+
+
+def dependencies_of(ci_id: int, *, depth: int = 3) -> list[int]:
+    """Ids of the CIs that this one depends on, up to `depth` steps away; nearest first."""
+    with connection.cursor() as cursor:
+        cursor.execute(_DEPENDENCIES, {"ci": ci_id, "depth": depth})
+        return [row[0] for row in cursor.fetchall()]

@@ -1,0 +1,89 @@
+"""How far batches are: one aggregate over the highest attempt per CI."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
+
+from django.db import connection
+
+from distribution.models import LIVE, OPEN, TERMINAL
+
+_COUNTS = """
+SELECT batch_id, state, count(*), count(*) FILTER (WHERE overdue_at IS NOT NULL)
+FROM (
+    SELECT DISTINCT ON (batch_id, ci_id) batch_id, state, overdue_at
+    FROM distribution_deployment WHERE batch_id = ANY(%s)
+    ORDER BY batch_id, ci_id, attempt DESC
+) newest
+GROUP BY batch_id, state
+"""
+# One look at the end of each deployment's part of the index, not at all its events.
+_LAST_EVENT = """
+SELECT coalesce(max(newest.id), 0)
+FROM distribution_deployment d
+CROSS JOIN LATERAL (
+    SELECT e.id FROM distribution_deploymentevent e WHERE e.deployment_id = d.id ORDER BY e.id DESC LIMIT 1
+) newest
+WHERE d.batch_id = ANY(%s)
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """CIs by the state of their highest attempt. `overdue` is no state: it counts open ones among them."""
+
+    queued: int = 0
+    offered: int = 0
+    downloading: int = 0
+    installing: int = 0
+    confirming: int = 0
+    cancelling: int = 0
+    unknown: int = 0
+    succeeded: int = 0
+    failed: int = 0
+    cancelled: int = 0
+    superseded: int = 0
+    excluded: int = 0
+    skipped: int = 0
+    overdue: int = 0
+    total: int = 0
+
+    @property
+    def live(self) -> int:
+        """CIs with a deployment under way."""
+        return sum(getattr(self, state) for state in LIVE)
+
+    @property
+    def open(self) -> int:
+        """CIs whose deployment has not ended: waiting or under way."""
+        return self.queued + self.live
+
+    @property
+    def terminal(self) -> int:
+        """CIs whose deployment has ended."""
+        return sum(getattr(self, state) for state in TERMINAL)
+
+    def __add__(self, other: "Counts") -> "Counts":
+        return Counts(**{f.name: getattr(self, f.name) + getattr(other, f.name) for f in fields(Counts)})
+
+
+def counts(batch_ids: Iterable[int]) -> dict[int, Counts]:
+    """The counts of each batch; an empty batch has zeros."""
+    ids = list(batch_ids)
+    found: dict[int, dict[str, int]] = {batch_id: {"total": 0, "overdue": 0} for batch_id in ids}
+    with connection.cursor() as cursor:
+        cursor.execute(_COUNTS, [ids])
+        for batch_id, state, number, overdue in cursor.fetchall():
+            numbers = found[batch_id]
+            numbers[state] = number
+            numbers["total"] += number
+            if state in OPEN:
+                numbers["overdue"] += overdue
+    return {batch_id: Counts(**numbers) for batch_id, numbers in found.items()}
+
+
+def last_event_position(batch_ids: Iterable[int]) -> int:
+    """Id of the newest event of any deployment of these batches; 0 without one."""
+    with connection.cursor() as cursor:
+        cursor.execute(_LAST_EVENT, [list(batch_ids)])
+        row = cursor.fetchone()
+    return int(row[0])

@@ -1,0 +1,198 @@
+"""What the rollout engine asks of the distribution system: batches, and deployments moved in sets.
+
+Every function may be repeated: rows that are where they should be stay untouched. None of them asks for a
+right; the verbs above do.
+"""
+
+from collections.abc import Iterable
+from datetime import datetime
+
+from django.db import connection, transaction
+from django.utils.translation import gettext as _
+
+from distribution.counting import Counts, counts, last_event_position
+from distribution.models import Batch, Deployment, DeploymentEvent, DeploymentState
+from distribution.queueing import queue_deployments, queue_rollback, retry_failed
+from distribution.steps import CHUNK, move_where
+from tickets.exceptions import TransitionRefused
+
+_CANCELLABLE = (DeploymentState.OFFERED, DeploymentState.DOWNLOADING, DeploymentState.INSTALLING)
+# A CI that polled this long after its last recorded poll is not silent: polls are recorded in steps.
+SEEN_STEP_SECONDS = 30
+
+_OVERDUE = """
+WITH picked AS (
+    SELECT d.id, d.state FROM distribution_deployment d
+    JOIN distribution_batch b ON b.id = d.batch_id
+    WHERE d.batch_id = ANY(%(batches)s) AND d.overdue_at IS NULL AND (
+        d.state = 'queued' AND b.is_open AND b.offer_deadline IS NOT NULL
+            AND greatest(b.opened_at, d.created_at) <= %(now)s - make_interval(secs => b.offer_deadline)
+            -- It waits for its turn on the CI, not for the CI.
+            AND NOT EXISTS (
+                SELECT 1 FROM distribution_deployment other
+                WHERE other.ci_id = d.ci_id AND other.state = ANY(%(live)s) AND other.overdue_at IS NULL)
+            -- It waits for room under the cap while the CI asks and others move.
+            AND (b.max_in_flight IS NULL
+                OR NOT EXISTS (
+                    SELECT 1 FROM cmdb_configurationitem ci WHERE ci.id = d.ci_id AND ci.last_seen_at >
+                        %(now)s - make_interval(secs => b.offer_deadline + %(seen_step)s))
+                OR NOT EXISTS (
+                    SELECT 1 FROM distribution_deployment other WHERE other.batch_id = b.id
+                        AND other.moved_at > %(now)s - make_interval(secs => b.offer_deadline)))
+        OR d.state IN ('offered', 'downloading', 'installing', 'cancelling', 'unknown')
+            AND d.moved_at <= %(now)s - make_interval(secs => b.progress_deadline)
+        OR d.state = 'confirming'
+            AND coalesce(d.closed_at, d.moved_at) <= %(now)s - make_interval(secs => b.confirm_deadline)
+    )
+    ORDER BY d.id LIMIT %(limit)s FOR UPDATE OF d
+), moved AS (
+    UPDATE distribution_deployment d SET overdue_at = %(now)s FROM picked WHERE d.id = picked.id
+    RETURNING d.id, d.state
+)
+INSERT INTO distribution_deploymentevent
+    (deployment_id, kind, from_state, to_state, at, execution, result, details, is_duplicate)
+SELECT id, 'engine', state, state, %(now)s, '', '', '["overdue"]'::jsonb, false FROM moved ORDER BY id
+"""
+
+
+def create_batch(
+    *,
+    label: str,
+    purpose: str,
+    now: datetime,
+    weight: int = 500,
+    max_in_flight: int | None = None,
+    offer_deadline: int | None = None,
+    progress_deadline: int | None = None,
+    confirm_deadline: int | None = None,
+) -> Batch:
+    """A new closed batch; deadlines in seconds, None: never overdue. `label` says in plain text who asked."""
+    return Batch.objects.create(
+        label=label,
+        purpose=purpose,
+        weight=weight,
+        max_in_flight=max_in_flight,
+        offer_deadline=offer_deadline,
+        progress_deadline=progress_deadline,
+        confirm_deadline=confirm_deadline,
+        created_at=now,
+    )
+
+
+def open_batch(batch: Batch, *, now: datetime) -> bool:
+    """Lets devices fetch the batch's deployments; the time to the offer deadline begins anew. False: was
+    open.
+    """
+    changed = Batch.objects.filter(pk=batch.pk, is_open=False).update(is_open=True, opened_at=now)
+    if changed:
+        batch.is_open, batch.opened_at = True, now
+    return bool(changed)
+
+
+def close_batch(batch: Batch) -> bool:
+    """Offers nothing more; what is under way goes on. False: was closed.
+
+    Waits for offers that are being written: after the commit none will be.
+    """
+    changed = Batch.objects.filter(pk=batch.pk, is_open=True).update(is_open=False)
+    batch.is_open = False
+    return bool(changed)
+
+
+def cancel_open(batch_ids: Iterable[int], *, now: datetime, reason: str) -> tuple[int, int]:
+    """Cancels what is not offered yet and asks devices to stop what they have not closed; how many of each.
+
+    What the device has closed and not yet confirmed is left alone.
+    """
+    params = {"batches": list(batch_ids), "reason": reason[:200]}
+    where = "d.batch_id = ANY(%(batches)s)"
+    with transaction.atomic():
+        cancelled = move_where(
+            where,
+            params,
+            to_state=DeploymentState.CANCELLED,
+            kind=DeploymentEvent.Kind.ENGINE,
+            now=now,
+            details=[reason],
+            assignments={"reason": "%(reason)s"},
+            sources=[DeploymentState.QUEUED],
+        )
+        cancelling = move_where(
+            where,
+            params,
+            to_state=DeploymentState.CANCELLING,
+            kind=DeploymentEvent.Kind.ENGINE,
+            now=now,
+            details=[reason],
+            assignments={"reason": "%(reason)s", "state_before_cancel": "picked.state"},
+            sources=_CANCELLABLE,
+        )
+    return len(cancelled), len(cancelling)
+
+
+def exclude_deployment(deployment: Deployment, *, now: datetime, reason: str) -> bool:
+    """Takes a CI out before its device has begun. False: excluded already.
+
+    Refuses with `TransitionRefused` once the device has reported on it.
+    """
+    moved = move_where(
+        "d.id = %(id)s",
+        {"id": deployment.pk, "reason": reason[:200]},
+        to_state=DeploymentState.EXCLUDED,
+        kind=DeploymentEvent.Kind.ENGINE,
+        now=now,
+        details=[reason],
+        assignments={"reason": "%(reason)s"},
+    )
+    deployment.refresh_from_db()
+    if not moved and deployment.state != DeploymentState.EXCLUDED:
+        raise TransitionRefused(
+            _(
+                "The deployment is “%(state)s”: its CI can be excluded only before its device begins. "
+                "Pause the rollout and cancel, or roll the CI back afterwards."
+            )
+            % {"state": deployment.get_state_display()}
+        )
+    return bool(moved)
+
+
+def mark_overdue(batch_ids: Iterable[int], *, now: datetime) -> int:
+    """Marks open deployments that passed a deadline of their batch; they stay open for catch-up. How many
+    were new.
+
+    Not offered: counted since the batch was opened, unless the CI is busy with another deployment, or asks
+    while the cap has no room. Under way: since the last change of state, so a device that reports the same
+    for ever is overdue. Closed but not confirmed: since it was closed.
+    """
+    marked = 0
+    with connection.cursor() as cursor:
+        while True:
+            cursor.execute(
+                _OVERDUE,
+                {
+                    "batches": list(batch_ids),
+                    "now": now,
+                    "limit": CHUNK,
+                    "live": [*map(str, _CANCELLABLE), "confirming", "cancelling", "unknown"],
+                    "seen_step": SEEN_STEP_SECONDS,
+                },
+            )
+            marked += cursor.rowcount
+            if cursor.rowcount < CHUNK:
+                return marked
+
+
+__all__ = [
+    "Counts",
+    "cancel_open",
+    "close_batch",
+    "counts",
+    "create_batch",
+    "exclude_deployment",
+    "last_event_position",
+    "mark_overdue",
+    "open_batch",
+    "queue_deployments",
+    "queue_rollback",
+    "retry_failed",
+]

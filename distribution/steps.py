@@ -1,0 +1,145 @@
+"""The only writers of deployment states: each step is one statement that moves rows and writes their events.
+
+A step is a compare-and-set: rows that are not (or no longer) in a state from which it is legal stay as they
+are. Event ids are drawn while the row is locked, so that a deployment's events are in the order of their ids.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from django.db import connection
+
+from distribution.models import LEGAL_STEPS, TERMINAL
+
+# Rows that one statement touches at most; more are done by repeating it.
+CHUNK = 5000
+
+_TERMINAL = [state.value for state in TERMINAL]
+
+_MOVE = """
+WITH picked AS (
+    SELECT d.id, d.state FROM distribution_deployment d
+    WHERE d.state = ANY(%(sources)s) AND {where}
+    ORDER BY d.id LIMIT {limit} FOR UPDATE OF d
+), moved AS (
+    UPDATE distribution_deployment d
+    SET state = %(to_state)s, moved_at = %(now)s, finished_at = {finished} {assignments}
+    FROM picked WHERE d.id = picked.id
+    RETURNING d.id, picked.state AS from_state
+)
+INSERT INTO distribution_deploymentevent
+    (deployment_id, kind, from_state, to_state, at, execution, result, details, is_duplicate)
+SELECT id, %(kind)s, from_state, %(to_state)s, %(now)s, '', '', %(details)s::jsonb, false
+FROM moved ORDER BY id
+RETURNING deployment_id
+"""
+
+_RECORD = """
+WITH moved AS (
+    UPDATE distribution_deployment SET {assignments} WHERE id = %(id)s AND state = %(from_state)s RETURNING id
+)
+INSERT INTO distribution_deploymentevent
+    (deployment_id, kind, from_state, to_state, at, execution, result, details, fingerprint, is_duplicate)
+SELECT id, %(kind)s, %(from_state)s, %(to_state)s, %(now)s, %(execution)s, %(result)s, %(details)s::jsonb,
+    %(fingerprint)s, %(fingerprint)s <> '' AND EXISTS (
+        SELECT 1 FROM distribution_deploymentevent e
+        WHERE e.deployment_id = %(id)s AND e.fingerprint = %(fingerprint)s AND e.kind = %(kind)s)
+FROM moved
+RETURNING id
+"""
+
+
+def legal_sources(to_state: str) -> list[str]:
+    """The states from which a deployment may go to `to_state`."""
+    return [source for source, targets in LEGAL_STEPS.items() if to_state in targets]
+
+
+def move_where(
+    where: str,
+    params: Mapping[str, Any],
+    *,
+    to_state: str,
+    kind: str,
+    now: datetime,
+    details: Sequence[str] = (),
+    assignments: Mapping[str, str] | None = None,
+    sources: Sequence[str] | None = None,
+) -> list[int]:
+    """Moves every deployment `d` that fulfils the SQL condition `where`, with one event each, in chunks.
+
+    `assignments` are further columns as SQL expressions over `d`, `picked.state` and `params`. Returns the
+    ids moved.
+    """
+    to_state = str(to_state)
+    legal = legal_sources(to_state)
+    statement = _MOVE.format(
+        where=where,
+        limit=CHUNK,
+        finished="%(now)s" if to_state in _TERMINAL else "NULL",
+        assignments="".join(f", {column} = {value}" for column, value in (assignments or {}).items()),
+    )
+    values = {
+        **params,
+        "sources": [s for s in legal if sources is None or s in sources],
+        "to_state": to_state,
+        "kind": str(kind),
+        "now": now,
+        "details": json.dumps(list(details)),
+    }
+    moved: list[int] = []
+    with connection.cursor() as cursor:
+        while True:
+            cursor.execute(statement, values)
+            rows = [row[0] for row in cursor.fetchall()]
+            moved += rows
+            if len(rows) < CHUNK:
+                return moved
+
+
+def record_step(
+    deployment_id: int,
+    *,
+    from_state: str,
+    to_state: str,
+    kind: str,
+    now: datetime,
+    execution: str = "",
+    result: str = "",
+    details: Sequence[str] = (),
+    fingerprint: str = "",
+    values: Mapping[str, Any] | None = None,
+) -> bool:
+    """Writes one event of one deployment together with the step it makes, if any; False: it is not in
+    `from_state`.
+
+    An event with the fingerprint of an earlier one of its kind is marked as a duplicate. `values` are further
+    columns.
+    """
+    from_state, to_state = str(from_state), str(to_state)
+    if to_state != from_state and to_state not in LEGAL_STEPS.get(from_state, frozenset()):
+        raise ValueError(f"a deployment cannot go from {from_state} to {to_state}")
+    columns: dict[str, Any] = dict(values or {})
+    if to_state != from_state:
+        columns |= {"state": to_state, "moved_at": now}
+        if to_state in _TERMINAL:
+            columns["finished_at"] = now
+    assignments = ", ".join(f"{name} = %(set_{name})s" for name in columns) or "state = state"
+    with connection.cursor() as cursor:
+        cursor.execute(
+            _RECORD.format(assignments=assignments),
+            {
+                **{f"set_{name}": value for name, value in columns.items()},
+                "id": deployment_id,
+                "from_state": from_state,
+                "to_state": to_state,
+                "kind": str(kind),
+                "now": now,
+                "execution": execution,
+                "result": result,
+                "details": json.dumps(list(details)),
+                "fingerprint": fingerprint,
+            },
+        )
+        return cursor.fetchone() is not None

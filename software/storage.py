@@ -1,0 +1,133 @@
+"""Taking in the file of a version: measured and hashed while it is written, complete on disk or not there at
+all.
+"""
+
+import contextlib
+import errno
+import hashlib
+import os
+import secrets
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from django.conf import settings
+from django.utils.translation import gettext as _
+
+from tickets.exceptions import DomainError, InvalidInput
+
+_BLOCK = 1024 * 1024
+_LEFTOVER_SECONDS = 86_400
+_DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+class StorageFull(DomainError):
+    """The media library's disk has no room (HTTP 507)."""
+
+    code = "storage_full"
+    status = 507
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """A complete file under a temporary name."""
+
+    path: Path
+    size: int
+    sha1: str
+    md5: str
+    sha256: str
+
+
+def receive(stream: Any, *, now: datetime) -> Received:
+    """Writes the stream to a temporary file and makes it durable.
+
+    Refuses an empty or too large file (`InvalidInput`), a cut stream (`InvalidInput`, code upload_cut) and a
+    full disk (`StorageFull`). Nothing is left after a refusal.
+    """
+    folder = Path(settings.MEDIA_ROOT) / "dml" / "incoming"
+    _limit_check(getattr(stream, "size", None))
+    path = folder / f"{secrets.token_hex(16)}.part"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        _sweep(folder, now)
+        with path.open("xb") as file:
+            received = _copy(stream, file, path)
+            file.flush()
+            os.fsync(file.fileno())
+    except BaseException as error:
+        path.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.errno in _DISK_FULL:
+            raise StorageFull(
+                _("The media library is full; nothing was stored. Make room, then upload again.")
+            ) from error
+        raise
+    return received
+
+
+def keep(received: Received, name: str) -> None:
+    """Moves a received file to its final name below the media folder, durably."""
+    target = Path(settings.MEDIA_ROOT) / name
+    target.parent.mkdir(parents=True, exist_ok=True)
+    os.replace(received.path, target)
+    for folder in (target.parent, target.parent.parent):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def discard(received: Received) -> None:
+    """Removes a received file that is not kept."""
+    received.path.unlink(missing_ok=True)
+
+
+def _copy(stream: Any, file: Any, path: Path) -> Received:
+    sha1, md5 = hashlib.sha1(usedforsecurity=False), hashlib.md5(usedforsecurity=False)
+    sha256, size = hashlib.sha256(), 0
+    for block in _blocks(stream):
+        size += len(block)
+        _limit_check(size)
+        for digest in (sha1, md5, sha256):
+            digest.update(block)
+        file.write(block)
+    if size == 0:
+        raise InvalidInput(_("The file is empty. Choose the right one."), field="file", code="empty_file")
+    return Received(path, size, sha1.hexdigest(), md5.hexdigest(), sha256.hexdigest())
+
+
+def _blocks(stream: Any) -> Iterator[bytes]:
+    try:
+        if hasattr(stream, "chunks"):
+            yield from stream.chunks(_BLOCK)
+        else:
+            while block := stream.read(_BLOCK):
+                yield block
+    except OSError as error:
+        # Django's UnreadablePostError too: the sender went away.
+        raise InvalidInput(
+            _("The upload was cut off; nothing was stored. Upload the file again."),
+            field="file",
+            code="upload_cut",
+        ) from error
+
+
+def _limit_check(size: int | None) -> None:
+    if size is not None and size > settings.ARTIFACT_MAX_BYTES:
+        raise InvalidInput(
+            _("The file is larger than %(limit)d bytes, the most that this portal takes.")
+            % {"limit": settings.ARTIFACT_MAX_BYTES},
+            field="file",
+            code="file_too_large",
+        )
+
+
+def _sweep(folder: Path, now: datetime) -> None:
+    """Removes what a killed process left behind."""
+    for leftover in folder.glob("*.part"):
+        with contextlib.suppress(OSError):
+            if leftover.stat().st_mtime < now.timestamp() - _LEFTOVER_SECONDS:
+                leftover.unlink()

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 
-def install(root: Path, product: str, *versions: str, healthy: bool = True) -> Path:
+def install(root: Path, product: str, *versions: str) -> Path:
     """Puts versions of a product into the CI folder `root`; the last one runs."""
     for label in versions:
         folder = root / product / "versions" / label
@@ -13,9 +13,7 @@ def install(root: Path, product: str, *versions: str, healthy: bool = True) -> P
         (folder / "bin" / "run.sh").chmod(0o755)
         (folder / "app.txt").write_text(f"{product} {label}")
         check = {"command": ["sh", "bin/run.sh"], "timeout_seconds": 5}
-        (folder / "software.json").write_text(
-            json.dumps({"product": product, "version": label, "health": check})
-        )
+        (folder / "software.json").write_text(json.dumps({"product": product, "version": label, "health": check}))
         link = root / product / "current"
         link.unlink(missing_ok=True)
         link.symlink_to(f"versions/{label}")

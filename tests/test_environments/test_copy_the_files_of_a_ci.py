@@ -81,14 +81,10 @@ def test_the_agents_own_files_and_secrets_of_the_source_stay_there(till: Path):
     (till / "data").mkdir()
     (till / "data" / "customers.db").write_text("private")
     names = tree(create() / "root")
-    assert not [
-        name for name in names if ".agent" in name or "token" in name or ".new" in name or "data" in name
-    ]
+    assert not [name for name in names if ".agent" in name or "token" in name or ".new" in name or "data" in name]
 
 
-@pytest.mark.parametrize(
-    "folder", ["..", "../till-7", "/etc", "till-7/../till-7", "a//b", "", ".hidden", "a/.b"]
-)
+@pytest.mark.parametrize("folder", ["..", "../till-7", "/etc", "till-7/../till-7", "a//b", "", ".hidden", "a/.b"])
 def test_a_folder_in_another_notation_is_refused(till: Path, folder: str):
     with pytest.raises(DriverError, match="folder of sources"):
         driver.capture(folder)
@@ -190,9 +186,7 @@ def test_an_update_during_the_copy_is_noticed(sources: Path, till: Path):
     assert nothing_on_disk(sources)
 
 
-def test_what_was_written_is_compared_with_what_was_read(
-    sources: Path, till: Path, monkeypatch: pytest.MonkeyPatch
-):
+def test_what_was_written_is_compared_with_what_was_read(sources: Path, till: Path, monkeypatch: pytest.MonkeyPatch):
     def bad_disk(root: int, entry, target: Path, check) -> bytes:
         digest = really(root, entry, target, check)
         target.write_text("damaged")

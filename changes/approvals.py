@@ -48,9 +48,9 @@ def check_may_decide(change: Change, actor: Any) -> None:
     if actor is None or actor.is_service_account:
         raise SeparationOfDuties(_("Only a person approves. Ask a member of the approval board."))
     parts = {
-        change.created_by_id: _("its author"),
-        change.requester_id: _("its requester"),
         change.last_editor_id: _("its last editor"),
+        change.requester_id: _("its requester"),
+        change.created_by_id: _("its author"),
     }
     if actor.pk in parts:
         raise SeparationOfDuties(

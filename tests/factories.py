@@ -22,10 +22,10 @@ def ensure_roles() -> None:
 
 def make_user(username: str, *roles: str, **values: Any) -> User:
     """A person with these roles and an address; `password=PASSWORD` lets him log in."""
-    ensure_roles()
     values.setdefault("email", f"{username}@example.org")
     user = User.objects.create_user(username, **values)
     if roles:
+        ensure_roles()
         groups = list(Group.objects.filter(name__in=roles))
         assert len(groups) == len(roles), f"unknown role among {roles}"
         user.groups.set(groups)
@@ -46,7 +46,7 @@ def make_product(slug: str = "billing", **values: Any) -> Product:
 
 
 def make_version(product: Product | None = None, label: str = "1.0", **values: Any) -> Version:
-    """A version that may be installed, without a file; use the media library's services where the file matters."""
+    """A version that may be installed, without a file; where the file matters, store one through the services."""
     product = product or make_product()
     values.setdefault("created_at", NOW)
     values.setdefault("state", Version.State.READY)

@@ -184,11 +184,20 @@ def move_once(
 
 @contextmanager
 def locked(ticket: Any) -> Iterator[None]:
-    """A transaction in which nobody else changes the ticket's row; the instance is read again first."""
+    """A transaction in which nobody else changes the ticket's row; the instance is read again first.
+
+    After a refusal the instance is as it was read, like the row.
+    """
     with transaction.atomic():
         type(ticket)._base_manager.select_for_update().filter(pk=ticket.pk).values_list("pk").get()
         ticket.refresh_from_db()
-        yield
+        before = dict(ticket.__dict__)
+        try:
+            yield
+        except BaseException:
+            ticket.__dict__.clear()
+            ticket.__dict__.update(before)
+            raise
 
 
 def may_comment(ticket: Any, actor: Any, *permissions: str) -> bool:

@@ -1,5 +1,6 @@
 """Settings for every profile; production is the default and refuses what is missing or wrong."""
 
+from datetime import timedelta
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -244,21 +245,54 @@ REST_FRAMEWORK = {
     "DEFAULT_PAGINATION_CLASS": "rest_framework.pagination.LimitOffsetPagination",
     "PAGE_SIZE": 50,
     "DEFAULT_FILTER_BACKENDS": ["django_filters.rest_framework.DjangoFilterBackend"],
-    "DEFAULT_SCHEMA_CLASS": "drf_standardized_errors.openapi.AutoSchema",
+    "DEFAULT_SCHEMA_CLASS": "tickets.openapi.Schema",
     "EXCEPTION_HANDLER": "drf_standardized_errors.handler.exception_handler",
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
+    "DEFAULT_PARSER_CLASSES": ["rest_framework.parsers.JSONParser"],
     "TEST_REQUEST_DEFAULT_FORMAT": "json",
 }
-DRF_STANDARDIZED_ERRORS = {"EXCEPTION_HANDLER_CLASS": "tickets.api.ErrorHandler"}
+REST_KNOX = {
+    "TOKEN_TTL": timedelta(hours=environment.number("API_TOKEN_HOURS", default=12, least=1)),
+    "AUTO_REFRESH": False,
+}
+DRF_STANDARDIZED_ERRORS = {
+    "EXCEPTION_HANDLER_CLASS": "tickets.api.ErrorHandler",
+    "ALLOWED_ERROR_STATUS_CODES": ["400", "401", "403", "404", "409", "415", "429"],
+    "ERROR_SCHEMAS": dict.fromkeys(
+        ["400", "401", "403", "404", "409", "415", "429"], "tickets.openapi.ErrorResponseSerializer"
+    ),
+}
 SPECTACULAR_SETTINGS = {
     "TITLE": "ITSM portal API",
-    "DESCRIPTION": "Incidents, problems, changes, releases, rollouts, configuration items and software.",
+    "DESCRIPTION": "Incidents, problems, changes, releases, rollouts, configuration items and software. "
+    "Log in at `/api/v1/login/` and send `Authorization: Token …`. What you may not see does not exist (404).",
     "VERSION": "1",
+    "SCHEMA_PATH_PREFIX": "/api/v1/",
     "SERVE_INCLUDE_SCHEMA": False,
     "SWAGGER_UI_DIST": "SIDECAR",
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
     "REDOC_DIST": "SIDECAR",
     "COMPONENT_SPLIT_REQUEST": True,
+    "ENUM_NAME_OVERRIDES": {
+        "Level": "tickets.models.Level",
+        "Activity": "tickets.activities.Activity",
+        "Priority": "tickets.models.Priority",
+        "IncidentState": "incidents.models.Incident.State",
+        "ProblemState": "problems.models.Problem.State",
+        "ChangeState": "changes.models.Change.State",
+        "ReleaseState": "releases.models.Release.State",
+        "RolloutState": "releases.models.Rollout.State",
+        "WaveState": "releases.models.Wave.State",
+        "TestRunState": "releases.models.TestRun.State",
+        "DeploymentState": "distribution.models.DeploymentState",
+        "VersionState": "software.models.Version.State",
+        "EnvironmentState": "test_environments.models.TestEnvironment.State",
+        "NoticeState": "notifications.models.Outbox.State",
+        "HoldReason": "incidents.models.Incident.HoldReason",
+        "ProblemCloseCode": "problems.models.Problem.CloseCode",
+        "ChangeCloseCode": "changes.models.Change.CloseCode",
+        "ExceptionKind": "releases.models.RolloutException.Kind",
+    },
 }
 
 # --- Security -----------------------------------------------------------------------------------------------------
@@ -281,8 +315,7 @@ if PRODUCTION:
     if TRUSTED_PROXIES:
         SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
 CONTENT_SECURITY_POLICY = {
-    # Unfold and the API docs bring scripts of their own; their pages get their own policy in the middleware order.
-    "EXCLUDE_URL_PREFIXES": ["/admin/", "/api/docs"],
+    # The admin and the API's docs have policies of their own: itsm_portal.admin, itsm_portal.api_urls.
     "DIRECTIVES": {
         "default-src": [NONE],
         "script-src": [SELF, NONCE],

@@ -1,8 +1,9 @@
 """The portal's addresses. Every app brings its own; devices have the prefix of their tenant."""
 
 from django.contrib import admin
-from django.urls import path
+from django.urls import include, path
 
 urlpatterns = [
     path("admin/", admin.site.urls),
+    path("api/", include("itsm_portal.api_urls")),
 ]

@@ -51,9 +51,7 @@ ROLL_BACK = "releases.roll_back_rollout"
 class ReleaseFilter(TicketFilter):
     state = state_filter(Release)
     release_type = filters.MultipleChoiceFilter(choices=Release.Type.choices)
-    product = filters.CharFilter(
-        field_name="items__product__slug", label="Short name of a product in the package."
-    )
+    product = filters.CharFilter(field_name="items__product__slug", label="Short name of a product in the package.")
     change = filters.NumberFilter(field_name="changes", label="Id of an RFC that it implements.")
 
 
@@ -130,7 +128,7 @@ class RolloutViewSet(ObjectViewSet):
     def deployments(self, request: Request, **kwargs: Any) -> Response:
         """The rollout's deployments on CIs that the person may see, every attempt; same filters as `/deployments/`."""
         rollout = self.get_rollout()
-        rows = Deployment.objects.visible_to(request.user).filter(batch__wave__rollout=rollout)
+        rows: Any = Deployment.objects.visible_to(request.user).filter(batch__wave__rollout=rollout)
         rows = self.filter_queryset(rows.select_related("ci", "batch"))
         return self.paged(rows, DeploymentSerializer)
 

@@ -34,7 +34,7 @@ class ReleaseListSerializer(TicketListSerializer):
 
 class PackageItemSerializer(serializers.ModelSerializer):
     product = serializers.CharField(source="product.slug", read_only=True)
-    label = serializers.CharField(source="version.label", read_only=True)
+    label = serializers.CharField(source="version.label", read_only=True)  # type: ignore[assignment]
     state = serializers.CharField(source="version.state", read_only=True)
 
     class Meta:

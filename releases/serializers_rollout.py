@@ -101,9 +101,7 @@ class RolloutSerializer(ViewerMixin, RolloutListSerializer):
     def get_breach_incident(self, rollout: Rollout) -> str | None:
         if rollout.breach_incident_id is None:
             return None
-        found = (
-            Incident.objects.visible_to(self.viewer).filter(pk=rollout.breach_incident_id).only("pk").first()
-        )
+        found = Incident.objects.visible_to(self.viewer).filter(pk=rollout.breach_incident_id).only("pk").first()
         return found.number if found else None
 
     @extend_schema_field(VerbSerializer(many=True))

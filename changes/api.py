@@ -1,0 +1,63 @@
+"""`/api/v1/changes/`."""
+
+from typing import Any
+
+from django_filters import rest_framework as filters
+
+from changes import services
+from changes.models import Change
+from changes.serializers import (
+    ApproveChangeSerializer,
+    AssessSerializer,
+    ChangeListSerializer,
+    ChangeSerializer,
+    CloseChangeSerializer,
+    DraftChangeSerializer,
+    EditChangeSerializer,
+    ScheduleSerializer,
+)
+from tickets.api import Call, TicketFilter, TicketViewSet, comment_call, state_filter
+from tickets.models import Level
+from tickets.serializers import MandatoryOpinionSerializer, OptionalReasonSerializer, ReasonSerializer, TextSerializer
+
+
+def may_edit(change: Change, user: Any) -> bool:
+    """Those who write RFCs, and those who manage them."""
+    return bool(user.has_perm("changes.request_change") or user.has_perm("changes.manage_change"))
+
+
+class ChangeFilter(TicketFilter):
+    state = state_filter(Change)
+    change_type = filters.MultipleChoiceFilter(choices=Change.Type.choices)
+    risk = filters.MultipleChoiceFilter(choices=Level.choices)
+    product = filters.CharFilter(field_name="products__slug", label="Short name of a product that it changes.")
+    problem = filters.NumberFilter(field_name="problems", label="Id of a problem that it fixes.")
+    planned_after = filters.IsoDateTimeFilter(field_name="planned_start", lookup_expr="gte")
+    planned_before = filters.IsoDateTimeFilter(field_name="planned_start", lookup_expr="lt")
+
+
+class ChangeViewSet(TicketViewSet):
+    """RFCs: write, submit, assess, approve, schedule. Nobody approves what he had a part in."""
+
+    model = Change
+    see_all = "changes.see_all_changes"
+    serializer_class = ChangeSerializer
+    list_serializer_class = ChangeListSerializer
+    detail_related = (*TicketViewSet.detail_related, "last_editor")
+    ordering_fields = [*TicketViewSet.ordering_fields, "planned_start", "risk"]
+    filterset_class = ChangeFilter
+    creates = Call(services.draft_change, DraftChangeSerializer, "changes.request_change")
+    edits = Call(services.edit_change, EditChangeSerializer, may_edit)
+    calls = {
+        "submit": Call(services.submit_change),
+        "assess": Call(services.assess_change, AssessSerializer),
+        "approve": Call(services.approve_change, ApproveChangeSerializer),
+        "reject": Call(services.reject_change, MandatoryOpinionSerializer),
+        "accept_standard": Call(services.accept_standard_change),
+        "schedule": Call(services.schedule_change, ScheduleSerializer),
+        "revise": Call(services.revise_change, OptionalReasonSerializer),
+        "review": Call(services.review_change, TextSerializer),
+        "close": Call(services.close_change, CloseChangeSerializer),
+        "cancel": Call(services.cancel_change, ReasonSerializer),
+        "comment": comment_call(services.comment_change, see_all),
+    }

@@ -1,0 +1,107 @@
+"""`/api/v1/cis/`, `/api/v1/ci-classes/` and `/api/v1/agent-profiles/`."""
+
+from datetime import datetime
+from typing import Any
+
+from django.utils.translation import gettext as _
+from django_filters import rest_framework as filters
+from drf_spectacular.utils import extend_schema
+from rest_framework import status
+from rest_framework.decorators import action
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from cmdb import services
+from cmdb.models import AgentProfile, CIClass, ConfigurationItem
+from cmdb.serializers import (
+    AgentProfileSerializer,
+    CIClassSerializer,
+    CIListSerializer,
+    CISerializer,
+    InstalledSerializer,
+    IssuedTokenSerializer,
+    RegisterSerializer,
+    TokenSerializer,
+    WhichTokenSerializer,
+)
+from tickets.api import Call, ObjectViewSet
+from tickets.exceptions import InvalidInput
+from tickets.lifecycle import check_permission
+
+MANAGE = "cmdb.manage_cis"
+
+
+def revoke_token(ci: ConfigurationItem, *, actor: Any, now: datetime, token: int) -> None:
+    """Takes a token of this CI out of use at once."""
+    found = ci.agent_tokens.filter(pk=token).first()
+    if found is None:
+        raise InvalidInput(_("%(ci)s has no token %(token)d.") % {"ci": ci, "token": token}, field="token")
+    services.revoke_agent_token(found, actor=actor, now=now)
+
+
+class CIFilter(filters.FilterSet):
+    lifecycle = filters.MultipleChoiceFilter(choices=ConfigurationItem.Lifecycle.choices)
+    ci_class = filters.CharFilter(field_name="ci_class__slug", label="Short name of the class.")
+    owner = filters.CharFilter(field_name="owner__username", label="User name.")
+    agent_id = filters.CharFilter()
+    copies = filters.BooleanFilter(field_name="copy_of", lookup_expr="isnull", exclude=True, label="Only test copies.")
+    runs = filters.CharFilter(method="only_running", label="`product` or `product/version` that is installed now.")
+    q = filters.CharFilter(field_name="name", lookup_expr="icontains", label="Part of the name.")
+
+    def only_running(self, rows: Any, name: str, value: str) -> Any:
+        product, _slash, label = value.partition("/")
+        wanted = {"installed_versions__valid_to__isnull": True, "installed_versions__product__slug": product}
+        return rows.filter(**wanted, **({"installed_versions__label": label} if label else {}))
+
+
+class CIViewSet(ObjectViewSet):
+    """Configuration items: what runs where, and since when."""
+
+    model = ConfigurationItem
+    serializer_class = CISerializer
+    list_serializer_class = CIListSerializer
+    list_related = ("ci_class", "owner", "team")
+    detail_related = ("agent_profile",)
+    filterset_class = CIFilter
+    ordering_fields = ["id", "name", "lifecycle", "last_seen_at"]
+    ordering = ["name"]
+    creates = Call(services.register_ci, RegisterSerializer, MANAGE)
+    calls = {
+        "issue_token": Call(
+            services.issue_agent_token, permission=MANAGE, gives=IssuedTokenSerializer, status=status.HTTP_201_CREATED
+        ),
+        "revoke_token": Call(revoke_token, WhichTokenSerializer, MANAGE),
+    }
+
+    @extend_schema(responses=InstalledSerializer(many=True))
+    @action(detail=True, methods=["get"], filter_backends=[])
+    def installed(self, request: Request, **kwargs: Any) -> Response:
+        """Every version that ran on it, newest first."""
+        rows = self.get_object().installed_versions.select_related("product", "replaced")
+        return self.paged(rows, InstalledSerializer)
+
+    @extend_schema(responses=TokenSerializer(many=True))
+    @action(detail=True, methods=["get"], filter_backends=[])
+    def tokens(self, request: Request, **kwargs: Any) -> Response:
+        """Its agent's tokens, without their text."""
+        ci = self.get_object()
+        check_permission(request.user, MANAGE, _("see an agent's tokens"))
+        return self.paged(ci.agent_tokens.order_by("-id"), TokenSerializer)
+
+
+class CIClassViewSet(ObjectViewSet):
+    """Kinds of configuration items; set up in the admin."""
+
+    model = CIClass
+    serializer_class = CIClassSerializer
+    ordering = ["name"]
+    filter_backends = []
+
+
+class AgentProfileViewSet(ObjectViewSet):
+    """Kinds of agents; set up in the admin."""
+
+    model = AgentProfile
+    serializer_class = AgentProfileSerializer
+    ordering = ["name"]
+    filter_backends = []

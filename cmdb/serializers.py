@@ -1,0 +1,117 @@
+"""Configuration items as the API shows and takes them. A token's text leaves in one answer only: that of its issue."""
+
+from drf_spectacular.utils import extend_schema_field
+from rest_framework import serializers
+
+from cmdb.models import AgentProfile, AgentToken, CIClass, ConfigurationItem, InstalledVersion, Relation
+from tickets.serializers import NumberField, PersonSerializer, ViewerMixin, team_field, user_field
+
+
+class CIClassSerializer(serializers.ModelSerializer):
+    class Meta:
+        model = CIClass
+        fields = ["id", "name", "slug"]
+
+
+class AgentProfileSerializer(serializers.ModelSerializer):
+    class Meta:
+        model = AgentProfile
+        fields = ["id", "name", "proof", "attribute_key", "can_remove", "one_file_only"]
+
+
+class CIListSerializer(serializers.ModelSerializer):
+    number = serializers.CharField(read_only=True)
+    ci_class = serializers.CharField(source="ci_class.slug", read_only=True)
+    owner = PersonSerializer(read_only=True, allow_null=True)
+    team = serializers.CharField(source="team.name", read_only=True, allow_null=True, default=None)
+    copy_of = NumberField(ConfigurationItem, read_only=True, allow_null=True)
+
+    class Meta:
+        model = ConfigurationItem
+        fields = [
+            "id", "number", "name", "ci_class", "lifecycle", "owner", "team", "agent_id", "copy_of", "last_seen_at",
+        ]  # fmt: skip
+
+
+class InstalledSerializer(serializers.ModelSerializer):
+    """A version on a CI: since when, by what, instead of what. The current one has no `valid_to`."""
+
+    product = serializers.CharField(source="product.slug", read_only=True)
+    replaced = serializers.CharField(source="replaced.label", read_only=True, allow_null=True, default=None)
+
+    class Meta:
+        model = InstalledVersion
+        fields = ["id", "product", "label", "version", "replaced", "valid_from", "valid_to", "source", "is_drift"]
+
+
+class RelationSerializer(serializers.Serializer):
+    kind = serializers.CharField(read_only=True)
+    ci = serializers.CharField(read_only=True)
+    name = serializers.CharField(read_only=True)
+
+
+class CISerializer(ViewerMixin, CIListSerializer):
+    """A CI with what it runs now; `/installed/` has the history."""
+
+    agent_profile = serializers.CharField(source="agent_profile.name", read_only=True, allow_null=True, default=None)
+    installed = serializers.SerializerMethodField()
+    depends_on = serializers.SerializerMethodField()
+    supports = serializers.SerializerMethodField()
+
+    class Meta(CIListSerializer.Meta):
+        fields = [
+            *CIListSerializer.Meta.fields, "description", "agent_profile", "attributes", "attributes_at", "created_at",
+            "installed", "depends_on", "supports",
+        ]  # fmt: skip
+
+    @extend_schema_field(InstalledSerializer(many=True))
+    def get_installed(self, ci: ConfigurationItem) -> list[dict[str, object]]:
+        rows = ci.installed_versions.filter(valid_to__isnull=True).select_related("product", "replaced")
+        return list(InstalledSerializer(rows.order_by("product__slug"), many=True).data)
+
+    def _relations(self, ci: ConfigurationItem, mine: str, other: str) -> list[dict[str, object]]:
+        visible = ConfigurationItem.objects.visible_to(self.viewer).values("pk")
+        rows = Relation.objects.filter(**{mine: ci, f"{other}__in": visible}).select_related(other)
+        found = [(row.kind, getattr(row, other)) for row in rows.order_by(f"{other}__name")]
+        return [{"kind": kind, "ci": one.number, "name": one.name} for kind, one in found]
+
+    @extend_schema_field(RelationSerializer(many=True))
+    def get_depends_on(self, ci: ConfigurationItem) -> list[dict[str, object]]:
+        return self._relations(ci, "source", "target")
+
+    @extend_schema_field(RelationSerializer(many=True))
+    def get_supports(self, ci: ConfigurationItem) -> list[dict[str, object]]:
+        return self._relations(ci, "target", "source")
+
+
+class RegisterSerializer(serializers.Serializer):
+    name = serializers.CharField(max_length=128)
+    ci_class = serializers.SlugRelatedField(slug_field="slug", queryset=CIClass.objects.all())
+    owner = user_field(required=False, allow_null=True)
+    team = team_field(required=False, allow_null=True)
+    description = serializers.CharField(max_length=20_000, allow_blank=True, required=False)
+    agent_id = serializers.CharField(max_length=128, required=False, allow_null=True)
+    agent_profile = serializers.SlugRelatedField(
+        slug_field="name", queryset=AgentProfile.objects.all(), required=False, allow_null=True
+    )
+
+
+class TokenSerializer(serializers.ModelSerializer):
+    """A token without its text."""
+
+    class Meta:
+        model = AgentToken
+        fields = ["id", "created_at", "revoked_at"]
+
+
+class IssuedTokenSerializer(serializers.Serializer):
+    """The token's text: shown this once, kept by the portal only as a digest."""
+
+    token = serializers.SerializerMethodField()
+
+    def get_token(self, text: str) -> str:
+        return text
+
+
+class WhichTokenSerializer(serializers.Serializer):
+    token = serializers.IntegerField(min_value=1, max_value=2**63 - 1, help_text="Id of the token.")

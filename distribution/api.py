@@ -1,0 +1,49 @@
+"""`/api/v1/deployments/`: what is on its way to which CI. Read-only; rollouts have the verbs."""
+
+from typing import Any
+
+from django_filters import rest_framework as filters
+from drf_spectacular.utils import extend_schema
+from rest_framework.decorators import action
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from distribution.models import Batch, Deployment, DeploymentState
+from distribution.serializers import (
+    DeploymentDetailSerializer,
+    DeploymentEventSerializer,
+    DeploymentSerializer,
+)
+from tickets.api import ObjectViewSet
+
+
+class DeploymentFilter(filters.FilterSet):
+    state = filters.MultipleChoiceFilter(choices=DeploymentState.choices)
+    open = filters.BooleanFilter(method="only_open", label="Waiting or under way.")
+    overdue = filters.BooleanFilter(field_name="overdue_at", lookup_expr="isnull", exclude=True)
+    ci = filters.NumberFilter(field_name="ci_id", label="Id of the configuration item.")
+    batch = filters.NumberFilter(field_name="batch_id")
+    label = filters.CharFilter(field_name="batch__label", label="Who asked for it: ROL-0000003.")
+    purpose = filters.ChoiceFilter(field_name="batch__purpose", choices=Batch.Purpose.choices)
+    error_code = filters.CharFilter()
+
+    def only_open(self, rows: Any, name: str, value: bool) -> Any:
+        opened = Deployment.objects.open().values("pk")
+        return rows.filter(pk__in=opened) if value else rows.exclude(pk__in=opened)
+
+
+class DeploymentViewSet(ObjectViewSet):
+    """Deployments on the CIs that the person may see."""
+
+    model = Deployment
+    serializer_class = DeploymentDetailSerializer
+    list_serializer_class = DeploymentSerializer
+    list_related = ("ci", "batch")
+    filterset_class = DeploymentFilter
+    ordering_fields = ["id", "state", "moved_at", "finished_at", "ci__name"]
+
+    @extend_schema(responses=DeploymentEventSerializer(many=True))
+    @action(detail=True, methods=["get"], filter_backends=[])
+    def events(self, request: Request, **kwargs: object) -> Response:
+        """Every step and report of the deployment, oldest first."""
+        return self.paged(self.get_object().events.all(), DeploymentEventSerializer)

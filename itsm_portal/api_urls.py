@@ -1,0 +1,65 @@
+"""Addresses below `/api/`: version 1 of the objects, the schema, its pages."""
+
+from csp.constants import NONE, SELF, UNSAFE_INLINE
+from csp.decorators import csp_replace
+from django.urls import include, path
+from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
+from rest_framework.routers import DefaultRouter
+
+from changes.api import ChangeViewSet
+from cmdb.api import AgentProfileViewSet, CIClassViewSet, CIViewSet
+from distribution.api import DeploymentViewSet
+from incidents.api import IncidentViewSet
+from itsm_portal import api
+from itsm_portal.api_notices import NoticeViewSet
+from problems.api import ProblemViewSet
+from releases.api import ReleaseViewSet, RolloutViewSet
+from software.api import ProductViewSet, VersionViewSet
+from test_environments.api import EnvironmentViewSet
+
+router = DefaultRouter(use_regex_path=False)
+router.include_format_suffixes = False
+router.register("incidents", IncidentViewSet, basename="api-incident")
+router.register("problems", ProblemViewSet, basename="api-problem")
+router.register("changes", ChangeViewSet, basename="api-change")
+router.register("releases", ReleaseViewSet, basename="api-release")
+router.register("rollouts", RolloutViewSet, basename="api-rollout")
+router.register("deployments", DeploymentViewSet, basename="api-deployment")
+router.register("cis", CIViewSet, basename="api-ci")
+router.register("ci-classes", CIClassViewSet, basename="api-ci-class")
+router.register("agent-profiles", AgentProfileViewSet, basename="api-agent-profile")
+router.register("products", ProductViewSet, basename="api-product")
+router.register("versions", VersionViewSet, basename="api-version")
+router.register("environments", EnvironmentViewSet, basename="api-environment")
+router.register("notices", NoticeViewSet, basename="api-notice")
+
+v1 = [
+    path("login/", api.LoginView.as_view(), name="api-login"),
+    path("logout/", api.TokenLogoutView.as_view(), name="api-logout"),
+    path("logout-everywhere/", api.TokenLogoutAllView.as_view(), name="api-logout-everywhere"),
+    path("me/", api.MeView.as_view(), name="api-me"),
+    path("activities/", api.ActivitiesView.as_view(), name="api-activities"),
+    path("chain/<str:number>/", api.ChainView.as_view(), name="api-chain"),
+    path("", include(router.urls)),
+]
+
+# The reader of the schema brings style attributes and images of its own; scripts come only from this server.
+docs_policy = csp_replace(
+    {
+        "default-src": [NONE],
+        "script-src": [SELF],
+        "style-src": [SELF, UNSAFE_INLINE],
+        "img-src": [SELF, "data:"],
+        "font-src": [SELF, "data:"],
+        "connect-src": [SELF],
+        "form-action": [SELF],
+        "base-uri": [SELF],
+        "frame-ancestors": [NONE],
+    }
+)
+
+urlpatterns = [
+    path("v1/", include(v1)),
+    path("schema/", SpectacularAPIView.as_view(), name="api-schema"),
+    path("docs/", docs_policy(SpectacularSwaggerSplitView.as_view(url_name="api-schema")), name="api-docs"),
+]

@@ -1,0 +1,75 @@
+# Everything runs from a clean clone with Python >= 3.11, pip, make and git; nothing is installed outside the clone
+# and its caches. `make help` lists the targets.
+SHELL := /bin/sh
+PYTHON ?= python3
+UV := .tools/bin/uv
+BIN := .venv/bin
+RUN := $(BIN)/python -m itsm_portal.embedded run
+RESET ?=
+EXIT ?=
+NAME ?= rollout
+export UV_LINK_MODE ?= copy
+
+.PHONY: help demo run test test-all check bench lock screenshots clean migrations
+
+help: ## Lists the targets
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+# --- Set-up: each stamp is renewed when its lock file changes -------------------------------------------------------
+.tools/bin/uv:
+	@echo "Setting up: uv"
+	@$(PYTHON) -m pip install --quiet --disable-pip-version-check --no-warn-script-location \
+		--root-user-action=ignore --target .tools uv
+
+.venv/runtime.stamp: requirements.txt requirements/embedded.txt | .tools/bin/uv
+	@echo "Setting up: Python packages"
+	@test -x $(BIN)/python || $(UV) venv --quiet --python "$$($(PYTHON) -c 'import sys; print(sys.executable)')" .venv
+	@$(UV) pip install --quiet --python $(BIN)/python --require-hashes -r requirements.txt -r requirements/embedded.txt
+	@touch $@
+
+.venv/dev.stamp: requirements/dev.txt .venv/runtime.stamp
+	@echo "Setting up: test and lint packages"
+	@$(UV) pip install --quiet --python $(BIN)/python --require-hashes -r requirements/dev.txt
+	@touch $@
+
+static/vendor/.stamp: package-lock.json frontend/build.py .venv/runtime.stamp
+	@echo "Setting up: front-end parts"
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python frontend/build.py
+	@touch $@
+
+# --- Use ------------------------------------------------------------------------------------------------------------
+demo: .venv/runtime.stamp static/vendor/.stamp ## Plays the whole story with real agents (RESET=1 renews, EXIT=1 verifies and ends)
+	@PORTAL_PROFILE=demo $(BIN)/python -m itsm_portal.demo $(if $(RESET),--reset) $(if $(EXIT),--exit)
+
+run: .venv/runtime.stamp static/vendor/.stamp ## The portal for daily development, on http://127.0.0.1:8000
+	@PORTAL_PROFILE=development $(BIN)/python -m itsm_portal.demo --only-portal
+
+test: .venv/dev.stamp static/vendor/.stamp ## All fast tests, in parallel, against real servers
+	@PORTAL_PROFILE=test DATA_DIR=.data/test $(RUN) --fast --data .data/test -- \
+		$(BIN)/python -m pytest -q -n 2 --dist loadfile -m "not slow and not browser" $(ARGS)
+
+test-all: .venv/dev.stamp static/vendor/.stamp ## The longer suites: kill tests, browser, load
+	@PORTAL_PROFILE=test DATA_DIR=.data/test $(RUN) --fast --data .data/test -- \
+		$(BIN)/python -m pytest -q -m "slow or browser" --timeout 600 $(ARGS)
+
+check: .venv/dev.stamp static/vendor/.stamp ## Style, types, layers, migrations, templates, deployment settings
+	@sh checks.sh
+
+bench: .venv/dev.stamp static/vendor/.stamp ## Benchmarks: make bench NAME=rollout
+	@PORTAL_PROFILE=test DATA_DIR=.data/bench $(RUN) --fast --data .data/bench -- $(BIN)/python -m benchmarks.$(NAME) $(ARGS)
+
+migrations: .venv/dev.stamp ## Writes missing migrations (ARGS="-n name app")
+	@PORTAL_PROFILE=development $(RUN) -- $(BIN)/python manage.py makemigrations $(ARGS)
+
+lock: .tools/bin/uv ## Renews the hashed lock files from requirements/*.in
+	@for part in runtime embedded dev; do \
+		out=requirements/$$part.txt; test $$part = runtime && out=requirements.txt; \
+		$(UV) pip compile --quiet --python-version 3.11 --universal --generate-hashes --no-emit-index-url --no-header \
+			requirements/$$part.in -o $$out; \
+	done
+
+clean: ## Removes everything that the targets made, also below /var/tmp
+	@test ! -x $(BIN)/python || $(BIN)/python -m itsm_portal.embedded clean --data .data
+	@test ! -x $(BIN)/python || $(BIN)/python -m itsm_portal.embedded clean --data .data/test
+	@rm -rf .venv .tools .data static/vendor staticfiles node_modules .mypy_cache .ruff_cache .pytest_cache \
+		.hypothesis .import_linter_cache

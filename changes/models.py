@@ -51,6 +51,25 @@ def _has_plans(change: "Change") -> bool:
     return bool(change.implementation_plan.strip()) and bool(change.backout_plan.strip())
 
 
+def _approves(change: "Change", user: Any) -> bool:
+    """`changes.approve_change`; for an emergency `changes.approve_emergency_change` is enough"""
+    is_emergency = change.change_type == Change.Type.EMERGENCY
+    return bool(
+        user.has_perm("changes.approve_change")
+        or (is_emergency and user.has_perm("changes.approve_emergency_change"))
+    )
+
+
+def _approves_or_assesses(change: "Change", user: Any) -> bool:
+    """`changes.assess_change`, or the right to approve it"""
+    return bool(user.has_perm("changes.assess_change") or _approves(change, user))
+
+
+def _manages_or_wrote_it(change: "Change", user: Any) -> bool:
+    """`changes.manage_change`, or being its author"""
+    return bool(user.has_perm("changes.manage_change") or change.created_by_id == user.pk)
+
+
 @pghistory.track(exclude=["updated_at"], model_name="ChangeHistory")
 class Change(Ticket):
     """An RFC.
@@ -150,8 +169,7 @@ class Change(Ticket):
 
     @transition(
         "state", State.ASSESSED, State.AUTHORISED,
-        permission=lambda change, user: user.has_perm("changes.approve_change")
-        or (change.change_type == "emergency" and user.has_perm("changes.approve_emergency_change")),
+        permission=_approves,
         custom={"label": _("Approve"), "style": "success"},
     )
     def approve(self) -> None:
@@ -166,8 +184,7 @@ class Change(Ticket):
 
     @transition(
         "state", [State.SUBMITTED, State.ASSESSED], State.REJECTED,
-        permission=lambda change, user: user.has_perm("changes.approve_change")
-        or user.has_perm("changes.assess_change"),
+        permission=_approves_or_assesses,
         custom={"label": _("Reject"), "style": "danger"},
     )
     def reject(self) -> None:
@@ -227,7 +244,7 @@ class Change(Ticket):
         "state",
         [State.DRAFT, State.SUBMITTED, State.ASSESSED, State.AUTHORISED, State.SCHEDULED, State.REJECTED],
         State.CANCELLED,
-        permission=lambda change, user: user.has_perm("changes.manage_change") or change.created_by_id == user.pk,
+        permission=_manages_or_wrote_it,
         custom={"label": _("Cancel"), "style": "danger"},
     )
     def cancel(self) -> None:

@@ -26,6 +26,11 @@ class IncidentQuerySet(models.QuerySet["Incident"]):
         return self.filter(own | Q(pk__in=watched))
 
 
+def _works_on_it_or_asked(incident: "Incident", user: Any) -> bool:
+    """`incidents.work_incident`, or being its requester"""
+    return bool(user.has_perm("incidents.work_incident") or incident.requester_id == user.pk)
+
+
 @pghistory.track(exclude=["updated_at"], model_name="IncidentHistory")
 class Incident(Ticket):
     """A disruption on (usually) one CI.
@@ -129,7 +134,7 @@ class Incident(Ticket):
 
     @transition(
         "state", State.RESOLVED, State.IN_PROGRESS,
-        permission=lambda incident, user: user.has_perm("incidents.work_incident") or incident.requester_id == user.pk,
+        permission=_works_on_it_or_asked,
         custom={"label": _("Reopen"), "style": "warning"},
     )
     def reopen(self) -> None:
@@ -137,7 +142,7 @@ class Incident(Ticket):
 
     @transition(
         "state", State.RESOLVED, State.CLOSED,
-        permission=lambda incident, user: user.has_perm("incidents.work_incident") or incident.requester_id == user.pk,
+        permission=_works_on_it_or_asked,
         custom={"label": _("Close"), "style": "secondary"},
     )
     def close(self) -> None:

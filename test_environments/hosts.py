@@ -17,6 +17,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import psycopg
 from django.conf import settings
 from django.db import DatabaseError, InterfaceError, connection
 from django.utils.translation import gettext as _
@@ -52,7 +53,7 @@ class HostLock:
     def __init__(self, root: Path) -> None:
         self._root = root
         self._file: int | None = None
-        self._session: Any = None
+        self._session: psycopg.Connection[Any] | None = None
 
     def take(self, *, wait: float, stop: threading.Event) -> None:
         """Takes both within `wait` seconds: a killed host's locks take a moment to go. Raises AnotherHost."""
@@ -80,26 +81,26 @@ class HostLock:
     def _take_session(self) -> bool:
         if self._session is None:
             parameters = connection.get_connection_params()
-            self._session = connection.Database.connect(**{**parameters, "autocommit": True})
+            self._session = psycopg.connect(**{**parameters, "autocommit": True})
         row = self._session.execute("SELECT pg_try_advisory_lock(%s)", [HOST_LOCK]).fetchone()
-        return bool(row[0])
+        return bool(row and row[0])
 
     def is_held(self) -> bool:
         """Whether the database still knows us as the host; connects again after a loss. Raises its errors."""
-        try:
-            if self._session is not None:
+        if self._session is not None:
+            try:
                 self._session.execute("SELECT 1")
-                return True
-        except connection.Database.Error:
-            with suppress(connection.Database.Error):
+            except psycopg.Error:
                 self._session.close()
-            self._session = None
+                self._session = None
+            else:
+                return True
         return self._take_session()
 
     def release(self) -> None:
         """Gives both back."""
         if self._session is not None:
-            with suppress(connection.Database.Error):
+            with suppress(psycopg.Error):
                 self._session.close()
         if self._file is not None:
             os.close(self._file)
@@ -132,7 +133,7 @@ class Host:
                     if not self._lock.is_held():
                         raise AnotherHost(_("Another test host took over while the database was away."))
                     self.turn(database_now())
-                except (*_LOST, connection.Database.Error) as error:
+                except (*_LOST, psycopg.Error) as error:
                     self._say(f"test host: database: {error}".strip())
                     connection.close()
                     self._stop.wait(PAUSE_SECONDS)
@@ -206,19 +207,20 @@ class Host:
         for environment_id in owned:
             end_processes_in(driver.folder_of(environment_id))
             if environment_id in destroyed:
-                driver.destroy(environment_id)
+                try:
+                    driver.destroy(environment_id)
+                except OSError as error:
+                    self._say(f"environment {environment_id}: is destroyed, but not all of it: {error}")
 
     def _end(self) -> None:
         for job, _future in self._jobs.values():
             job.stop.set()
         self._agents.stop_all()
         self._pool.shutdown(wait=True)
-        with suppress(*_LOST, connection.Database.Error):
+        with suppress(*_LOST, psycopg.Error):
             for job, _future in self._jobs.values():
                 job.give_back()
-            TestEnvironment.objects.exclude(observed_pid=None).update(
-                observed_pid=None, observed_at=database_now()
-            )
+            TestEnvironment.objects.exclude(observed_pid=None).update(observed_pid=None, observed_at=database_now())
         connection.close()
         self._lock.release()
         self._say("test host: stopped")

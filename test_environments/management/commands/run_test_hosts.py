@@ -5,7 +5,9 @@ import threading
 from argparse import ArgumentParser
 from typing import Any
 
+import psycopg
 from django.core.management.base import BaseCommand, CommandError
+from django.db import DatabaseError
 
 from test_environments.hosts import AnotherHost, Host
 
@@ -28,8 +30,8 @@ class Command(BaseCommand):
             signal.signal(number, lambda *_: stop.set())
         try:
             Host(stop, say=self._say).run(wait=options["wait"])
-        except AnotherHost as error:
-            raise CommandError(str(error)) from error
+        except (AnotherHost, DatabaseError, psycopg.Error) as error:
+            raise CommandError(str(error).strip()) from error
 
     def _say(self, text: str) -> None:
         self.stdout.write(text)

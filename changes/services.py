@@ -272,18 +272,10 @@ def implement_change(change: Change, *, now: datetime, key: str, text: str) -> b
     return move_once(change, "implement", now=now, key=key, text=text)
 
 
-def finish_change(change: Change, *, now: datetime, event: str, text: str, notice_event: str | None = None) -> bool:
-    """The rollout that contains it has completed; True if that moved it.
-
-    Requester and watchers are told under `notice_event`, by default `event` itself; empty: the caller tells them.
-    """
+def finish_change(change: Change, *, now: datetime, event: str, text: str) -> bool:
+    """The rollout that contains it has completed; True if that moved it. Once for each event; the caller tells people."""
     update = {"implemented_by_event": event}
-    with transaction.atomic():
-        if not move_once(change, "finish", now=now, key=f"finish:{event}", text=text, update=update):
-            return False
-        name = event if notice_event is None else notice_event
-        _tell_event(change, name, now, lambda: _("implemented"), text)
-    return True
+    return move_once(change, "finish", now=now, key=f"finish:{event}", text=text, update=update)
 
 
 def return_change_to_schedule(change: Change, *, now: datetime, key: str, text: str) -> bool:
@@ -291,19 +283,13 @@ def return_change_to_schedule(change: Change, *, now: datetime, key: str, text: 
     return move_once(change, "return_to_schedule", now=now, key=key, text=text)
 
 
-def back_out_change(change: Change, *, now: datetime, event: str, text: str, notice_event: str | None = None) -> bool:
+def back_out_change(change: Change, *, now: datetime, event: str, text: str) -> bool:
     """Its rollout was rolled back: it is authorised again, by the same approval; True if that moved it.
 
-    A closed RFC is never moved: write a note on it. Requester and watchers are told under `notice_event`, by default
-    `<event>:withdrawn`; empty: nobody is.
+    Once for each event. A closed RFC is never moved: write a note on it. The caller tells people.
     """
     update = {"implemented_by_event": ""}
-    with transaction.atomic():
-        if not move_once(change, "back_out", now=now, key=f"withdrawn:{event}", text=text, update=update):
-            return False
-        name = f"{event}:withdrawn" if notice_event is None else notice_event
-        _tell_event(change, name, now, lambda: _("backed out"), text)
-    return True
+    return move_once(change, "back_out", now=now, key=f"withdrawn:{event}", text=text, update=update)
 
 
 def _decide(change: Change, decision: str, actor: Any, now: datetime, comment: str, content: str) -> None:
@@ -350,8 +336,3 @@ def _tell(
 ) -> None:
     event = f"change:{change.pk}:{step}"
     tell(change, event=event, recipients=people, actor=actor, now=now, headline=headline, text=text)
-
-
-def _tell_event(change: Change, event: str, now: datetime, headline: Callable[[], str], text: str) -> None:
-    if event:
-        tell(change, event=event, recipients=concerned(change), actor=None, now=now, headline=headline, text=text)

@@ -75,9 +75,7 @@ def open_incident_for_portal(
     return incident
 
 
-def assign_incident(
-    incident: Incident, *, actor: Any, now: datetime, assignee: Any = None, team: Any = None
-) -> None:
+def assign_incident(incident: Incident, *, actor: Any, now: datetime, assignee: Any = None, team: Any = None) -> None:
     """Gives the incident to a person, a team or both; later it is handed over without a change of state.
 
     A team alone takes it from the person who had it. The new assignee is told.
@@ -86,8 +84,7 @@ def assign_incident(
         raise InvalidInput(_("Name a person or a team."), field="assignee")
     if assignee is not None and not (assignee.is_active and assignee.has_perm(WORK)):
         raise InvalidInput(
-            _("%(person)s may not work on incidents. Choose somebody of the service desk.")
-            % {"person": assignee},
+            _("%(person)s may not work on incidents. Choose somebody of the service desk.") % {"person": assignee},
             field="assignee",
         )
     update: dict[str, Any] = {"assignee": assignee}
@@ -156,7 +153,16 @@ def resolve_incident(incident: Incident, *, actor: Any, now: datetime, resolutio
     update = {"resolution": resolution, "resolved_at": now, "hold_reason": "", **NO_FIX}
     with transaction.atomic():
         step = move_ticket(incident, "resolve", actor=actor, now=now, update=update, text=resolution)
-        _tell_resolved(incident, f"incident:{incident.pk}:{step}", actor, now, resolution)
+        _tell(
+            incident,
+            step,
+            concerned(incident),
+            actor,
+            now,
+            lambda: _("resolved"),
+            resolution,
+            lambda: _("Does it still not work? Reopen it in the portal and say what is wrong."),
+        )
 
 
 def reopen_incident(incident: Incident, *, actor: Any, now: datetime, reason: str) -> None:
@@ -181,9 +187,7 @@ def cancel_incident(incident: Incident, *, actor: Any, now: datetime, reason: st
         _tell(incident, step, concerned(incident, assignee=True), actor, now, lambda: _("cancelled"), reason)
 
 
-def comment_incident(
-    incident: Incident, *, actor: Any, now: datetime, text: str, public: bool = True
-) -> TimelineEntry:
+def comment_incident(incident: Incident, *, actor: Any, now: datetime, text: str, public: bool = True) -> TimelineEntry:
     """Writes a comment, or with `public=False` an internal note of those who work on it.
 
     A comment of the requester is told to the assignee and resumes an incident held for the caller; one of staff is
@@ -193,9 +197,7 @@ def comment_incident(
     with locked(incident):
         if public and incident.state in (Incident.State.CLOSED, Incident.State.CANCELLED):
             raise ConditionRefused(
-                _(
-                    "%(number)s is over, nobody reads comments on it. Report a new incident and name this number."
-                )
+                _("%(number)s is over, nobody reads comments on it. Report a new incident and name this number.")
                 % {"number": incident.number}
             )
         entry = write_comment(
@@ -212,9 +214,7 @@ def comment_incident(
         is_answer = incident.hold_reason == Incident.HoldReason.CALLER and actor.pk == incident.requester_id
         if is_answer:
             note = _("The caller answered.")
-            move_ticket(
-                incident, "resume", actor=None, author=actor, now=now, update={"hold_reason": ""}, text=note
-            )
+            move_ticket(incident, "resume", actor=None, author=actor, now=now, update={"hold_reason": ""}, text=note)
         people = concerned(incident, assignee=True)
         _tell(incident, f"comment:{entry.pk}", people, actor, now, lambda: _("comment"), entry.text)
     return entry
@@ -238,14 +238,12 @@ def declare_major(incident: Incident, *, actor: Any, now: datetime) -> None:
         _tell(incident, "major", people, actor, now, lambda: _("declared a major incident"))
 
 
-def resolve_incident_by_fix(
-    incident: Incident, *, now: datetime, event: str, text: str, notice_event: str | None = None
-) -> bool:
+def resolve_incident_by_fix(incident: Incident, *, now: datetime, event: str, text: str) -> bool:
     """Resolves an incident that is on hold for a fix, because the fix is installed; True if it did.
 
     Anything else is left alone: what somebody works on, waits for the caller, or was reopened after this very event.
-    Keeps `event` (at most 64 characters) and the reason for `withdraw_fix_from_incident`. Requester and watchers are
-    told under `notice_event`, by default `event` itself; empty: the caller tells them.
+    Keeps `event` (at most 64 characters) and the reason for `withdraw_fix_from_incident`. The caller tells people: it
+    knows versions and CIs.
     """
     with locked(incident):
         if incident.hold_reason not in Incident.FIX_REASONS:
@@ -257,41 +255,20 @@ def resolve_incident_by_fix(
             "hold_reason_before": incident.hold_reason,
             "hold_reason": "",
         }
-        if not move_once(incident, "resolve_by_fix", now=now, key=f"fix:{event}", text=text, update=update):
-            return False
-        _tell_resolved(incident, event if notice_event is None else notice_event, None, now, text)
-    return True
+        return move_once(incident, "resolve_by_fix", now=now, key=f"fix:{event}", text=text, update=update)
 
 
-def withdraw_fix_from_incident(
-    incident: Incident, *, now: datetime, event: str, text: str, notice_event: str | None = None
-) -> bool:
+def withdraw_fix_from_incident(incident: Incident, *, now: datetime, event: str, text: str) -> bool:
     """Puts an incident that the fix of `event` had resolved back on hold for what it had waited for; True if it did.
 
     `event` is the one that `resolve_incident_by_fix` got. Incidents that people resolved, reopened or closed are left
-    alone. Requester and watchers are told under `notice_event`, by default `<event>:withdrawn`; empty: nobody is.
+    alone. The caller tells people.
     """
     with locked(incident):
         if not event or incident.resolved_by_event != event:
             return False
         update = {"hold_reason": incident.hold_reason_before, "resolved_at": None, "resolution": "", **NO_FIX}
-        if not move_once(
-            incident, "withdraw_fix", now=now, key=f"withdrawn:{event}", text=text, update=update
-        ):
-            return False
-        name = f"{event}:withdrawn" if notice_event is None else notice_event
-        if name:
-            tell(
-                incident,
-                event=name,
-                recipients=concerned(incident),
-                actor=None,
-                now=now,
-                headline=lambda: _("the fix was withdrawn"),
-                text=text,
-                advice=lambda: _("The incident waits for the fix again; you need not do anything."),
-            )
-    return True
+        return move_once(incident, "withdraw_fix", now=now, key=f"withdrawn:{event}", text=text, update=update)
 
 
 def note_on_incident(incident: Incident, *, now: datetime, key: str, text: str, public: bool = True) -> bool:
@@ -337,18 +314,3 @@ def _tell(
 
 def _tell_reported(incident: Incident, actor: Any, now: datetime) -> None:
     _tell(incident, "reported", [incident.requester], actor, now, lambda: _("reported"), incident.description)
-
-
-def _tell_resolved(incident: Incident, event: str, actor: Any, now: datetime, text: str) -> None:
-    if not event:
-        return
-    tell(
-        incident,
-        event=event,
-        recipients=concerned(incident),
-        actor=actor,
-        now=now,
-        headline=lambda: _("resolved"),
-        text=text,
-        advice=lambda: _("Does it still not work? Reopen it in the portal and say what is wrong."),
-    )

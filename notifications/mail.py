@@ -33,19 +33,20 @@ def thread_id(thread: str) -> str:
 
 def language_of(user: object) -> str:
     """The person's language if the portal speaks it."""
-    wanted = getattr(user, "language", "")
+    wanted = str(getattr(user, "language", ""))
     return wanted if wanted in dict(settings.LANGUAGES) else settings.LANGUAGE_CODE
 
 
 def compose(row: Outbox, mail_connection: BaseEmailBackend) -> EmailMultiAlternatives:
     """The mail of an outbox row, in the recipient's language, with an HTML alternative in which all text is escaped."""
+    language = language_of(row.recipient)
     context = {
         "row": row,
         "paragraphs": [p for p in re.split(r"\n\s*\n", row.text.strip()) if p],
         "url": f"{settings.PORTAL_URL}{row.path}" if row.path else "",
-        "language": language_of(row.recipient),
+        "language": language,
     }
-    with translation.override(context["language"]):
+    with translation.override(language):
         text = render_to_string("notifications/mail.txt", context)
         html = row.html or render_to_string("notifications/mail.html", context)
     root = thread_id(row.thread)

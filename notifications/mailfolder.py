@@ -26,9 +26,7 @@ class EmailBackend(BaseEmailBackend):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         if not settings.MAIL_FOLDER:
-            raise ImproperlyConfigured(
-                "MAIL_FOLDER is not set: name a folder, or a mail server with EMAIL_URL."
-            )
+            raise ImproperlyConfigured("MAIL_FOLDER is not set: name a folder, or a mail server with EMAIL_URL.")
         self.folder = Path(settings.MAIL_FOLDER)
 
     def send_messages(self, email_messages: Sequence[EmailMessage]) -> int:
@@ -38,7 +36,7 @@ class EmailBackend(BaseEmailBackend):
             if not message.recipients():
                 continue
             mime = message.message()
-            self._write(self.folder / file_name(str(mime["Message-ID"])), mime.as_bytes(linesep="\r\n"))
+            self._write(self.folder / file_name(str(mime["Message-ID"])), mime.as_bytes())
             written += 1
         return written
 

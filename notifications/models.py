@@ -42,9 +42,7 @@ class Outbox(models.Model):
             models.UniqueConstraint(fields=["event", "recipient", "thread"], name="notifications_outbox_once")
         ]
         indexes = [
-            models.Index(
-                fields=["next_attempt_at"], name="notifications_due", condition=models.Q(state="pending")
-            ),
+            models.Index(fields=["next_attempt_at"], name="notifications_due", condition=models.Q(state="pending")),
             models.Index(fields=["recipient", "-created_at"], name="notifications_bell"),
         ]
 

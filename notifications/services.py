@@ -34,9 +34,7 @@ _INSERT = """
 """
 
 
-def notify(
-    *, event: str, recipient: Any, thread: str, subject: str, text: str, now: datetime, path: str = ""
-) -> bool:
+def notify(*, event: str, recipient: Any, thread: str, subject: str, text: str, now: datetime, path: str = "") -> bool:
     """Writes one notice, in the caller's transaction; False when this event told this person in this thread before.
 
     The subject gets the thread in front (`[INC-0000042] …`). A person without an address, or who has left, has it in
@@ -69,9 +67,7 @@ def revive_dead_letters(*, now: datetime, ids: Iterable[int] | None = None) -> i
     dead = Outbox.objects.filter(state=Outbox.State.DEAD)
     if ids is not None:
         dead = dead.filter(pk__in=list(ids))
-    return dead.update(
-        state=Outbox.State.PENDING, attempts=0, next_attempt_at=now, lease=None, leased_until=None
-    )
+    return dead.update(state=Outbox.State.PENDING, attempts=0, next_attempt_at=now, lease=None, leased_until=None)
 
 
 def send_notifications(*, now: datetime, budget_seconds: float = 1.0) -> int:

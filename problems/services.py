@@ -90,9 +90,7 @@ def document_problem(
     check_permission(actor, WORK, _("document problems"))
     wanted = {"root_cause": root_cause, "workaround": workaround, "is_known_error": is_known_error}
     values: dict[str, Any] = {
-        name: value.strip() if isinstance(value, str) else value
-        for name, value in wanted.items()
-        if value is not None
+        name: value.strip() if isinstance(value, str) else value for name, value in wanted.items() if value is not None
     }
     with locked(problem):
         _check_not_closed(problem)
@@ -137,12 +135,8 @@ def close_problem(problem: Problem, *, actor: Any, now: datetime, close_code: st
         raise InvalidInput(_("Choose a close code: %(codes)s.") % {"codes": codes}, field="close_code")
     text = str(Problem.CloseCode(close_code).label).capitalize()
     with transaction.atomic():
-        step = move_ticket(
-            problem, "close", actor=actor, now=now, update={"close_code": close_code}, text=text
-        )
-        _tell(
-            problem, f"problem:{problem.pk}:{step}", concerned(problem), actor, now, lambda: _("closed"), text
-        )
+        step = move_ticket(problem, "close", actor=actor, now=now, update={"close_code": close_code}, text=text)
+        _tell(problem, f"problem:{problem.pk}:{step}", concerned(problem), actor, now, lambda: _("closed"), text)
 
 
 def communicate_workaround(problem: Problem, *, actor: Any, now: datetime) -> int:
@@ -165,23 +159,17 @@ def communicate_workaround(problem: Problem, *, actor: Any, now: datetime) -> in
             if not record(incident, kind=EntryKind.COMMENT, actor=actor, now=now, text=text, key=key):
                 continue
             reached += 1
-            _tell(
-                incident, key, concerned(incident), actor, now, lambda: _("there is a workaround"), workaround
-            )
+            _tell(incident, key, concerned(incident), actor, now, lambda: _("there is a workaround"), workaround)
         if reached:
             text = _("Workaround communicated into %(count)s incidents.") % {"count": reached}
             record(problem, kind=EntryKind.SYSTEM, actor=actor, now=now, text=text)
     return reached
 
 
-def comment_problem(
-    problem: Problem, *, actor: Any, now: datetime, text: str, public: bool = True
-) -> TimelineEntry:
+def comment_problem(problem: Problem, *, actor: Any, now: datetime, text: str, public: bool = True) -> TimelineEntry:
     """Writes a comment, or with `public=False` an internal note. Those concerned are told of a comment."""
     with transaction.atomic():
-        entry = write_comment(
-            problem, actor=actor, now=now, text=text, public=public, permissions=(WORK, OPEN)
-        )
+        entry = write_comment(problem, actor=actor, now=now, text=text, public=public, permissions=(WORK, OPEN))
         if public:
             people = concerned(problem, assignee=True)
             event = f"problem:{problem.pk}:comment:{entry.pk}"
@@ -199,42 +187,25 @@ def fix_problem_by_release(problem: Problem, *, now: datetime, key: str, text: s
     return move_once(problem, "fix_by_release", now=now, key=key, text=text)
 
 
-def resolve_problem_by_fix(
-    problem: Problem, *, now: datetime, event: str, text: str, notice_event: str | None = None
-) -> bool:
+def resolve_problem_by_fix(problem: Problem, *, now: datetime, event: str, text: str) -> bool:
     """Every RFC that fixes it is implemented; True if that moved it.
 
-    Keeps `event` (at most 64 characters) for `withdraw_fix_from_problem`. Requester and watchers are told under
-    `notice_event`, by default `event` itself; empty: the caller tells them.
+    Keeps `event` (at most 64 characters) for `withdraw_fix_from_problem`. The caller tells people.
     """
     update = {"resolved_by_event": event}
-    with transaction.atomic():
-        if not move_once(problem, "resolve_by_fix", now=now, key=f"fix:{event}", text=text, update=update):
-            return False
-        name = event if notice_event is None else notice_event
-        _tell(problem, name, concerned(problem), None, now, lambda: _("resolved"), text)
-    return True
+    return move_once(problem, "resolve_by_fix", now=now, key=f"fix:{event}", text=text, update=update)
 
 
-def withdraw_fix_from_problem(
-    problem: Problem, *, now: datetime, event: str, text: str, notice_event: str | None = None
-) -> bool:
+def withdraw_fix_from_problem(problem: Problem, *, now: datetime, event: str, text: str) -> bool:
     """The release whose completion (`event`) resolved it was rolled back: the fix is in progress again; True if so.
 
-    Problems that people resolved, reopened or closed are left alone. Requester and watchers are told under
-    `notice_event`, by default `<event>:withdrawn`; empty: nobody is.
+    Problems that people resolved, reopened or closed are left alone. The caller tells people.
     """
     with locked(problem):
         if not event or problem.resolved_by_event != event:
             return False
         update = {"resolved_by_event": ""}
-        if not move_once(
-            problem, "withdraw_fix", now=now, key=f"withdrawn:{event}", text=text, update=update
-        ):
-            return False
-        name = f"{event}:withdrawn" if notice_event is None else notice_event
-        _tell(problem, name, concerned(problem), None, now, lambda: _("the fix was withdrawn"), text)
-    return True
+        return move_once(problem, "withdraw_fix", now=now, key=f"withdrawn:{event}", text=text, update=update)
 
 
 def _check_may_link(actor: Any) -> None:
@@ -266,8 +237,5 @@ def _link(problem: Problem, actor: Any, now: datetime, incidents: Iterable[Incid
     return len(wanted)
 
 
-def _tell(
-    ticket: Any, event: str, people: Any, actor: Any, now: datetime, headline: Any, text: str = ""
-) -> None:
-    if event:
-        tell(ticket, event=event, recipients=people, actor=actor, now=now, headline=headline, text=text)
+def _tell(ticket: Any, event: str, people: Any, actor: Any, now: datetime, headline: Any, text: str = "") -> None:
+    tell(ticket, event=event, recipients=people, actor=actor, now=now, headline=headline, text=text)

@@ -56,7 +56,7 @@ def _needs(model: type[StatefulModel], verb: Verb) -> str:
 
 def chapter(model: type[StatefulModel]) -> str:
     """One model: its meaning, a state diagram and a table of its moves."""
-    initial = model._meta.get_field("state").default  # type: ignore[union-attr]
+    initial = model._meta.get_field("state").default  # type: ignore[misc, union-attr]
     verbs = _grouped(model)
     lines = [f"## {str(model._meta.verbose_name).capitalize()}", "", inspect.getdoc(model) or "", ""]
     lines += ["```mermaid", "stateDiagram-v2", f"    [*] --> {initial}"]

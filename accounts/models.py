@@ -16,9 +16,7 @@ class User(AbstractUser):
 
     email = models.EmailField(_("email address"), blank=True)
     language = models.CharField(_("language"), max_length=10, default="en")
-    time_zone = models.CharField(
-        _("time zone"), max_length=64, default="UTC", help_text=_("IANA name, Europe/Berlin")
-    )
+    time_zone = models.CharField(_("time zone"), max_length=64, default="UTC", help_text=_("IANA name, Europe/Berlin"))
     theme = models.CharField(_("theme"), max_length=5, choices=Theme, default=Theme.AUTO)
     is_service_account = models.BooleanField(
         _("service account"), default=False, help_text=_("Uses the API by token; never approves anything.")

@@ -35,13 +35,9 @@ ROLES: dict[str, frozenset[str]] = {
         "incidents.manage_major_incident",
         "problems.open_problem",
     },
-    "problem manager": REPORT
-    | READ_TICKETS
-    | {"cmdb.see_all_cis", "problems.open_problem", "problems.work_problem"},
+    "problem manager": REPORT | READ_TICKETS | {"cmdb.see_all_cis", "problems.open_problem", "problems.work_problem"},
     "change requester": REPORT | READ_TICKETS | {"cmdb.see_all_cis", "changes.request_change"},
-    "change manager": REPORT
-    | READ_TICKETS
-    | {"cmdb.see_all_cis", "changes.assess_change", "changes.manage_change"},
+    "change manager": REPORT | READ_TICKETS | {"cmdb.see_all_cis", "changes.assess_change", "changes.manage_change"},
     "CAB member": REPORT | READ_TICKETS | {"cmdb.see_all_cis", "changes.approve_change"},
     "emergency approver": REPORT | READ_TICKETS | {"cmdb.see_all_cis", "changes.approve_emergency_change"},
     "release engineer": REPORT

@@ -1,7 +1,8 @@
 """What people and the portal do with incidents: one function for each verb.
 
 Each checks the right, moves the state, writes the timeline and the notices, in one transaction. Refusals are those of
-`tickets.exceptions`: `PermissionRefused`, `TransitionRefused` (wrong state, or somebody else was first), `InvalidInput`.
+`tickets.exceptions`: `PermissionRefused`, `TransitionRefused` (wrong state, or somebody else was first),
+`InvalidInput`.
 """
 
 from datetime import datetime, timedelta

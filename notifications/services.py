@@ -28,9 +28,9 @@ LEASE = timedelta(minutes=5)
 
 _INSERT = """
     INSERT INTO notifications_outbox
-        (event, recipient_id, thread, subject, text, html, path, state, attempts, next_attempt_at, last_error, created_at)
-    VALUES (%s, %s, %s, %s, %s, '', %s, %s, 0, %s, '', %s)
-    ON CONFLICT (event, recipient_id, thread) DO NOTHING
+        (event, recipient_id, thread, subject, text, html, path, state, attempts, next_attempt_at,
+        last_error, created_at) VALUES (%s, %s, %s, %s, %s, '', %s, %s, 0, %s, '', %s) ON CONFLICT (event,
+        recipient_id, thread) DO NOTHING
 """
 
 

@@ -70,9 +70,7 @@ def validate(instance: Any, *, exclude: Iterable[str] = ("state",)) -> None:
             continue
         is_line = isinstance(model_field, CharField)
         if "\0" in value or (is_line and ("\n" in value or "\r" in value)):
-            raise InvalidInput(
-                _("Line breaks and control characters cannot stand here."), field=model_field.name
-            )
+            raise InvalidInput(_("Line breaks and control characters cannot stand here."), field=model_field.name)
 
 
 def record(
@@ -221,14 +219,13 @@ def write_comment(
 ) -> TimelineEntry:
     """Writes a comment, or with `public=False` a note among those with one of `permissions`.
 
-    `is_concerned` lets somebody in whom only the process knows. Refuses an empty text (`InvalidInput`), and with `PermissionRefused` people whom the ticket does not concern.
+    `is_concerned` lets somebody in whom only the process knows. Refuses an empty text (`InvalidInput`), and
+    with `PermissionRefused` people whom the ticket does not concern.
     """
     if public and not is_concerned and not may_comment(ticket, actor, *permissions):
         raise PermissionRefused(_("You may comment only on tickets that concern you."))
     if not public and not any(actor.has_perm(permission) for permission in permissions):
-        raise PermissionRefused(
-            _("Internal notes are for those who work on the ticket. Write a comment instead.")
-        )
+        raise PermissionRefused(_("Internal notes are for those who work on the ticket. Write a comment instead."))
     kind = EntryKind.COMMENT if public else EntryKind.NOTE
     entry = write_entry(
         ticket,
@@ -263,9 +260,7 @@ def edit_fields(ticket: Any, *, now: datetime, expected_version: int | None, **v
         rows = rows.filter(version=expected_version)
     if not rows.update(version=F("version") + 1, updated_at=now, **values):
         raise TransitionRefused(
-            _(
-                "%(number)s was changed by somebody else meanwhile. Look at the new version and enter yours again."
-            )
+            _("%(number)s was changed by somebody else meanwhile. Look at the new version and enter yours again.")
             % {"number": ticket.number},
             code="edit_conflict",
         )
@@ -274,6 +269,4 @@ def edit_fields(ticket: Any, *, now: datetime, expected_version: int | None, **v
 
 def content_hash(content: Mapping[str, Any]) -> str:
     """SHA-256 (hex) of a JSON-like content in canonical form: what an approval is bound to."""
-    return hashlib.sha256(
-        json.dumps(content, sort_keys=True, separators=(",", ":"), default=str).encode()
-    ).hexdigest()
+    return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":"), default=str).encode()).hexdigest()

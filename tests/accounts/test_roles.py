@@ -36,9 +36,7 @@ def test_a_right_that_no_model_declares_is_named(monkeypatch):
 
 def test_every_right_of_the_domain_belongs_to_a_role():
     declared = {
-        f"{model._meta.app_label}.{codename}"
-        for model in roles._models()
-        for codename, _ in model._meta.permissions
+        f"{model._meta.app_label}.{codename}" for model in roles._models() for codename, _ in model._meta.permissions
     }
     assert declared == set().union(*roles.ROLES.values())
 

@@ -76,9 +76,7 @@ def test_mails_land_in_the_folder_and_a_repeat_overwrites(settings, tmp_path):
 
 def test_a_message_id_never_leaves_the_folder(settings, tmp_path):
     settings.MAIL_FOLDER = tmp_path / "mail"
-    EmailBackend().send_messages(
-        [EmailMessage("s", "b", to=["a@example.org"], headers={"Message-ID": "<../../x>"})]
-    )
+    EmailBackend().send_messages([EmailMessage("s", "b", to=["a@example.org"], headers={"Message-ID": "<../../x>"})])
     assert [p.parent for p in tmp_path.rglob("*.eml")] == [settings.MAIL_FOLDER]
 
 

@@ -17,7 +17,7 @@ GetResponse = Callable[[HttpRequest], HttpResponse]
 
 def is_device_request(request: HttpRequest) -> bool:
     """Requests of agents have no session, no reader and no history context; they are counted in thousands a second."""
-    return request.path_info.startswith(f"/{settings.DDI_TENANT}/controller/")
+    return request.path_info.lower().startswith(f"/{settings.DDI_TENANT.lower()}/controller/")
 
 
 class ReaderMiddleware:

@@ -37,7 +37,7 @@ def create_version(product: Product, *, actor: Any, now: datetime, label: str, n
     """
     check_permission(actor, MANAGE, str(_MANAGE_TEXT))
     version = Version(product=product, label=label, notes=notes, created_by=actor, created_at=now)
-    validate(version, exclude=("state", "order"))
+    validate(version, exclude=("state", "order", "created_by"))
     if Version.objects.filter(product=product, label=label).exists():
         raise InvalidInput(
             _("%(product)s has a version %(label)s already. Choose another label.")
@@ -60,7 +60,7 @@ def store_artifact(
     """
     check_permission(actor, MANAGE, str(_MANAGE_TEXT))
     artifact = Artifact(version=version, filename=filename, uploaded_by=actor, uploaded_at=now)
-    validate(artifact, exclude=("file", "size", "sha1", "md5", "sha256"))
+    validate(artifact, exclude=("file", "size", "sha1", "md5", "sha256", "uploaded_by"))
     version.refresh_from_db(fields=["state"])
     if version.state == Version.State.WITHDRAWN:
         raise TransitionRefused(_("%(version)s is withdrawn. Make a new version.") % {"version": version})

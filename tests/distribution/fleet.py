@@ -13,8 +13,6 @@ from software.models import Product, Version
 from software.services import store_artifact
 from tests.factories import NOW, make_ci, make_product, make_version
 
-TARGET = {"execution": "closed", "result": {"finished": "success"}}
-
 
 def archive(product: str, label: str, size: int = 0) -> bytes:
     """A small software archive; `size` bytes more for tests that look at parts of it."""
@@ -73,3 +71,8 @@ def history(deployment: Deployment) -> list[tuple[str, str, str]]:
 def two_versions(slug: str = "billing") -> tuple[Product, Version, Version]:
     product = make_product(slug)
     return product, make_version(product, "1.0"), make_version(product, "2.0")
+
+
+def state(deployment: Deployment) -> str:
+    """The state as it is in the database now."""
+    return Deployment.objects.values_list("state", flat=True).get(pk=deployment.pk)

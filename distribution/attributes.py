@@ -1,0 +1,206 @@
+"""What a device says it runs: the proof of a deployment, and the record in the configuration database."""
+
+from collections.abc import Mapping
+from datetime import datetime
+
+from django.db import transaction
+from django.db.models import Q
+
+from cmdb.models import ConfigurationItem, InstalledVersion
+from cmdb.services import record_installed, record_removed
+from distribution.models import LIVE, Deployment, DeploymentEvent, DeploymentItem, DeploymentState
+from distribution.steps import record_step
+from software.models import Product
+
+MAX_ATTRIBUTES = 100
+DEFAULT_KEY = "version.{product}"
+_MAX_LABEL = 64
+_PLACE = "{product}"
+
+
+class TooManyAttributes(Exception):
+    """The CI would have more attributes than are kept."""
+
+
+class Said:
+    """What one message says about products: `said[product]` is a label, or None: not there."""
+
+    def __init__(self) -> None:
+        self.products: dict[int, Product] = {}
+        self.labels: dict[int, str | None] = {}
+        # Products that the message itself speaks of; the others stand as they were said before.
+        self.spoken_of: set[int] = set()
+
+
+def record_attributes(
+    ci: ConfigurationItem, *, data: Mapping[str, str | None], mode: str = "merge", now: datetime
+) -> list[int]:
+    """Keeps the attributes and acts on the versions in them. `mode` is merge (None deletes), replace or
+    remove.
+
+    A deployment under way, or overdue, whose versions they show has succeeded; one that the device closed as
+    success and that they contradict has failed (`reverted`). What the CI runs is written down; a version that
+    no deployment explains is drift. Returns the ids of the deployments that ended. Raises
+    `TooManyAttributes`.
+    """
+    with transaction.atomic():
+        overdue = Q(state=DeploymentState.QUEUED, overdue_at__isnull=False)
+        deployments = list(
+            Deployment.objects.select_for_update(no_key=True, of=("self",))
+            .filter(Q(state__in=LIVE) | overdue, ci_id=ci.pk)
+            .select_related("batch")
+            .order_by("id")
+        )
+        row = ConfigurationItem.objects.select_for_update(no_key=True).only("attributes").get(pk=ci.pk)
+        before = row.attributes if isinstance(row.attributes, dict) else {}
+        after = _combined(before, data, mode)
+        if len(after) > MAX_ATTRIBUTES and len(after) > len(before):
+            raise TooManyAttributes
+        ConfigurationItem.objects.filter(pk=ci.pk).update(attributes=after, attributes_at=now, attributes_wanted=False)
+        items = list(
+            DeploymentItem.objects.filter(deployment__in=deployments).select_related("product", "to_version")
+            if deployments
+            else ()
+        )
+        current = list(InstalledVersion.objects.filter(ci_id=ci.pk, valid_to=None).select_related("product"))
+        said = _said(ci, after, before, set(data), mode, [i.product for i in items], [c.product for c in current])
+        ended = [
+            deployment.pk
+            for deployment in deployments
+            if _judge(deployment, [i for i in items if i.deployment_id == deployment.pk], said, now)
+        ]
+        _write_installed(ci, current, said, now)
+    return ended
+
+
+def _combined(before: Mapping[str, str], data: Mapping[str, str | None], mode: str) -> dict[str, str]:
+    if mode == "remove":
+        return {key: value for key, value in before.items() if key not in data}
+    merged = {} if mode == "replace" else dict(before)
+    for key, value in data.items():
+        if value is None:
+            merged.pop(key, None)
+        else:
+            merged[key] = value
+    return merged
+
+
+def _said(
+    ci: ConfigurationItem,
+    after: Mapping[str, str],
+    before: Mapping[str, str],
+    keys: set[str],
+    mode: str,
+    wanted: list[Product],
+    installed: list[Product],
+) -> Said:
+    template = ci.agent_profile.attribute_key if ci.agent_profile is not None else DEFAULT_KEY
+    by_key: dict[str, Product] = {}
+    if _PLACE in template:
+        by_key = {template.replace(_PLACE, product.slug): product for product in [*installed, *wanted]}
+        by_key |= _further_products(template, {*after, *before} - set(by_key))
+    else:
+        # The key names no product: it speaks of the only one there is.
+        alone = {product.pk: product for product in (wanted or installed)}
+        if len(alone) == 1:
+            by_key = {template: next(iter(alone.values()))}
+    said = Said()
+    for key, product in by_key.items():
+        label = after.get(key)
+        if label is not None and not 0 < len(label) <= _MAX_LABEL:
+            continue
+        said.products[product.pk] = product
+        said.labels[product.pk] = label
+        if key in keys or mode == "replace":
+            said.spoken_of.add(product.pk)
+    return said
+
+
+def _further_products(template: str, keys: set[str]) -> dict[str, Product]:
+    prefix, suffix = template.split(_PLACE, 1)
+    slugs = {
+        key[len(prefix) : len(key) - len(suffix)]: key
+        for key in keys
+        if key.startswith(prefix) and key.endswith(suffix) and len(key) > len(prefix) + len(suffix)
+    }
+    found = Product.objects.filter(slug__in=list(slugs)) if slugs else ()
+    return {slugs[product.slug]: product for product in found}
+
+
+def _judge(deployment: Deployment, items: list[DeploymentItem], said: Said, now: datetime) -> bool:
+    """Ends the deployment if the message proves or disproves it; whether it did."""
+    if not items or not any(item.product_id in said.spoken_of for item in items):
+        return False
+    wrong = []
+    for item in items:
+        label = item.to_version.label if item.to_version is not None else None
+        is_unsaid = label is None and item.product_id not in said.spoken_of
+        if is_unsaid or item.product_id not in said.labels:
+            return False
+        if said.labels[item.product_id] != label:
+            wrong.append(item)
+    if not wrong:
+        return _end(deployment, DeploymentState.SUCCEEDED, now)
+    if deployment.state != DeploymentState.CONFIRMING:
+        return False
+    contradicted = [item for item in wrong if item.product_id in said.spoken_of]
+    if not contradicted:
+        return False
+    text = ", ".join(f"{i.product.slug} {said.labels[i.product_id] or '–'}" for i in contradicted)
+    return _end(deployment, DeploymentState.FAILED, now, error_code="reverted", message=f"It runs {text}"[:512])
+
+
+def _end(deployment: Deployment, to_state: str, now: datetime, **values: str) -> bool:
+    is_written = record_step(
+        deployment.pk,
+        from_state=deployment.state,
+        to_state=to_state,
+        kind=DeploymentEvent.Kind.ATTRIBUTES,
+        now=now,
+        details=[values["message"]] if "message" in values else (),
+        values=values,
+    )
+    deployment.state = DeploymentState(to_state)
+    return is_written
+
+
+def _write_installed(ci: ConfigurationItem, current: list[InstalledVersion], said: Said, now: datetime) -> None:
+    rows = {row.product_id: row for row in current}
+    for product_id in sorted(said.spoken_of):
+        product, label, row = said.products[product_id], said.labels[product_id], rows.get(product_id)
+        if label is None:
+            if row is not None:
+                record_removed(ci, product=product, now=now)
+            continue
+        if row is not None and row.label == label and row.version_id is not None:
+            continue
+        source = _explained_by(ci, product, label)
+        record_installed(
+            ci,
+            product=product,
+            label=label,
+            now=now,
+            source=source or "",
+            # What is found at the first look contradicts nothing.
+            is_drift=source is None and row is not None,
+        )
+
+
+def _explained_by(ci: ConfigurationItem, product: Product, label: str) -> str | None:
+    """Label of the batch that brought this version, or went back to it; None: nobody of ours did."""
+    item = (
+        DeploymentItem.objects.filter(deployment__ci_id=ci.pk, product=product)
+        .exclude(deployment__offered_at=None, deployment__overdue_at=None)
+        .select_related("deployment__batch", "to_version", "from_version")
+        .order_by("-deployment_id")
+        .first()
+    )
+    if item is None:
+        return None
+    is_target = item.to_version is not None and item.to_version.label == label
+    is_way_back = (
+        item.deployment.state != DeploymentState.SUCCEEDED
+        and item.from_version is not None
+        and item.from_version.label == label
+    )
+    return item.deployment.batch.label if is_target or is_way_back else None

@@ -1,0 +1,144 @@
+"""What devices send, checked and cleaned. Unknown members and odd types where nothing depends on them are
+ignored.
+"""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from django.conf import settings
+from django.core.exceptions import RequestDataTooBig
+from django.http import HttpRequest
+from django.http.request import UnreadablePostError
+
+from distribution.device import MAX_DETAIL
+
+MAX_BODY = 256 * 1024
+MAX_KEY = 128
+MAX_VALUE = 512
+
+EXECUTIONS = frozenset(
+    {"closed", "proceeding", "scheduled", "resumed", "download", "downloaded", "canceled", "rejected"}
+)
+RESULTS = frozenset({"success", "failure", "none"})
+MODES = frozenset({"merge", "replace", "remove"})
+_JSON_TYPES = frozenset({"", "application/json", "application/hal+json"})
+_MAX_ID = 2**31 - 1
+
+
+class Refused(Exception):
+    """A request that is answered with this status and text."""
+
+    def __init__(self, status: int, message: str = "") -> None:
+        super().__init__(message)
+        self.status = status
+        self.message = message
+
+
+@dataclass(frozen=True, slots=True)
+class Feedback:
+    """A report or the answer to a cancel. `fingerprint` is equal for a repetition, byte by byte."""
+
+    execution: str
+    result: str
+    details: list[str]
+    fingerprint: str
+
+
+def action_id(text: str) -> int:
+    """The id of an action from a path. Raises Refused (404)."""
+    number = int(text) if text.isascii() and text.isdigit() and len(text) <= 10 else 0
+    if not 1 <= number <= _MAX_ID:
+        raise Refused(404)
+    return number
+
+
+def read_body(request: HttpRequest) -> tuple[dict[str, Any], bytes]:
+    """The JSON object of the body and the body itself. Raises Refused (400, 413, 415)."""
+    if (request.content_type or "").lower() not in _JSON_TYPES:
+        raise Refused(415, "The body has to be application/json.")
+    limit = min(MAX_BODY, settings.DATA_UPLOAD_MAX_MEMORY_SIZE or MAX_BODY)
+    try:
+        if int(request.headers.get("Content-Length") or 0) > limit:
+            raise Refused(413, f"The body has to be at most {limit} bytes long.")
+        raw = request.body
+        body = json.loads(raw)
+    except RequestDataTooBig:
+        raise Refused(413, f"The body has to be at most {limit} bytes long.") from None
+    except (ValueError, RecursionError, UnreadablePostError):
+        raise Refused(400, "The body is not JSON.") from None
+    if not isinstance(body, dict):
+        raise Refused(400, "The body is not a JSON object.")
+    return body, raw
+
+
+def read_feedback(request: HttpRequest) -> Feedback:
+    """The body of a feedback. Raises Refused."""
+    body, raw = read_body(request)
+    status = body.get("status")
+    if not isinstance(status, dict):
+        raise Refused(400, "status is missing.")
+    result = status.get("result")
+    finished = result.get("finished") if isinstance(result, dict) else None
+    execution = status.get("execution")
+    if not isinstance(execution, str) or execution not in EXECUTIONS:
+        raise Refused(400, f"status.execution has to be one of {', '.join(sorted(EXECUTIONS))}.")
+    if not isinstance(finished, str) or finished not in RESULTS:
+        raise Refused(400, f"status.result.finished has to be one of {', '.join(sorted(RESULTS))}.")
+    return Feedback(execution, finished, _details(status.get("details")), hashlib.sha256(raw).hexdigest()[:32])
+
+
+def read_attributes(request: HttpRequest) -> tuple[str, dict[str, str | None]]:
+    """Mode and attributes of a configData body. Raises Refused."""
+    body, _ = read_body(request)
+    mode = body.get("mode", "merge")
+    if mode is None:
+        mode = "merge"
+    if not isinstance(mode, str) or mode not in MODES:
+        raise Refused(400, f"mode has to be one of {', '.join(sorted(MODES))}.")
+    data = body.get("data")
+    if not isinstance(data, dict):
+        raise Refused(400, "data is missing or not an object.")
+    return mode, {_key(key): _value(key, value, mode) for key, value in data.items()}
+
+
+def clean(text: str, limit: int) -> str:
+    """The text without what a database cannot keep: NUL and halves of characters; cut to `limit` characters."""
+    return text[:limit].replace("\x00", "").encode("utf-8", "replace").decode()
+
+
+def _key(key: str) -> str:
+    if not 0 < len(key) <= MAX_KEY:
+        raise Refused(400, f"The name of an attribute is 1 to {MAX_KEY} characters long.")
+    return clean(key, MAX_KEY)
+
+
+def _value(key: str, value: Any, mode: str) -> str | None:
+    if value is None or mode == "remove":
+        return None
+    if isinstance(value, bool):
+        value = "true" if value else "false"
+    elif isinstance(value, int | float):
+        value = str(value)
+    if not isinstance(value, str) or len(value) > MAX_VALUE:
+        raise Refused(400, f"The value of {clean(key, 40)} is not a text of at most {MAX_VALUE} characters.")
+    return clean(value, MAX_VALUE)
+
+
+def _details(details: Any) -> list[str]:
+    if details is None:
+        return []
+    lines = details if isinstance(details, list) else [details]
+    return [clean(_line(line), MAX_DETAIL) for line in lines]
+
+
+def _line(line: Any) -> str:
+    if isinstance(line, str):
+        return line
+    if line is None:
+        return ""
+    try:
+        return json.dumps(line)
+    except (ValueError, RecursionError):
+        return "?"

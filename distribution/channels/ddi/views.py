@@ -1,0 +1,215 @@
+"""The Direct Device Integration API: plain HTTP and JSON, polled by devices. Every view does little and locks
+less.
+"""
+
+import hashlib
+import json
+import random
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+
+from django.conf import settings
+from django.db import OperationalError, close_old_connections
+from django.db.models import F
+from django.http import HttpRequest, HttpResponse
+from django.http.response import HttpResponseBase
+from django.views.decorators.csrf import csrf_exempt
+
+from cmdb.models import ConfigurationItem
+from distribution import device
+from distribution.attributes import TooManyAttributes
+from distribution.channels.ddi import downloads, payload
+from distribution.channels.ddi.auth import authenticate
+from distribution.channels.ddi.messages import Refused, action_id, read_attributes, read_feedback
+from distribution.models import Deployment, DeploymentState
+from software.models import Artifact, Version
+from tickets.clock import now_of
+
+JSON = "application/json;charset=UTF-8"
+MAX_CONTROLLER_ID = 256
+
+_FETCHABLE = frozenset({"offered", "downloading", "installing", "unknown"})
+# What the device has closed, or what its attributes have ended, can be read again; it is not offered again.
+_READABLE = _FETCHABLE | {"confirming", "succeeded", "failed"}
+_CANCEL_READABLE = frozenset({"cancelling", "cancelled"})
+_STATUS = {
+    device.Outcome.ACCEPTED: 200,
+    device.Outcome.UNKNOWN: 404,
+    device.Outcome.GONE: 410,
+    device.Outcome.REFUSED: 405,
+    device.Outcome.TOO_MANY: 429,
+}
+_ACCEPTED_TYPES = ("*/*", "application/*", "application/json", "application/hal+json", "application/octet-stream")
+
+View = Callable[..., HttpResponseBase]
+
+
+def device_view(*methods: str) -> Callable[[View], View]:
+    """A view for devices: knows the tenant and the method, asks who it is, and turns refusals into answers."""
+
+    def decorate(view: View) -> View:
+        @csrf_exempt
+        @wraps(view)
+        def wrapped(request: HttpRequest, tenant: str, controller_id: str, **kwargs: str) -> HttpResponseBase:
+            try:
+                _check(request, tenant, controller_id, methods)
+                ci = authenticate(request, controller_id)
+                if ci is None:
+                    return HttpResponse(status=401, headers={"WWW-Authenticate": "TargetToken"})
+                return view(request, ci, **kwargs)
+            except Refused as refusal:
+                return _refusal(refusal.status, refusal.message, methods)
+            except OperationalError:
+                # No connection or no lock in time: come back, and not all at once.
+                response = _refusal(429, "Too much to do. Try again later.")
+                response["Retry-After"] = str(random.randint(2, 20))  # noqa: S311 - only spreads the load
+                return response
+
+        return wrapped
+
+    return decorate
+
+
+@device_view("GET")
+def poll(request: HttpRequest, ci: ConfigurationItem) -> HttpResponseBase:
+    """What to do next. Writes nothing but when the device was last seen."""
+    action = device.current_action(ci)
+    device.note_poll(ci, now=now_of(request))
+    return _json(request, payload.poll(payload.base_url(request, ci), ci, action))
+
+
+@device_view("PUT")
+def config_data(request: HttpRequest, ci: ConfigurationItem) -> HttpResponseBase:
+    """The device's attributes: the proof of what it runs."""
+    mode, data = read_attributes(request)
+    try:
+        device.record_attributes(ci, data=data, mode=mode, now=now_of(request))
+    except TooManyAttributes:
+        raise Refused(429, "The device has too many attributes.") from None
+    return HttpResponse(status=200)
+
+
+@device_view("GET")
+def deployment_base(request: HttpRequest, ci: ConfigurationItem, action: str) -> HttpResponseBase:
+    """What to install. The first GET is the offer."""
+    row = device.find_deployment(ci, action_id(action))
+    if row is None:
+        raise Refused(404)
+    if row.state == DeploymentState.QUEUED and not device.offer(row, now=now_of(request)):
+        raise Refused(404)
+    if row.state not in _READABLE or row.offered_at is None:
+        raise Refused(404)
+    return _deployment(request, ci, row)
+
+
+@device_view("GET")
+def installed_base(request: HttpRequest, ci: ConfigurationItem, action: str) -> HttpResponseBase:
+    """A deployment that succeeded, again."""
+    row = device.find_deployment(ci, action_id(action))
+    if row is None or row.state != DeploymentState.SUCCEEDED:
+        raise Refused(404)
+    return _deployment(request, ci, row)
+
+
+@device_view("POST")
+def feedback(request: HttpRequest, ci: ConfigurationItem, action: str) -> HttpResponseBase:
+    """Progress, and at last the result."""
+    return _reported(request, ci, action, device.report)
+
+
+@device_view("GET")
+def cancel_action(request: HttpRequest, ci: ConfigurationItem, action: str) -> HttpResponseBase:
+    """What to stop."""
+    row = device.find_deployment(ci, action_id(action))
+    if row is None or row.state not in _CANCEL_READABLE or row.offered_at is None:
+        raise Refused(404)
+    return _json(request, {"id": str(row.pk), "cancelAction": {"stopId": str(row.pk)}})
+
+
+@device_view("POST")
+def cancel_feedback(request: HttpRequest, ci: ConfigurationItem, action: str) -> HttpResponseBase:
+    """Whether it stopped."""
+    return _reported(request, ci, action, device.answer_cancel)
+
+
+@device_view("GET", "HEAD")
+def artifact(request: HttpRequest, ci: ConfigurationItem, module: str, filename: str) -> HttpResponseBase:
+    """A file of a deployment that this device has under way."""
+    if "\x00" in filename:
+        raise Refused(404)
+    found = (
+        Artifact.objects.filter(
+            version_id=action_id(module),
+            filename=filename,
+            version__deployments__deployment__ci_id=ci.pk,
+            version__deployments__deployment__state__in=_FETCHABLE,
+        )
+        .select_related("version")
+        .annotate(deployment_id=F("version__deployments__deployment_id"))
+        .first()
+    )
+    if found is None:
+        raise Refused(404)
+    if found.version.state == Version.State.WITHDRAWN:
+        raise Refused(410, "The version was withdrawn.")
+    response = downloads.send(request, found)
+    if response.status_code == 200 and request.method == "GET":
+        device.note_download(found.deployment_id, filename=filename, now=now_of(request))
+    # A slow download must not keep a database connection.
+    close_old_connections()
+    return response
+
+
+def _check(request: HttpRequest, tenant: str, controller_id: str, methods: tuple[str, ...]) -> None:
+    if tenant.lower() != settings.DDI_TENANT.lower():
+        raise Refused(404)
+    if request.method not in methods:
+        raise Refused(405)
+    if len(controller_id) > MAX_CONTROLLER_ID:
+        raise Refused(400, f"A controller id has at most {MAX_CONTROLLER_ID} characters.")
+    accept = request.headers.get("Accept", "").lower()
+    if accept and not any(kind in accept for kind in _ACCEPTED_TYPES):
+        raise Refused(406)
+
+
+def _reported(
+    request: HttpRequest, ci: ConfigurationItem, action: str, take: Callable[..., device.Outcome]
+) -> HttpResponseBase:
+    number = action_id(action)
+    message = read_feedback(request)
+    outcome = take(
+        ci,
+        number,
+        execution=message.execution,
+        result=message.result,
+        details=message.details,
+        fingerprint=message.fingerprint,
+        now=now_of(request),
+    )
+    if outcome is device.Outcome.ACCEPTED:
+        return HttpResponse(status=200)
+    return _refusal(_STATUS[outcome], f"The action is not taken: {outcome.value}.")
+
+
+def _deployment(request: HttpRequest, ci: ConfigurationItem, row: Deployment) -> HttpResponseBase:
+    wanted = request.GET.get("actionHistory", "")
+    history = int(wanted) if wanted.removeprefix("-").isdecimal() and wanted.isascii() and len(wanted) < 9 else 0
+    return _json(request, payload.deployment(payload.base_url(request, ci), row, history))
+
+
+def _json(request: HttpRequest, body: dict[str, Any]) -> HttpResponse:
+    content = json.dumps(body, separators=(",", ":")).encode()
+    etag = f'"{hashlib.sha1(content, usedforsecurity=False).hexdigest()}"'
+    known = {name.strip().removeprefix("W/") for name in request.headers.get("If-None-Match", "").split(",")}
+    if etag in known:
+        return HttpResponse(status=304, headers={"ETag": etag})
+    return HttpResponse(content, content_type=JSON, headers={"ETag": etag})
+
+
+def _refusal(status: int, message: str = "", methods: tuple[str, ...] = ()) -> HttpResponse:
+    body = {"errorCode": f"itsm.device.error.{status}", "message": message}
+    response = HttpResponse(json.dumps(body), status=status, content_type=JSON)
+    if status == 405 and methods:
+        response["Allow"] = ", ".join(methods)
+    return response

@@ -67,11 +67,7 @@ def is_success_reached(numbers: WaveNumbers, policy: RolloutPolicy) -> bool:
 
 def is_stuck(numbers: WaveNumbers, policy: RolloutPolicy) -> bool:
     """Nothing is under way any more, the threshold is not reached, and the failures are too few for a breach."""
-    return (
-        numbers.under_way == 0
-        and not is_success_reached(numbers, policy)
-        and not is_breached(numbers, policy)
-    )
+    return numbers.under_way == 0 and not is_success_reached(numbers, policy) and not is_breached(numbers, policy)
 
 
 def is_soak_over(soak_started_at: datetime, now: datetime, policy: RolloutPolicy) -> bool:

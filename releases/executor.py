@@ -154,9 +154,7 @@ def _open(rollout: Rollout, wave: Wave, now: datetime) -> bool:
     start, end = _planned_window(rollout)
     if rollout.release.release_type != Release.Type.EMERGENCY:
         if start is not None and now < start:
-            return _wait(
-                rollout, _("the planned start of its RFCs: %s") % start.isoformat(timespec="minutes"), now
-            )
+            return _wait(rollout, _("the planned start of its RFCs: %s") % start.isoformat(timespec="minutes"), now)
         if end is not None and now >= end:
             reason = _("The planned end of its RFCs has passed: %s") % end.isoformat(timespec="minutes")
             pause(rollout, kind=Rollout.PauseKind.WINDOW, reason=reason, actor=None, now=now)
@@ -224,8 +222,7 @@ def _started(rollout: Rollout) -> list[Wave]:
         wave
         for wave in rows.order_by("number")
         # A wave that has passed can still get worse while some of its CIs are open.
-        if wave.state != Wave.State.PASSED
-        or Deployment.objects.filter(batch=wave.batch_id, state__in=OPEN).exists()
+        if wave.state != Wave.State.PASSED or Deployment.objects.filter(batch=wave.batch_id, state__in=OPEN).exists()
     ]
 
 
@@ -259,9 +256,7 @@ def _follow(rollout: Rollout, wave: Wave, now: datetime) -> bool:
     if wave.state == Wave.State.DEPLOYING:
         if conditions.is_stuck(numbers, policy):
             _store_verdict(rollout, wave, Verdict.Kind.SUCCESS, Verdict.Outcome.INSUFFICIENT, numbers, now)
-            reason = _(
-                "Wave %(wave)d: only %(ok)d of %(size)d CIs are confirmed, and nothing is under way."
-            ) % {
+            reason = _("Wave %(wave)d: only %(ok)d of %(size)d CIs are confirmed, and nothing is under way.") % {
                 "wave": wave.number,
                 "ok": numbers.confirmed,
                 "size": wave.size,
@@ -286,9 +281,7 @@ def _pause_after_planned_end(rollout: Rollout, now: datetime) -> bool:
     return True
 
 
-def _soak(
-    rollout: Rollout, wave: Wave, numbers: conditions.WaveNumbers, policy: RolloutPolicy, now: datetime
-) -> bool:
+def _soak(rollout: Rollout, wave: Wave, numbers: conditions.WaveNumbers, policy: RolloutPolicy, now: datetime) -> bool:
     """The problem-free period after the threshold; a new incident on one of the wave's CIs begins it anew."""
     assert wave.soak_started_at is not None
     from_incident = _newest_incident(rollout, wave)
@@ -369,9 +362,7 @@ def _roll_back(rollout: Rollout, now: datetime) -> bool:
     distribution.close_batch(wave.batch)
     is_clean = not rollout.exceptions.filter(kind__in=_BACK).exists()
     verb, ticket_verb = (
-        ("finish_rollback", "roll_back")
-        if is_clean
-        else ("finish_rollback_with_exceptions", "roll_back_partially")
+        ("finish_rollback", "roll_back") if is_clean else ("finish_rollback_with_exceptions", "roll_back_partially")
     )
     move(rollout, verb, actor=None, now=now, update={"finished_at": now, "waits_for": ""})
     move_ticket(rollout.release, ticket_verb, actor=None, now=now, text=_("%s rolled back.") % rollout.number)
@@ -385,9 +376,7 @@ _BACK = (RolloutException.Kind.NO_WAY_BACK, RolloutException.Kind.ROLLBACK_FAILE
 
 def _undo_waves(rollout: Rollout) -> QuerySet[Wave]:
     states = [Wave.State.DEPLOYING, Wave.State.SOAKING]
-    return rollout.waves.filter(kind=Wave.Kind.ROLLBACK, state__in=states).select_related(
-        "batch", "undoes__batch"
-    )
+    return rollout.waves.filter(kind=Wave.Kind.ROLLBACK, state__in=states).select_related("batch", "undoes__batch")
 
 
 def _record_exceptions(rollout: Rollout, wave: Wave, forward: list[int], now: datetime) -> None:
@@ -427,9 +416,7 @@ def _record_exceptions(rollout: Rollout, wave: Wave, forward: list[int], now: da
 
 def _settle_rollback_waves(rollout: Rollout, now: datetime) -> bool:
     """Rollbacks of one CI or one wave, in a rollout whose state stays."""
-    return any(
-        [_settle_rollback_wave(rollout, wave, now) for wave in _undo_waves(rollout).order_by("number")]
-    )
+    return any([_settle_rollback_wave(rollout, wave, now) for wave in _undo_waves(rollout).order_by("number")])
 
 
 def _settle_rollback_wave(rollout: Rollout, wave: Wave, now: datetime) -> bool:
@@ -437,9 +424,7 @@ def _settle_rollback_wave(rollout: Rollout, wave: Wave, now: datetime) -> bool:
     batches = [wave.batch_id]
     if wave.undoes is not None:
         batches.append(wave.undoes.batch_id)
-        wrote = distribution.queue_rollback(
-            wave.batch, forward_batch_ids=[wave.undoes.batch_id], ci_ids=None, now=now
-        )
+        wrote = distribution.queue_rollback(wave.batch, forward_batch_ids=[wave.undoes.batch_id], ci_ids=None, now=now)
     wrote += distribution.mark_overdue(batches, now=now)
     counts = distribution.counts(batches)
     if wave.size != counts[wave.batch_id].total:

@@ -135,8 +135,7 @@ def _whole(values: Mapping[str, Any], name: str, least: int, most: int) -> None:
     value = values.get(name, least)
     if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
         raise _wrong(
-            _("%(name)s is a whole number from %(least)d to %(most)d.")
-            % {"name": name, "least": least, "most": most}
+            _("%(name)s is a whole number from %(least)d to %(most)d.") % {"name": name, "least": least, "most": most}
         )
 
 
@@ -168,8 +167,7 @@ class TargetSelector:
                 cis=tuple(sorted({int(ci) for ci in data.get("cis", ())})),
                 exclude=tuple(sorted({int(ci) for ci in data.get("exclude", ())})),
                 fresh={
-                    int(ci): tuple(int(p) for p in products)
-                    for ci, products in dict(data.get("fresh", {})).items()
+                    int(ci): tuple(int(p) for p in products) for ci, products in dict(data.get("fresh", {})).items()
                 },
             )
         except (TypeError, ValueError) as error:

@@ -16,13 +16,9 @@ def target_cis(release: Release) -> QuerySet[ConfigurationItem]:
     """
     selector = TargetSelector.from_json(release.targets)
     items = PackageItem.objects.filter(release=release)
-    not_newer = Exists(
-        items.filter(product=OuterRef("product"), version__order__gte=OuterRef("version__order"))
-    )
+    not_newer = Exists(items.filter(product=OuterRef("product"), version__order__gte=OuterRef("version__order")))
     unknown = Q(version__isnull=True, product__in=items.values("product"))
-    applies = InstalledVersion.objects.filter(ci=OuterRef("pk"), valid_to__isnull=True).filter(
-        not_newer | unknown
-    )
+    applies = InstalledVersion.objects.filter(ci=OuterRef("pk"), valid_to__isnull=True).filter(not_newer | unknown)
     cis = ConfigurationItem.objects.production().filter(
         Exists(applies) | Q(pk__in=list(selector.fresh)),
         lifecycle=ConfigurationItem.Lifecycle.IN_OPERATION,
@@ -44,6 +40,4 @@ def without_way_back(release: Release) -> QuerySet[ConfigurationItem]:
         ci=OuterRef("pk"), valid_to__isnull=True, product__in=release.items.values("product")
     )
     lost = installed.filter(Q(version__isnull=True) | ~Q(version__state=Version.State.READY))
-    return target_cis(release).filter(
-        Exists(lost) | Q(pk__in=list(selector.fresh), agent_profile__can_remove=False)
-    )
+    return target_cis(release).filter(Exists(lost) | Q(pk__in=list(selector.fresh), agent_profile__can_remove=False))

@@ -59,9 +59,7 @@ class Release(Ticket):
 
     state = StateField(default=State.DRAFT, choices=State)
     release_type = models.CharField(_("type"), max_length=9, choices=Type, default=Type.MINOR)
-    changes = models.ManyToManyField(
-        "changes.Change", related_name="releases", blank=True, verbose_name=_("RFCs")
-    )
+    changes = models.ManyToManyField("changes.Change", related_name="releases", blank=True, verbose_name=_("RFCs"))
     # The plan; read through `releases.policy`, which refuses what is incoherent.
     policy = models.JSONField(_("rollout policy"), default=dict, blank=True)
     targets = models.JSONField(_("target selector"), default=dict, blank=True)
@@ -168,9 +166,7 @@ class Release(Ticket):
     def return_to_ready(self) -> None:
         """The rollout was aborted before anything was installed."""
 
-    @transition(
-        "state", State.DEPLOYING, State.COMPLETED, custom={"label": _("Rollout completed"), "system": True}
-    )
+    @transition("state", State.DEPLOYING, State.COMPLETED, custom={"label": _("Rollout completed"), "system": True})
     def complete(self) -> None:
         """Every wave has passed."""
 
@@ -221,9 +217,7 @@ class ReleaseEntry(TimelineEntry):
     class Meta(TimelineEntry.Meta):
         verbose_name = _("release entry")
         constraints = [
-            models.UniqueConstraint(
-                fields=["ticket", "key"], name="release_entry_key_once", condition=~Q(key="")
-            )
+            models.UniqueConstraint(fields=["ticket", "key"], name="release_entry_key_once", condition=~Q(key=""))
         ]
 
 
@@ -239,9 +233,7 @@ class PackageItem(models.Model):
     class Meta:
         ordering = ["position"]
         verbose_name = _("package item")
-        constraints = [
-            models.UniqueConstraint(fields=["release", "product"], name="release_one_version_per_product")
-        ]
+        constraints = [models.UniqueConstraint(fields=["release", "product"], name="release_one_version_per_product")]
 
     def __str__(self) -> str:
         return str(self.version)
@@ -267,9 +259,7 @@ class ReleaseApproval(Approval):
     """The one approval that covers release and rollout; bound to package, RFCs, policy, waves and target selector."""
 
     release = models.ForeignKey(Release, models.PROTECT, related_name="approvals")
-    target_count = models.PositiveIntegerField(
-        default=0, help_text=_("How many CIs the selector matched then.")
-    )
+    target_count = models.PositiveIntegerField(default=0, help_text=_("How many CIs the selector matched then."))
 
     class Meta(Approval.Meta):
         verbose_name = _("release approval")
@@ -293,9 +283,7 @@ class TestPolicy(models.Model):
     class Meta:
         verbose_name = _("test policy")
         verbose_name_plural = _("test policies")
-        constraints = [
-            models.CheckConstraint(condition=Q(soak_seconds__gte=1), name="release_soak_at_least_1s")
-        ]
+        constraints = [models.CheckConstraint(condition=Q(soak_seconds__gte=1), name="release_soak_at_least_1s")]
 
     def __str__(self) -> str:
         return f"{self.get_release_type_display()}: {self.soak_seconds} s"

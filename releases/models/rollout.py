@@ -71,19 +71,13 @@ class Rollout(StatefulModel):
     finished_at = models.DateTimeField(null=True, blank=True)
     pause_kind = models.CharField(max_length=10, choices=PauseKind, blank=True)
     pause_reason = models.TextField(blank=True)
-    waits_for = models.CharField(
-        max_length=200, blank=True, help_text=_("Why nothing moves just now, for people.")
-    )
-    round = models.PositiveSmallIntegerField(
-        default=1, help_text=_("Grows with each resume: verdicts start anew.")
-    )
+    waits_for = models.CharField(max_length=200, blank=True, help_text=_("Why nothing moves just now, for people."))
+    round = models.PositiveSmallIntegerField(default=1, help_text=_("Grows with each resume: verdicts start anew."))
     freeze_mark = models.BigIntegerField(default=0, help_text=_("Id of the last CI that was frozen."))
     # Which coupled changes still run through the tickets, and how far they are (see services.cascade).
     cascade = models.CharField(max_length=20, blank=True)
     cascade_mark = models.CharField(max_length=64, blank=True)
-    cascade_position = models.BigIntegerField(
-        default=0, help_text=_("Newest deployment event that it has told.")
-    )
+    cascade_position = models.BigIntegerField(default=0, help_text=_("Newest deployment event that it has told."))
     settled_at = models.DateTimeField(
         null=True,
         blank=True,
@@ -107,11 +101,7 @@ class Rollout(StatefulModel):
                 condition=Q(state__in=["preparing", "running", "paused", "rolling_back", "aborting"]),
             )
         ]
-        indexes = [
-            models.Index(
-                fields=["id"], name="release_rollout_unsettled", condition=Q(settled_at__isnull=True)
-            )
-        ]
+        indexes = [models.Index(fields=["id"], name="release_rollout_unsettled", condition=Q(settled_at__isnull=True))]
 
     @property
     def number(self) -> str:
@@ -120,9 +110,7 @@ class Rollout(StatefulModel):
     def __str__(self) -> str:
         return self.number
 
-    @transition(
-        "state", State.PREPARING, State.RUNNING, custom={"label": _("Targets frozen"), "system": True}
-    )
+    @transition("state", State.PREPARING, State.RUNNING, custom={"label": _("Targets frozen"), "system": True})
     def run(self) -> None:
         """Every target has its deployment."""
 
@@ -174,9 +162,7 @@ class Rollout(StatefulModel):
     def finish_abort(self) -> None:
         """Nothing is under way any more."""
 
-    @transition(
-        "state", State.ROLLING_BACK, State.ROLLED_BACK, custom={"label": _("Rolled back"), "system": True}
-    )
+    @transition("state", State.ROLLING_BACK, State.ROLLED_BACK, custom={"label": _("Rolled back"), "system": True})
     def finish_rollback(self) -> None:
         """Every CI that got the version is back."""
 
@@ -253,15 +239,11 @@ class Wave(StatefulModel):
     def reopen(self) -> None:
         """Confirmed success fell below the threshold again."""
 
-    @transition(
-        "state", [State.DEPLOYING, State.SOAKING], State.PASSED, custom={"label": _("Pass"), "system": True}
-    )
+    @transition("state", [State.DEPLOYING, State.SOAKING], State.PASSED, custom={"label": _("Pass"), "system": True})
     def succeed(self) -> None:
         """Threshold met and the problem-free period over."""
 
-    @transition(
-        "state", [State.DEPLOYING, State.SOAKING], State.FAILED, custom={"label": _("Fail"), "system": True}
-    )
+    @transition("state", [State.DEPLOYING, State.SOAKING], State.FAILED, custom={"label": _("Fail"), "system": True})
     def fail(self) -> None:
         """Too many of its CIs failed."""
 
@@ -298,9 +280,7 @@ class Verdict(models.Model):
     outcome = models.CharField(max_length=12, choices=Outcome)
     numbers = models.JSONField()
     policy = models.JSONField()
-    event_position = models.BigIntegerField(
-        help_text=_("Id of the newest deployment event that it took into account.")
-    )
+    event_position = models.BigIntegerField(help_text=_("Id of the newest deployment event that it took into account."))
     at = models.DateTimeField()
 
     class Meta:
@@ -338,9 +318,7 @@ class RolloutEvent(models.Model):
     wave = models.ForeignKey(Wave, models.PROTECT, null=True, blank=True, related_name="events")
     kind = models.CharField(max_length=20, choices=Kind)
     text = models.TextField(blank=True)
-    actor = models.ForeignKey(
-        settings.AUTH_USER_MODEL, models.PROTECT, null=True, blank=True, related_name="+"
-    )
+    actor = models.ForeignKey(settings.AUTH_USER_MODEL, models.PROTECT, null=True, blank=True, related_name="+")
     at = models.DateTimeField()
 
     class Meta:
@@ -367,9 +345,7 @@ class RolloutException(models.Model):
     kind = models.CharField(max_length=16, choices=Kind)
     reason = models.TextField()
     content_hash = models.CharField(max_length=64, blank=True)
-    recorded_by = models.ForeignKey(
-        settings.AUTH_USER_MODEL, models.PROTECT, null=True, blank=True, related_name="+"
-    )
+    recorded_by = models.ForeignKey(settings.AUTH_USER_MODEL, models.PROTECT, null=True, blank=True, related_name="+")
     created_at = models.DateTimeField()
 
     class Meta:

@@ -32,12 +32,8 @@ class TestRun(StatefulModel):
     CURRENT = (State.PREPARING, State.APPLYING, State.SOAKING, State.PASSED)
 
     release = models.ForeignKey(Release, models.PROTECT, related_name="test_runs")
-    environment = models.ForeignKey(
-        "test_environments.TestEnvironment", models.PROTECT, related_name="test_runs"
-    )
-    batch = models.OneToOneField(
-        "distribution.Batch", models.PROTECT, null=True, blank=True, related_name="test_run"
-    )
+    environment = models.ForeignKey("test_environments.TestEnvironment", models.PROTECT, related_name="test_runs")
+    batch = models.OneToOneField("distribution.Batch", models.PROTECT, null=True, blank=True, related_name="test_run")
     package_hash = models.CharField(max_length=64)
     state = StateField(default=State.PREPARING, choices=State)
     soak_seconds = models.PositiveIntegerField()

@@ -20,8 +20,7 @@ def check_second_person(release: Release, actor: User) -> None:
         raise SeparationOfDuties(_("A service account never approves."))
     if actor.pk in {release.created_by_id, release.requester_id, release.last_editor_id}:
         raise SeparationOfDuties(
-            _("You wrote, requested or edited %(number)s; somebody else must decide.")
-            % {"number": release.number}
+            _("You wrote, requested or edited %(number)s; somebody else must decide.") % {"number": release.number}
         )
 
 

@@ -33,9 +33,7 @@ IMPLEMENTED = (Change.State.IMPLEMENTED, Change.State.REVIEWED, Change.State.CLO
 
 def begin(rollout: Rollout, kind: str, *, now: datetime) -> None:
     """Orders the cascade (again, for CIs that caught up): the ticks do it."""
-    Rollout.objects.filter(pk=rollout.pk).update(
-        cascade=kind, cascade_mark="", settled_at=None, updated_at=now
-    )
+    Rollout.objects.filter(pk=rollout.pk).update(cascade=kind, cascade_mark="", settled_at=None, updated_at=now)
     rollout.refresh_from_db(fields=["cascade", "cascade_mark", "settled_at", "updated_at"])
 
 
@@ -96,15 +94,11 @@ def _tell_changes(rollout: Rollout, mark: int, now: datetime) -> int | None:
             if rollout.cascade == COMPLETED:
                 text = notices.completed_text(rollout)
                 finish_change(change, now=now, event=completion_event(rollout), text=text)
-                notices.tell_completed(
-                    rollout, [change.requester], thread=change.number, path="changes", now=now
-                )
+                notices.tell_completed(rollout, [change.requester], thread=change.number, path="changes", now=now)
             else:
                 text = notices.rolled_back_text(rollout)
                 back_out_change(change, now=now, event=rollback_event(rollout), text=text)
-                notices.tell_rolled_back(
-                    rollout, [change.requester], thread=change.number, path="changes", now=now
-                )
+                notices.tell_rolled_back(rollout, [change.requester], thread=change.number, path="changes", now=now)
     return _last(changes)
 
 
@@ -112,9 +106,7 @@ def _tell_problems(rollout: Rollout, mark: int, now: datetime) -> int | None:
     if rollout.cascade == PARTIAL:
         return None
     problems = Problem.objects.filter(
-        Exists(
-            Problem.changes.through.objects.filter(problem=OuterRef("pk"), change__releases=rollout.release)
-        )
+        Exists(Problem.changes.through.objects.filter(problem=OuterRef("pk"), change__releases=rollout.release))
     )
     rows = _chunk(problems.select_related("requester"), mark)
     for problem in rows:
@@ -149,9 +141,7 @@ def linked_incidents(rollout: Rollout) -> QuerySet[Incident]:
     direct = Incident.changes.through.objects.filter(  # type: ignore[attr-defined]
         incident=OuterRef("pk"), change__releases=release
     )
-    return Incident.objects.filter(Exists(through_problem) | Exists(direct)).exclude(
-        state=Incident.State.CANCELLED
-    )
+    return Incident.objects.filter(Exists(through_problem) | Exists(direct)).exclude(state=Incident.State.CANCELLED)
 
 
 def _tell_incidents(rollout: Rollout, mark: int, now: datetime) -> int | None:
@@ -208,9 +198,7 @@ def not_running(rollout: Rollout, cis: Iterable[int]) -> set[int]:
     return set(items.exclude(Exists(current)).values_list("deployment__ci", flat=True))
 
 
-def _tell_completed(
-    rollout: Rollout, incident: Incident, cis: list[str], missing: list[str], now: datetime
-) -> None:
+def _tell_completed(rollout: Rollout, incident: Incident, cis: list[str], missing: list[str], now: datetime) -> None:
     event = completion_event(rollout)
     if not cis:
         text = _("%s is rolled out, but it does not apply to the CI of this incident.") % rollout.release
@@ -269,9 +257,7 @@ def _tell_owners(rollout: Rollout, mark: int, now: datetime) -> int | None:
         )
         if rollout.cascade == PARTIAL:
             forward = forward.filter(Exists(undone))
-    cis = ConfigurationItem.objects.filter(pk__in=forward.values("ci"), owner__isnull=False).select_related(
-        "owner"
-    )
+    cis = ConfigurationItem.objects.filter(pk__in=forward.values("ci"), owner__isnull=False).select_related("owner")
     rows = _chunk(cis, mark)
     told = set(
         linked_incidents(rollout)

@@ -32,9 +32,7 @@ def rolled_back_text(rollout: Rollout, cis: Sequence[str] = ()) -> str:
     """The entry of a ticket when the rollout was rolled back."""
     what = {"package": package_text(rollout), "release": rollout.release.number, "rollout": rollout.number}
     if cis:
-        return _(
-            "%(package)s was rolled back, so %(cis)s runs the version of before (%(release)s, %(rollout)s)."
-        ) % {
+        return _("%(package)s was rolled back, so %(cis)s runs the version of before (%(release)s, %(rollout)s).") % {
             **what,
             "cis": ", ".join(cis),
         }

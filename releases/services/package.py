@@ -101,9 +101,7 @@ def edit_release(
         "assignee",
         "team",
     }:
-        raise InvalidInput(
-            _("These fields cannot be edited: %(names)s.") % {"names": ", ".join(sorted(unknown))}
-        )
+        raise InvalidInput(_("These fields cannot be edited: %(names)s.") % {"names": ", ".join(sorted(unknown))})
     with transaction.atomic():
         release = lock_release(release)
         if release.state not in EDITABLE:
@@ -142,9 +140,7 @@ def _package_changed(release: Release, *, actor: User, now: datetime) -> None:
 
 
 def _set_changes(release: Release, changes: list[Change]) -> None:
-    allowed = set(
-        Change.objects.releasable().filter(pk__in=[c.pk for c in changes]).values_list("pk", flat=True)
-    )
+    allowed = set(Change.objects.releasable().filter(pk__in=[c.pk for c in changes]).values_list("pk", flat=True))
     kept = set(release.changes.values_list("pk", flat=True))
     for change in changes:
         if change.pk not in allowed | kept:
@@ -160,9 +156,7 @@ def _set_versions(release: Release, versions: list[Version]) -> None:
     products = [version.product_id for version in versions]
     if len(set(products)) != len(products):
         raise InvalidInput(_("A package holds one version of each product."), field="versions")
-    wanted = [
-        (version.product_id, version.pk, position) for position, version in enumerate(versions, start=1)
-    ]
+    wanted = [(version.product_id, version.pk, position) for position, version in enumerate(versions, start=1)]
     if wanted == list(release.items.order_by("position").values_list("product_id", "version_id", "position")):
         return
     release.items.all().delete()
@@ -175,9 +169,9 @@ def _set_versions(release: Release, versions: list[Version]) -> None:
 def left_out_changes(release: Release) -> QuerySet[Change]:
     """Authorised RFCs for the package's products that are in neither this nor another open release."""
     products = release.items.values("product")
-    taken = Release.changes.through.objects.filter(
-        release__in=Release.objects.open().exclude(pk=release.pk)
-    ).values("change_id")
+    taken = Release.changes.through.objects.filter(release__in=Release.objects.open().exclude(pk=release.pk)).values(
+        "change_id"
+    )
     return (
         Change.objects.releasable()
         .filter(products__in=products)
@@ -188,9 +182,7 @@ def left_out_changes(release: Release) -> QuerySet[Change]:
     )
 
 
-def plan_release(
-    release: Release, *, actor: User, now: datetime, left_out: Mapping[int, str] | None = None
-) -> None:
+def plan_release(release: Release, *, actor: User, now: datetime, left_out: Mapping[int, str] | None = None) -> None:
     """draft → planned: RFCs, versions and targets are there; every RFC that is left out has its reason.
 
     `left_out` maps the primary keys of `left_out_changes` to reasons. Refuses with `ConditionRefused` and names what
@@ -204,15 +196,11 @@ def plan_release(
         if not release.items.exists():
             raise ConditionRefused(_("Put at least one version into the package first."))
         if not target_cis(release).exists():
-            raise ConditionRefused(
-                _("No CI matches: none in operation runs an older version of these products.")
-            )
+            raise ConditionRefused(_("No CI matches: none in operation runs an older version of these products."))
         missing = [change for change in left_out_changes(release) if not reasons.get(change.pk)]
         if missing:
             raise ConditionRefused(
-                _(
-                    "A package contains all planned changes. Take these in, or say why they are left out: %(numbers)s."
-                )
+                _("A package contains all planned changes. Take these in, or say why they are left out: %(numbers)s.")
                 % {"numbers": ", ".join(change.number for change in missing)},
                 code="left_out_reason_missing",
                 detail={"changes": [change.number for change in missing]},

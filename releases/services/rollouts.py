@@ -73,9 +73,7 @@ def _check_gates(release: Release, actor: User) -> int:
         raise ConditionRefused(_("No CI matches any more: there is nothing to roll out to."))
     if abs(targets - approval.target_count) * 100 > TARGET_TOLERANCE * approval.target_count:
         raise ConditionRefused(
-            _(
-                "%(before)d CIs were approved, now %(now)d match: more than %(p)d %% difference. Ask for a new approval."
-            )
+            _("%(before)d CIs were approved, now %(now)d match: more than %(p)d %% difference. Ask for a new approval.")
             % {"before": approval.target_count, "now": targets, "p": TARGET_TOLERANCE},
             code="targets_changed",
         )
@@ -135,9 +133,7 @@ def _add_wave(
         progress_deadline=policy.progress_deadline,
         confirm_deadline=policy.confirm_deadline,
     )
-    return Wave.objects.create(
-        rollout=rollout, number=number, kind=kind, size=size, batch=batch, undoes=undoes
-    )
+    return Wave.objects.create(rollout=rollout, number=number, kind=kind, size=size, batch=batch, undoes=undoes)
 
 
 def lock_rollout(rollout: Rollout) -> Rollout:
@@ -268,9 +264,7 @@ def check_not_overtaken(rollout: Rollout) -> None:
     )
     if later:
         raise ConditionRefused(
-            _(
-                "%(later)s has already offered a later version to some of these CIs. Roll that one back instead."
-            )
+            _("%(later)s has already offered a later version to some of these CIs. Roll that one back instead.")
             % {"later": later},
             code="overtaken",
         )
@@ -310,9 +304,7 @@ def roll_back_wave(wave: Wave, *, actor: User, now: datetime, reason: str) -> Wa
         return order_wave_rollback(wave, rollout=rollout, actor=actor, now=now, reason=reason)
 
 
-def order_wave_rollback(
-    wave: Wave, *, rollout: Rollout, actor: User | None, now: datetime, reason: str
-) -> Wave:
+def order_wave_rollback(wave: Wave, *, rollout: Rollout, actor: User | None, now: datetime, reason: str) -> Wave:
     """The order itself, for people and for the engine."""
     distribution.close_batch(wave.batch)
     distribution.cancel_open([wave.batch_id], now=now, reason=reason)
@@ -331,17 +323,11 @@ def roll_back_ci(rollout: Rollout, *, ci: ConfigurationItem, actor: User, now: d
             "batch", flat=True
         )
         undo = _open_rollback_wave(rollout, undoes=None, now=now)
-        queued = distribution.queue_rollback(
-            undo.batch, forward_batch_ids=list(forward), ci_ids=[ci.pk], now=now
-        )
+        queued = distribution.queue_rollback(undo.batch, forward_batch_ids=list(forward), ci_ids=[ci.pk], now=now)
         if not queued:
-            raise ConditionRefused(
-                _("%(ci)s did not get the package, so there is nothing to take back.") % {"ci": ci}
-            )
+            raise ConditionRefused(_("%(ci)s did not get the package, so there is nothing to take back.") % {"ci": ci})
         Wave.objects.filter(pk=undo.pk).update(size=queued)
-        Rollout.objects.filter(pk=rollout.pk, settled_at__isnull=False).update(
-            settled_at=None, updated_at=now
-        )
+        Rollout.objects.filter(pk=rollout.pk, settled_at__isnull=False).update(settled_at=None, updated_at=now)
         log(rollout, RolloutEvent.Kind.ROLLBACK_ORDERED, now=now, text=f"{ci}: {reason}", actor=actor)
     return undo
 
@@ -355,16 +341,12 @@ def exclude_ci(rollout: Rollout, *, ci: ConfigurationItem, actor: User, now: dat
     with transaction.atomic():
         rollout = lock_rollout(rollout)
         deployment = (
-            Deployment.objects.filter(
-                batch__wave__rollout=rollout, batch__purpose=Batch.Purpose.FORWARD, ci=ci
-            )
+            Deployment.objects.filter(batch__wave__rollout=rollout, batch__purpose=Batch.Purpose.FORWARD, ci=ci)
             .order_by("-attempt")
             .first()
         )
         if deployment is None:
-            raise ConditionRefused(
-                _("%(ci)s is not a target of %(rollout)s.") % {"ci": ci, "rollout": rollout}
-            )
+            raise ConditionRefused(_("%(ci)s is not a target of %(rollout)s.") % {"ci": ci, "rollout": rollout})
         distribution.exclude_deployment(deployment, now=now, reason=reason)
         log(rollout, RolloutEvent.Kind.EXCLUDED, now=now, text=f"{ci}: {reason}", actor=actor)
 

@@ -39,18 +39,14 @@ def start_test(release: Release, *, actor: User, now: datetime, source_ci: Confi
     with transaction.atomic():
         release = lock_release(release)
         products = release.items.values("product")
-        if not InstalledVersion.objects.filter(
-            ci=source_ci, valid_to__isnull=True, product__in=products
-        ).exists():
+        if not InstalledVersion.objects.filter(ci=source_ci, valid_to__isnull=True, product__in=products).exists():
             raise ConditionRefused(
                 _("%(ci)s runs none of the products in this package; a copy of it would prove nothing.")
                 % {"ci": source_ci.name}
             )
         text = _("Test on a copy of %(ci)s.") % {"ci": source_ci.name}
         move_ticket(release, "start_test", actor=actor, now=now, text=text)
-        environment = environments.request_environment(
-            source_ci, actor=actor, now=now, purpose=release.number
-        )
+        environment = environments.request_environment(source_ci, actor=actor, now=now, purpose=release.number)
         return TestRun.objects.create(
             release=release,
             environment=environment,
@@ -125,9 +121,7 @@ def _prepare(run: TestRun, now: datetime) -> bool:
         TestEnvironment.State.DESTROYING,
         TestEnvironment.State.DESTROYED,
     }:
-        return _fail(
-            run, now, _("The copy could not be made: %s") % (environment.last_error or environment.state)
-        )
+        return _fail(run, now, _("The copy could not be made: %s") % (environment.last_error or environment.state))
     if environment.state != TestEnvironment.State.READY or environment.copy_id is None:
         return False
     batch = distribution.create_batch(
@@ -139,9 +133,7 @@ def _prepare(run: TestRun, now: datetime) -> bool:
         confirm_deadline=TEST_DEADLINE,
     )
     package = list(run.release.items.values_list("product_id", "version_id", "position"))
-    if not distribution.queue_deployments(
-        batch, ci_ids=[environment.copy_id], package=package, fresh=None, now=now
-    ):
+    if not distribution.queue_deployments(batch, ci_ids=[environment.copy_id], package=package, fresh=None, now=now):
         return _fail(run, now, _("The copy reports none of the products in this package."))
     environments.begin_apply(environment, now=now)
     distribution.open_batch(batch, now=now)
@@ -158,9 +150,7 @@ def _watch_applying(run: TestRun, now: datetime) -> bool:
     if deployment.state in {DeploymentState.SUCCEEDED, DeploymentState.SKIPPED}:
         environments.end_apply(run.environment, now=now)
         move(run, "soak", actor=None, now=now, update={"soak_started_at": now})
-        text = _("The copy runs the package; %(n)d seconds without a problem are needed.") % {
-            "n": run.soak_seconds
-        }
+        text = _("The copy runs the package; %(n)d seconds without a problem are needed.") % {"n": run.soak_seconds}
         record(run.release, kind=EntryKind.SYSTEM, actor=None, now=now, text=text)
         return True
     if deployment.finished_at or deployment.overdue_at:
@@ -183,9 +173,7 @@ def _watch_soaking(run: TestRun, now: datetime) -> bool:
     )
     if fresh:
         run.counted_incidents.add(*fresh)
-        TestRun.objects.filter(pk=run.pk).update(
-            soak_started_at=now, restarts=F("restarts") + 1, updated_at=now
-        )
+        TestRun.objects.filter(pk=run.pk).update(soak_started_at=now, restarts=F("restarts") + 1, updated_at=now)
         text = _("Incident on the copy (%s): the problem-free period begins anew.") % ", ".join(
             incident.number for incident in fresh
         )

@@ -273,7 +273,7 @@ def implement_change(change: Change, *, now: datetime, key: str, text: str) -> b
 
 
 def finish_change(change: Change, *, now: datetime, event: str, text: str) -> bool:
-    """The rollout that contains it has completed; True if that moved it, once for each event. The caller tells people."""
+    """The rollout with it has completed; True if that moved it, once for each event. The caller tells people."""
     update = {"implemented_by_event": event}
     return move_once(change, "finish", now=now, key=f"finish:{event}", text=text, update=update)
 

@@ -15,7 +15,7 @@ PASSWORD = "correct horse battery staple"
 
 
 def ensure_roles() -> None:
-    """The groups of the portal; written again only where a test emptied the database."""
+    """The roles; they are in the test database unless a test with real transactions emptied it."""
     if not Group.objects.exists():
         setup_roles()
 

@@ -31,27 +31,27 @@ class ChangeQuerySet(models.QuerySet["Change"]):
         return self.filter(Q(requester=user) | Q(created_by=user) | planned)
 
 
-def _is_normal(change: "Change") -> bool:
+def _is_normal(change: Any) -> bool:
     """Standard changes are authorised by their template: schedule them at once."""
     return change.change_type != Change.Type.STANDARD
 
 
-def _is_standard(change: "Change") -> bool:
+def _is_standard(change: Any) -> bool:
     """Only a standard change goes without assessment and approval."""
     return change.change_type == Change.Type.STANDARD
 
 
-def _is_planned(change: "Change") -> bool:
+def _is_planned(change: Any) -> bool:
     """Plan start and end first."""
     return change.planned_start is not None and change.planned_end is not None
 
 
-def _has_plans(change: "Change") -> bool:
+def _has_plans(change: Any) -> bool:
     """Write the implementation plan and the backout plan first."""
     return bool(change.implementation_plan.strip()) and bool(change.backout_plan.strip())
 
 
-def _approves(change: "Change", user: Any) -> bool:
+def _approves(change: Any, user: Any) -> bool:
     """`changes.approve_change`; for an emergency `changes.approve_emergency_change` is enough"""
     is_emergency = change.change_type == Change.Type.EMERGENCY
     return bool(
@@ -60,12 +60,12 @@ def _approves(change: "Change", user: Any) -> bool:
     )
 
 
-def _approves_or_assesses(change: "Change", user: Any) -> bool:
+def _approves_or_assesses(change: Any, user: Any) -> bool:
     """`changes.assess_change`, or the right to approve it"""
     return bool(user.has_perm("changes.assess_change") or _approves(change, user))
 
 
-def _manages_or_wrote_it(change: "Change", user: Any) -> bool:
+def _manages_or_wrote_it(change: Any, user: Any) -> bool:
     """`changes.manage_change`, or being its author"""
     return bool(user.has_perm("changes.manage_change") or change.created_by_id == user.pk)
 

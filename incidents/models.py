@@ -26,7 +26,7 @@ class IncidentQuerySet(models.QuerySet["Incident"]):
         return self.filter(own | Q(pk__in=watched))
 
 
-def _works_on_it_or_asked(incident: "Incident", user: Any) -> bool:
+def _works_on_it_or_asked(incident: Any, user: Any) -> bool:
     """`incidents.work_incident`, or being its requester"""
     return bool(user.has_perm("incidents.work_incident") or incident.requester_id == user.pk)
 

@@ -25,7 +25,7 @@ class ProblemQuerySet(models.QuerySet["Problem"]):
         return self.filter(Q(requester=user) | Q(pk__in=own))
 
 
-def _has_root_cause(problem: "Problem") -> bool:
+def _has_root_cause(problem: Any) -> bool:
     """Write the root cause first: a fix begins from it."""
     return bool(problem.root_cause.strip())
 

@@ -51,9 +51,10 @@ def create_ticket(model: type[T], *, actor: Any, now: datetime, **values: Any) -
     values["priority"] = priority_for(values["impact"], values["urgency"])
     ticket = model(created_by=actor, created_at=now, updated_at=now, **values)
     validate(ticket)
+    state = str(ticket.__dict__["state"])  # each kind of ticket declares its own
     with transaction.atomic():
         ticket.save(force_insert=True)
-        record(ticket, kind=EntryKind.STATE, actor=actor, now=now, text=_("Created."), to_state=ticket.state)
+        record(ticket, kind=EntryKind.STATE, actor=actor, now=now, text=_("Created."), to_state=state)
     return ticket
 
 

@@ -16,7 +16,8 @@ from changes.serializers import (
     EditChangeSerializer,
     ScheduleSerializer,
 )
-from tickets.api import Call, TicketFilter, TicketViewSet, comment_call, state_filter
+from problems.models import Problem
+from tickets.api import Call, NumberFilter, TicketFilter, TicketViewSet, comment_call, state_filter
 from tickets.models import Level
 from tickets.serializers import MandatoryOpinionSerializer, OptionalReasonSerializer, ReasonSerializer, TextSerializer
 
@@ -31,7 +32,7 @@ class ChangeFilter(TicketFilter):
     change_type = filters.MultipleChoiceFilter(choices=Change.Type.choices)
     risk = filters.MultipleChoiceFilter(choices=Level.choices)
     product = filters.CharFilter(field_name="products__slug", label="Short name of a product that it changes.")
-    problem = filters.NumberFilter(field_name="problems", label="Id of a problem that it fixes.")
+    problem = NumberFilter(Problem, "problems")
     planned_after = filters.IsoDateTimeFilter(field_name="planned_start", lookup_expr="gte")
     planned_before = filters.IsoDateTimeFilter(field_name="planned_start", lookup_expr="lt")
 

@@ -16,6 +16,7 @@ from tickets.models import Level
 from tickets.serializers import (
     ApprovalSerializer,
     LinkSerializer,
+    NameField,
     NumbersField,
     OpinionSerializer,
     PersonSerializer,
@@ -90,9 +91,7 @@ class ChangeContentSerializer(serializers.Serializer):
     urgency = level_field(required=False)
     problems = NumbersField(Problem, required=False)
     incidents = NumbersField(Incident, required=False)
-    products = serializers.SlugRelatedField(
-        slug_field="slug", queryset=Product.objects.all(), many=True, required=False
-    )
+    products = NameField(slug_field="slug", queryset=Product.objects.all(), many=True, required=False)
     affected_cis = NumbersField(ConfigurationItem, required=False)
     implementation_plan = serializers.CharField(max_length=50_000, allow_blank=True, required=False)
     test_plan = serializers.CharField(max_length=50_000, allow_blank=True, required=False)

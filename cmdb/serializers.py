@@ -4,7 +4,7 @@ from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from cmdb.models import AgentProfile, AgentToken, CIClass, ConfigurationItem, InstalledVersion, Relation
-from tickets.serializers import NumberField, PersonSerializer, ViewerMixin, team_field, user_field
+from tickets.serializers import NameField, NumberField, PersonSerializer, ViewerMixin, team_field, user_field
 
 
 class CIClassSerializer(serializers.ModelSerializer):
@@ -86,14 +86,12 @@ class CISerializer(ViewerMixin, CIListSerializer):
 
 class RegisterSerializer(serializers.Serializer):
     name = serializers.CharField(max_length=128)
-    ci_class = serializers.SlugRelatedField(slug_field="slug", queryset=CIClass.objects.all())
+    ci_class = NameField(slug_field="slug", queryset=CIClass.objects.all())
     owner = user_field(required=False, allow_null=True)
     team = team_field(required=False, allow_null=True)
     description = serializers.CharField(max_length=20_000, allow_blank=True, required=False)
     agent_id = serializers.CharField(max_length=128, required=False, allow_null=True)
-    agent_profile = serializers.SlugRelatedField(
-        slug_field="name", queryset=AgentProfile.objects.all(), required=False, allow_null=True
-    )
+    agent_profile = NameField(slug_field="name", queryset=AgentProfile.objects.all(), required=False, allow_null=True)
 
 
 class TokenSerializer(serializers.ModelSerializer):

@@ -8,21 +8,22 @@ from rest_framework.decorators import action
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from cmdb.models import ConfigurationItem
 from distribution.models import Batch, Deployment, DeploymentState
 from distribution.serializers import (
     DeploymentDetailSerializer,
     DeploymentEventSerializer,
     DeploymentSerializer,
 )
-from tickets.api import ObjectViewSet
+from tickets.api import NumberFilter, ObjectViewSet
 
 
 class DeploymentFilter(filters.FilterSet):
     state = filters.MultipleChoiceFilter(choices=DeploymentState.choices)
     open = filters.BooleanFilter(method="only_open", label="Waiting or under way.")
     overdue = filters.BooleanFilter(field_name="overdue_at", lookup_expr="isnull", exclude=True)
-    ci = filters.NumberFilter(field_name="ci_id", label="Id of the configuration item.")
-    batch = filters.NumberFilter(field_name="batch_id")
+    ci = NumberFilter(ConfigurationItem, "ci_id")
+    batch = NumberFilter(Batch, "batch_id")
     label = filters.CharFilter(field_name="batch__label", label="Who asked for it: ROL-0000003.")
     purpose = filters.ChoiceFilter(field_name="batch__purpose", choices=Batch.Purpose.choices)
     error_code = filters.CharFilter()

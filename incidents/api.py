@@ -2,6 +2,7 @@
 
 from django_filters import rest_framework as filters
 
+from cmdb.models import ConfigurationItem
 from incidents import services
 from incidents.models import Incident
 from incidents.serializers import (
@@ -12,15 +13,14 @@ from incidents.serializers import (
     ReportSerializer,
     ResolveSerializer,
 )
-from tickets.api import Call, TicketFilter, TicketViewSet, comment_call, state_filter
+from tickets.api import Call, NumberFilter, TicketFilter, TicketViewSet, comment_call, state_filter
 from tickets.serializers import ReasonSerializer
 
 
 class IncidentFilter(TicketFilter):
     state = state_filter(Incident)
     hold_reason = filters.ChoiceFilter(choices=Incident.HoldReason.choices)
-    ci = filters.NumberFilter(field_name="ci_id", label="Id of the configuration item.")
-    problem = filters.NumberFilter(field_name="problems", label="Id of the problem.")
+    ci = NumberFilter(ConfigurationItem, "ci_id")
     is_major = filters.BooleanFilter()
 
 

@@ -4,6 +4,7 @@ from typing import Any
 
 from django_filters import rest_framework as filters
 
+from incidents.models import Incident
 from problems import services
 from problems.models import Problem
 from problems.serializers import (
@@ -14,7 +15,7 @@ from problems.serializers import (
     ProblemListSerializer,
     ProblemSerializer,
 )
-from tickets.api import Call, TicketFilter, TicketViewSet, comment_call, state_filter
+from tickets.api import Call, NumberFilter, TicketFilter, TicketViewSet, comment_call, state_filter
 from tickets.serializers import OptionalReasonSerializer
 
 WORK = "problems.work_problem"
@@ -28,7 +29,7 @@ def may_group(problem: Problem | None, user: Any) -> bool:
 class ProblemFilter(TicketFilter):
     state = state_filter(Problem)
     is_known_error = filters.BooleanFilter()
-    incident = filters.NumberFilter(field_name="incidents", label="Id of an incident that it explains.")
+    incident = NumberFilter(Incident, "incidents")
 
 
 class ProblemViewSet(TicketViewSet):

@@ -11,6 +11,7 @@ from rest_framework.decorators import action
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from changes.models import Change
 from distribution.api import DeploymentFilter
 from distribution.models import Deployment
 from distribution.serializers import DeploymentSerializer
@@ -34,7 +35,7 @@ from releases.serializers_rollout import (
     VerdictSerializer,
 )
 from releases.services.approval import has_right_to_approve
-from tickets.api import Call, ObjectViewSet, TicketFilter, TicketViewSet, comment_call, state_filter
+from tickets.api import Call, NumberFilter, ObjectViewSet, TicketFilter, TicketViewSet, comment_call, state_filter
 from tickets.exceptions import InvalidInput
 from tickets.serializers import (
     MandatoryOpinionSerializer,
@@ -52,7 +53,7 @@ class ReleaseFilter(TicketFilter):
     state = state_filter(Release)
     release_type = filters.MultipleChoiceFilter(choices=Release.Type.choices)
     product = filters.CharFilter(field_name="items__product__slug", label="Short name of a product in the package.")
-    change = filters.NumberFilter(field_name="changes", label="Id of an RFC that it implements.")
+    change = NumberFilter(Change, "changes")
 
 
 class ReleaseViewSet(TicketViewSet):
@@ -96,7 +97,7 @@ def roll_back_wave(rollout: Rollout, *, actor: Any, now: datetime, wave: int, re
 class RolloutFilter(filters.FilterSet):
     state = state_filter(Rollout)
     active = filters.BooleanFilter(method="only_active", label="Not finished.")
-    release = filters.NumberFilter(field_name="release_id", label="Id of the release.")
+    release = NumberFilter(Release, "release_id")
 
     def only_active(self, rows: Any, name: str, value: bool) -> Any:
         found = Rollout.objects.active().values("pk")

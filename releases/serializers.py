@@ -20,6 +20,7 @@ from tickets.serializers import (
     PersonSerializer,
     TicketListSerializer,
     TicketSerializer,
+    is_storable,
     key_of,
     level_field,
     user_field,
@@ -140,7 +141,7 @@ class VersionsField(serializers.Field):
 
     def _version(self, text: Any) -> Version:
         rows = Version.objects.select_related("product")
-        slug, slash, label = str(text).partition("/")
+        slug, slash, label = str(text).partition("/") if is_storable(str(text)) else ("", "", "")
         key = key_of(Version, text)
         found = rows.filter(product__slug=slug, label=label).first() if slash else None
         found = found or (rows.filter(pk=key).first() if key is not None else None)

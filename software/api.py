@@ -1,5 +1,6 @@
 """`/api/v1/products/`, `/api/v1/versions/` and their files."""
 
+import re
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
@@ -32,8 +33,9 @@ from tickets.api import Call, ObjectViewSet, check_size
 from tickets.clock import now_of
 from tickets.exceptions import InvalidInput
 from tickets.lifecycle import check_permission
-from tickets.serializers import OptionalReasonSerializer
+from tickets.serializers import OptionalReasonSerializer, is_storable
 
+SLUG = re.compile(r"[A-Za-z0-9_-]{1,64}")
 MANAGE = "software.manage_software"
 # What a multipart body may have beside the file.
 MULTIPART_EXTRA = 64 * 1024
@@ -104,7 +106,8 @@ class ProductViewSet(ObjectViewSet):
     creates = Call(services.create_product, CreateProductSerializer, MANAGE)
 
     def get_object(self) -> Product:
-        found = self.get_queryset().filter(slug=self.kwargs["number"]).first()
+        slug = self.kwargs["number"]
+        found = self.get_queryset().filter(slug=slug).first() if SLUG.fullmatch(slug) else None
         return found or super().get_object()
 
 
@@ -200,8 +203,8 @@ class VersionViewSet(ObjectViewSet):
         version = self.get_object()
         check_permission(request.user, MANAGE, _("download software"))
         files = version.artifacts.order_by("filename")
-        if request.query_params.get("filename"):
-            files = files.filter(filename=request.query_params["filename"])
+        if name := request.query_params.get("filename"):
+            files = files.filter(filename=name) if is_storable(name) else files.none()
         artifact = files.first()
         if artifact is None:
             raise Http404

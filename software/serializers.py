@@ -4,7 +4,7 @@ from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from software.models import Artifact, Product, Version
-from tickets.serializers import PersonSerializer
+from tickets.serializers import NameField, PersonSerializer
 
 
 class ProductSerializer(serializers.ModelSerializer):
@@ -52,7 +52,7 @@ class VersionSerializer(VersionListSerializer):
 
 
 class CreateVersionSerializer(serializers.Serializer):
-    product = serializers.SlugRelatedField(slug_field="slug", queryset=Product.objects.all())
+    product = NameField(slug_field="slug", queryset=Product.objects.all())
     label = serializers.CharField(max_length=64)  # type: ignore[assignment]
     notes = serializers.CharField(max_length=50_000, allow_blank=True, default="")
 

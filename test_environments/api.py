@@ -13,7 +13,7 @@ from test_environments.serializers import (
     EnvironmentSerializer,
     RequestEnvironmentSerializer,
 )
-from tickets.api import Call, ObjectViewSet, state_filter
+from tickets.api import Call, NumberFilter, ObjectViewSet, state_filter
 
 MANAGE = "test_environments.manage_environments"
 
@@ -26,7 +26,7 @@ def request_environment(*, actor: Any, now: datetime, source: ConfigurationItem,
 class EnvironmentFilter(filters.FilterSet):
     state = state_filter(TestEnvironment)
     unfinished = filters.BooleanFilter(method="only_unfinished", label="Not destroyed.")
-    source = filters.NumberFilter(field_name="source_id", label="Id of the CI that it is a copy of.")
+    source = NumberFilter(ConfigurationItem, "source_id")
     purpose = filters.CharFilter(label="Who asked: REL-0000002.")
 
     def only_unfinished(self, rows: Any, name: str, value: bool) -> Any:

@@ -17,9 +17,10 @@ from drf_spectacular.utils import OpenApiParameter, extend_schema
 from drf_standardized_errors.handler import ExceptionHandler
 from rest_framework import mixins, status
 from rest_framework.decorators import action
-from rest_framework.exceptions import APIException, ErrorDetail, ValidationError
+from rest_framework.exceptions import APIException, ErrorDetail, ParseError, ValidationError
 from rest_framework.filters import OrderingFilter
 from rest_framework.pagination import LimitOffsetPagination
+from rest_framework.parsers import JSONParser
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.serializers import BaseSerializer
@@ -31,7 +32,7 @@ from tickets.exceptions import DomainError, InvalidInput, PermissionRefused
 from tickets.lifecycle import check_permission
 from tickets.models import Priority
 from tickets.numbers import parse_number
-from tickets.serializers import CommentSerializer, EntrySerializer, NothingSerializer, key_of
+from tickets.serializers import CommentSerializer, EntrySerializer, NothingSerializer, is_storable, key_of
 
 MAX_BODY_BYTES = 1024 * 1024
 
@@ -56,11 +57,40 @@ class BodyTooLarge(APIException):
     default_code = "too_large"
 
 
+class TextParser(JSONParser):
+    """JSON whose texts the database can hold, not nested without end; anything else is 400, never a server error."""
+
+    def parse(self, stream: Any, media_type: str | None = None, parser_context: Any = None) -> Any:
+        try:
+            data = super().parse(stream, media_type, parser_context)
+            _check_texts(data)
+        except RecursionError as error:
+            raise ParseError(_("The JSON is nested too deeply.")) from error
+        return data
+
+
+def _check_texts(data: Any) -> None:
+    if isinstance(data, str):
+        if not is_storable(data):
+            raise ParseError(_("The JSON contains characters that cannot be stored."))
+    elif isinstance(data, dict):
+        for key, value in data.items():
+            _check_texts(key)
+            _check_texts(value)
+    elif isinstance(data, list):
+        for value in data:
+            _check_texts(value)
+
+
 class Pages(LimitOffsetPagination):
     """`?limit=` (at most 500) and `?offset=`."""
 
     default_limit = 50
     max_limit = 500
+    max_offset = 10_000_000
+
+    def get_offset(self, request: Request) -> int:
+        return min(super().get_offset(request), self.max_offset)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +122,7 @@ class ObjectViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GenericVie
     edits: ClassVar[Call | None] = None
     body_limit: int = MAX_BODY_BYTES
 
+    parser_classes: Any = [TextParser]
     pagination_class = Pages
     filter_backends = [filters.DjangoFilterBackend, OrderingFilter]
     ordering_fields: Any = ["id"]
@@ -242,6 +273,20 @@ def _edit_action(cls: type[ObjectViewSet], noun: str, call: Call) -> Any:
     return extend_schema(operation_id=f"{noun}_edit", request=call.takes, responses={200: cls.serializer_class})(
         partial_update
     )
+
+
+class NumberFilter(filters.CharFilter):
+    """`?problem=PRB-0000003`: a number in any spelling, or a key; what is neither matches nothing."""
+
+    def __init__(self, model: type[models.Model], field_name: str) -> None:
+        self.model_named = model
+        super().__init__(field_name=field_name, label=f"Number or id: {model._meta.verbose_name}.", max_length=40)
+
+    def filter(self, qs: Any, value: str) -> Any:
+        if not value:
+            return qs
+        key = key_of(self.model_named, value)
+        return qs.filter(**{str(self.field_name): key}) if key is not None else qs.none()
 
 
 class TicketFilter(filters.FilterSet):

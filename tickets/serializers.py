@@ -100,15 +100,29 @@ class NumbersField(_Visible, serializers.Field):
         return [one.number for one in value.all()]
 
 
-def user_field(**kwargs: Any) -> serializers.SlugRelatedField:
+class NameField(serializers.SlugRelatedField):
+    """Something by its unique name; text that the database cannot hold names nothing."""
+
+    def to_internal_value(self, data: Any) -> Any:
+        if not isinstance(data, str) or not is_storable(data):
+            self.fail("invalid")
+        return super().to_internal_value(data)
+
+
+def is_storable(text: str) -> bool:
+    """Whether PostgreSQL can hold the text: no NUL, no lone surrogates."""
+    return "\x00" not in text and not any("\ud800" <= character <= "\udfff" for character in text)
+
+
+def user_field(**kwargs: Any) -> NameField:
     """An active person, named by user name."""
     people = get_user_model().objects.filter(is_active=True)
-    return serializers.SlugRelatedField(slug_field="username", queryset=people, **kwargs)
+    return NameField(slug_field="username", queryset=people, **kwargs)
 
 
-def team_field(**kwargs: Any) -> serializers.SlugRelatedField:
+def team_field(**kwargs: Any) -> NameField:
     """A team, named by its name."""
-    return serializers.SlugRelatedField(slug_field="name", queryset=Team.objects.all(), **kwargs)
+    return NameField(slug_field="name", queryset=Team.objects.all(), **kwargs)
 
 
 def level_field(**kwargs: Any) -> serializers.ChoiceField:

@@ -1,0 +1,128 @@
+"""One object of every kind, twice: one set that can be made somebody's own, one that stays another's."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+
+from django.urls import URLPattern, URLResolver
+
+from accounts.models import User
+from accounts.roles import ROLES
+from changes.models import Change
+from cmdb.models import AgentProfile, AgentToken, ConfigurationItem, InstalledVersion
+from distribution.models import Deployment, DeploymentEvent, DeploymentItem
+from distribution.services import create_batch
+from incidents.models import Incident
+from itsm_portal.api_urls import v1
+from notifications.services import notify
+from problems.models import Problem
+from releases.models import PackageItem, Release, Rollout, RolloutEvent, Verdict, Wave
+from releases.policy import RolloutPolicy
+from test_environments.models import TestEnvironment
+from tests.factories import NOW, make_ci, make_product, make_user, make_version
+from tickets.services import create_ticket
+
+ROLE_NAMES = [*ROLES, "no role", "superuser"]
+TOKEN_DIGEST = "d1ce" * 16
+
+
+@dataclass
+class Objects:
+    """Primary keys by the first part of the route; `owned` are the rows that say whose they are."""
+
+    name: str
+    keys: dict[str, int] = field(default_factory=dict)
+    owned: list[tuple[type, int, str]] = field(default_factory=list)
+
+    def give_to(self, user: User) -> None:
+        for model, key, column in self.owned:
+            model._base_manager.filter(pk=key).update(**{column: user})
+
+
+def make_objects(name: str, owner: User, author: User, *, links: int = 1) -> Objects:
+    """The whole chain for `owner`, written by `author`; `links` is how many there are of what is many."""
+    made = Objects(name)
+    product = make_product(f"billing-{name}")
+    old, new = make_version(product, "1.0"), make_version(product, "2.0", created_by=author)
+    cis = [make_ci(f"{name}-{n}", agent_id=f"{name}-{n}", owner=owner) for n in range(links)]
+    for ci in cis:
+        InstalledVersion.objects.create(ci=ci, product=product, version=old, label="1.0", valid_from=NOW)
+        AgentToken.objects.create(ci=ci, sha256=f"{ci.pk:08d}{TOKEN_DIGEST[8:]}", created_at=NOW)
+    common = {"actor": author, "now": NOW, "requester": owner}
+    incidents = [create_ticket(Incident, title=f"It stopped {n}", ci=cis[0], **common) for n in range(links)]
+    problems = [create_ticket(Problem, title=f"It leaks {n}", **common) for n in range(links)]
+    changes = [create_ticket(Change, title=f"Free it {n}", **common) for n in range(links)]
+    for problem, change in zip(problems, changes, strict=True):
+        problem.incidents.set(incidents)
+        change.problems.set(problems)
+        change.affected_cis.set(cis)
+        change.products.add(product)
+    release = create_ticket(Release, title="Billing 2.0", last_editor=author, **common)
+    release.changes.set(changes)
+    PackageItem.objects.create(release=release, product=product, version=new)
+    rollout = Rollout.objects.create(
+        release=release, policy=RolloutPolicy.from_json({}).to_json(), approved_hash="0" * 64, started_by=author,
+        started_at=NOW, updated_at=NOW,
+    )  # fmt: skip
+    for number in range(1, links + 1):
+        batch = create_batch(label=rollout.number, purpose="forward", now=NOW)
+        wave = Wave.objects.create(rollout=rollout, number=number, batch=batch, size=links)
+        Verdict.objects.create(
+            wave=wave, kind="pass", outcome="passed", numbers={}, policy={}, event_position=1, at=NOW
+        )
+        RolloutEvent.objects.create(rollout=rollout, wave=wave, kind="wave_opened", actor=author, at=NOW)
+        for ci in cis:
+            deployment = Deployment.objects.create(batch=batch, ci=ci, created_at=NOW, moved_at=NOW)
+            DeploymentItem.objects.create(deployment=deployment, product=product, to_version=new, from_version=old)
+            DeploymentEvent.objects.create(deployment=deployment, kind="created", to_state="queued", at=NOW)
+    environments = [
+        TestEnvironment.objects.create(source=ci, requested_by=author, created_at=NOW, updated_at=NOW) for ci in cis
+    ]
+    for n in range(links):
+        at = NOW + timedelta(seconds=n)
+        notify(event=f"e{n}", recipient=owner, thread=f"{name}", subject="News", text="It stopped.", now=at)
+    profile = AgentProfile.objects.create(name=f"agent {name}")
+    made.keys = {
+        "incidents": incidents[0].pk, "problems": problems[0].pk, "changes": changes[0].pk, "releases": release.pk,
+        "rollouts": rollout.pk, "deployments": deployment.pk, "cis": cis[0].pk, "ci-classes": cis[0].ci_class_id,
+        "agent-profiles": profile.pk, "products": product.pk, "versions": new.pk, "environments": environments[0].pk,
+        "notices": owner.notices.latest("id").pk,
+    }  # fmt: skip
+    made.owned = [
+        *((type(t), t.pk, "requester") for t in (*incidents, *problems, *changes, release)),
+        *((ConfigurationItem, ci.pk, "owner") for ci in cis),
+        *((type(n), n.pk, "recipient") for n in owner.notices.all()),
+    ]
+    return made
+
+
+def routes() -> Iterator[tuple[str, str]]:
+    """Every method and path below `/api/v1/`, as the URL configuration has them."""
+    yield from _walk(v1, "")
+
+
+def _walk(patterns: list[Any], prefix: str) -> Iterator[tuple[str, str]]:
+    for pattern in patterns:
+        path = prefix + str(pattern.pattern)
+        if isinstance(pattern, URLResolver):
+            yield from _walk(pattern.url_patterns, path)
+        elif isinstance(pattern, URLPattern):
+            view = pattern.callback
+            actions = getattr(view, "actions", None) or {
+                method: method
+                for method in ("get", "post", "put", "patch", "delete")
+                if hasattr(view.view_class, method)
+            }
+            for method in actions:
+                if method != "head":
+                    yield method.upper(), path
+
+
+def person(role: str) -> User:
+    """Somebody with this role and no other."""
+    name = role.replace(" ", "-").lower()
+    if role == "superuser":
+        return make_user(name, is_superuser=True, is_staff=True)
+    roles = [] if role == "no role" else [role]
+    return make_user(name, *roles, is_service_account=role == "service account")

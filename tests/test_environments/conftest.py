@@ -18,7 +18,7 @@ from tests.factories import make_ci
 from tests.test_environments.source import install
 
 
-def until(condition: Callable[[], object], seconds: float = 20.0, say: Callable[[], str] = str) -> None:
+def until(condition: Callable[[], object], seconds: float = 60.0, say: Callable[[], str] = str) -> None:
     """Waits until the condition holds; fails after so many seconds with what `say` tells."""
     deadline = time.monotonic() + seconds
     while not condition():
@@ -73,7 +73,7 @@ class HostProcess:
     def agents(self) -> list[int]:
         return processes_of(self.copies)
 
-    def wait(self, seconds: float = 20.0) -> int:
+    def wait(self, seconds: float = 60.0) -> int:
         assert self.process is not None
         return self.process.wait(seconds)
 

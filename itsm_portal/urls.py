@@ -3,8 +3,13 @@
 from django.contrib import admin
 from django.urls import include, path
 
+from itsm_portal.views import health
+
 urlpatterns = [
+    path("healthz", health.healthz, name="healthz"),
+    path("readyz", health.readyz, name="readyz"),
     path("", include("distribution.channels.ddi.urls")),
     path("admin/", admin.site.urls),
     path("api/", include("itsm_portal.api_urls")),
+    path("", include("itsm_portal.portal_urls")),
 ]

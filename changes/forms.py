@@ -1,0 +1,91 @@
+"""Forms of change management."""
+
+from typing import Any
+
+from django import forms
+from django.utils.translation import gettext_lazy as _
+
+from changes.models import Change
+from changes.services import change_hash
+from cmdb.forms import CIListField, limit_cis
+from incidents.forms import IncidentsField
+from problems.models import Problem
+from software.models import Product
+from tickets.activities import Process
+from tickets.forms import ApproveForm, LongText, MomentField, PortalForm, TicketForm, activity_field
+from tickets.models import Level
+
+
+class ChangeForm(TicketForm):
+    """An RFC: what, why, on which CIs, how, and how back."""
+
+    change_type = forms.ChoiceField(label=_("Type"), choices=Change.Type, initial=Change.Type.NORMAL)
+    activity = activity_field(Process.CHANGE, "repair")
+    problems = forms.ModelMultipleChoiceField(
+        Problem.objects.none(), label=_("Problems that it solves"), required=False, widget=forms.CheckboxSelectMultiple
+    )
+    incidents = IncidentsField(label=_("Incidents that it solves directly"), required=False)
+    products = forms.ModelMultipleChoiceField(
+        Product.objects.all(), label=_("Products that it changes"), required=False, widget=forms.CheckboxSelectMultiple
+    )
+    affected_cis = CIListField(
+        label=_("Affected CIs"), required=False, widget=forms.Textarea(attrs={"rows": 3}),
+        help_text=_("One name or number on each line."),
+    )  # fmt: skip
+    implementation_plan = LongText(label=_("Implementation plan"), required=False)
+    test_plan = LongText(label=_("Test plan"), required=False)
+    backout_plan = LongText(label=_("Backout plan"), required=False, help_text=_("How to return to what was before."))
+    planned_start = MomentField(label=_("Planned start"), required=False)
+    planned_end = MomentField(label=_("Planned end"), required=False)
+
+    def prepare(self) -> None:
+        limit_cis(self, self.user)
+        self._offer("problems", Problem)
+        self.fields["incidents"].offer(self.user, self._chosen("incidents"))  # type: ignore[attr-defined]
+
+    def _chosen(self, name: str) -> list[int]:
+        return [row.pk for row in self.initial.get(name, [])]
+
+    def _offer(self, name: str, model: Any) -> None:
+        visible = model.objects.visible_to(self.user)
+        newest = list(visible.open().values_list("pk", flat=True)[:100])
+        self.fields[name].queryset = visible.filter(pk__in=[*newest, *self._chosen(name)])  # type: ignore[attr-defined]
+
+
+class EditChangeForm(ChangeForm):
+    expected_version = forms.IntegerField(widget=forms.HiddenInput)
+
+
+class AssessForm(PortalForm):
+    risk = forms.ChoiceField(label=_("Risk"), choices=Level)
+    risk_reason = LongText(label=_("Why this risk"), rows=3)
+
+    def prepare(self) -> None:
+        self.initial.setdefault("risk", self.instance.risk)
+        self.initial.setdefault("risk_reason", self.instance.risk_reason)
+
+
+class ApproveChangeForm(ApproveForm):
+    """The approval is bound to the content that the approver has seen."""
+
+    seen_hash = forms.CharField(widget=forms.HiddenInput)
+
+    def prepare(self) -> None:
+        self.initial.setdefault("seen_hash", change_hash(self.instance))
+
+
+class ScheduleForm(PortalForm):
+    planned_start = MomentField(label=_("Planned start"))
+    planned_end = MomentField(label=_("Planned end"))
+
+    def prepare(self) -> None:
+        self.initial.setdefault("planned_start", self.instance.planned_start)
+        self.initial.setdefault("planned_end", self.instance.planned_end)
+
+
+class ReviewForm(PortalForm):
+    text = LongText(label=_("Review: did it reach its aim, what went wrong, what to do better"), rows=5)
+
+
+class CloseChangeForm(PortalForm):
+    close_code = forms.ChoiceField(label=_("Close code"), choices=Change.CloseCode)

@@ -1,0 +1,161 @@
+"""Pages of change management."""
+
+from typing import Any
+
+from django.http import Http404
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+
+from changes import services
+from changes.filters import ChangeFilter
+from changes.forms import (
+    ApproveChangeForm,
+    AssessForm,
+    ChangeForm,
+    CloseChangeForm,
+    EditChangeForm,
+    ReviewForm,
+    ScheduleForm,
+)
+from changes.models import Change
+from changes.tables import ChangeTable
+from incidents.models import Incident
+from problems.models import Problem
+from software.models import Product
+from tickets.clock import now_of
+from tickets.forms import CommentForm, OptionalReasonForm, ReasonForm, RejectForm
+from tickets.numbers import parse_number
+from tickets.verbs import VerbPage
+from tickets.views import DetailPage, ListPage, ObjectPage, ServiceFormPage, VerbPageView
+
+EDITABLE = {"draft", "rejected", "submitted", "assessed", "authorised", "scheduled"}
+VERBS = {
+    "submit": VerbPage(icon="send"),
+    "assess": VerbPage(AssessForm, icon="clipboard-check"),
+    "approve": VerbPage(ApproveChangeForm, icon="thumb-up"),
+    "accept_standard": VerbPage(icon="shield-check"),
+    "reject": VerbPage(RejectForm, icon="thumb-down"),
+    "revise": VerbPage(OptionalReasonForm, icon="edit"),
+    "schedule": VerbPage(ScheduleForm, icon="calendar-event"),
+    "review": VerbPage(ReviewForm, icon="checklist"),
+    "close": VerbPage(CloseChangeForm, icon="lock"),
+    "cancel": VerbPage(ReasonForm, icon="ban"),
+    "comment": VerbPage(CommentForm, allowed=lambda change, user: True),
+}
+
+
+def may_edit(change: Change, user: Any) -> bool:
+    """Who writes RFCs, while this one can still be edited."""
+    has_right = user.has_perm("changes.request_change") or user.has_perm("changes.manage_change")
+    return change.state in EDITABLE and has_right
+
+
+class ChangeList(ListPage):
+    model = Change
+    table_class = ChangeTable
+    filterset_class = ChangeFilter
+    section = "change_list"
+    title = gettext_lazy("Changes")
+    related = ("requester",)
+    create_url_name = "change_create"
+    create_permission = "changes.request_change"
+    create_label = gettext_lazy("Write a change")
+
+
+class ChangeDetail(DetailPage):
+    model = Change
+    template_name = "changes/change_detail.html"
+    section = "change_list"
+    list_url_name = "change_list"
+    verb_url_name = "change_verb"
+    see_all = "changes.see_all_changes"
+    related = ("requester", "assignee", "team", "created_by", "last_editor")
+    verbs = VERBS
+
+    def details(self, instance: Change) -> dict[str, Any]:
+        user = self.request.user
+        present = services.change_hash(instance)
+        approvals = list(instance.approvals.select_related("approver"))
+        for approval in approvals:
+            approval.is_present = approval.content_hash == present  # type: ignore[attr-defined]
+        return {
+            "may_edit": may_edit(instance, user),
+            "approvals": approvals,
+            "problems": list(Problem.objects.visible_to(user).filter(changes=instance)[:20]),
+            "incidents": list(Incident.objects.visible_to(user).filter(changes=instance).select_related("ci")[:20]),
+            "products": list(instance.products.all()),
+            "affected_cis": list(instance.affected_cis.all()[:51]),
+        }
+
+
+class ChangeVerb(VerbPageView):
+    model = Change
+    section = "change_list"
+    list_url_name = "change_list"
+    verb_url_name = "change_verb"
+    related = ("requester", "created_by", "last_editor")
+    verbs = VERBS
+    services = services
+    noun = "change"
+
+
+class ChangeCreate(ServiceFormPage):
+    form_class = ChangeForm
+    template_name = "changes/change_form.html"
+    section = "change_list"
+    list_url_name = "change_list"
+    permission = "changes.request_change"
+    title = gettext_lazy("Write a change")
+    intro = gettext_lazy("A request for change: what, why, how, and how back. Somebody else approves it.")
+
+    def initial(self, instance: Any) -> dict[str, Any]:
+        """Problems and incidents named in the address, and a title made of the first one."""
+        found: dict[str, Any] = {}
+        for name, model in (("problems", Problem), ("incidents", Incident)):
+            numbers = [parse_number(text) for text in self.request.GET.getlist(name)[:100]]
+            keys = [number[1] for number in numbers if number and number[0] == model.PREFIX]
+            found[name] = list(model.objects.visible_to(self.request.user).filter(pk__in=keys))
+        source = next(iter([*found["problems"], *found["incidents"]]), None)
+        if source is not None:
+            found["title"] = _("Fix: %(title)s") % {"title": source.title}
+            found["impact"], found["urgency"] = source.impact, source.urgency
+        slugs = self.request.GET.getlist("products")[:100]
+        found["products"] = list(Product.objects.filter(slug__in=slugs)) if slugs else []
+        return found
+
+    def perform(self, instance: Any, data: dict[str, Any]) -> Change:
+        change: Change = services.draft_change(actor=self.request.user, now=now_of(self.request), **data)
+        return change
+
+    def section_label(self) -> Any:
+        return _("Changes")
+
+
+class ChangeEdit(ObjectPage, ChangeCreate):
+    """Editing after the assessment sends the RFC back to draft and voids its approvals; the form says so."""
+
+    model = Change
+    form_class = EditChangeForm
+    title = gettext_lazy("Edit")
+
+    def instance(self, **kwargs: Any) -> Change:
+        change: Change = self.find(kwargs["number"])
+        if not may_edit(change, self.request.user):
+            raise Http404
+        if change.state in {"assessed", "authorised", "scheduled"}:
+            self.intro = _("This RFC was assessed already: another content sends it back to draft and voids approvals.")
+        return change
+
+    def initial(self, instance: Change) -> dict[str, Any]:
+        names = [
+            name for name in ChangeForm.base_fields if name not in {"affected_cis", "problems", "incidents", "products"}
+        ]
+        values: dict[str, Any] = {name: getattr(instance, name) for name in names}
+        for name in ("problems", "incidents", "products"):
+            values[name] = list(getattr(instance, name).all())
+        values["affected_cis"] = "\n".join(instance.affected_cis.values_list("name", flat=True))
+        return {**values, "expected_version": instance.version}
+
+    def perform(self, instance: Change, data: dict[str, Any]) -> Change:
+        services.edit_change(instance, actor=self.request.user, now=now_of(self.request), **data)
+        return instance

@@ -1,0 +1,52 @@
+"""The filter bar of the CI list."""
+
+from typing import Any
+
+import django_filters
+from django.db.models import Q
+from django.utils.translation import gettext_lazy as _
+
+from cmdb.models import CIClass, ConfigurationItem
+from tickets.filters import search_filter
+from tickets.numbers import parse_number
+
+
+class CIFilter(django_filters.FilterSet):
+    """Production CIs unless copies for tests are asked for."""
+
+    q = search_filter(_("Number, name or version"))
+    ci_class = django_filters.ModelChoiceFilter(queryset=CIClass.objects.all(), label=_("Class"), empty_label=_("any"))
+    lifecycle = django_filters.ChoiceFilter(
+        choices=ConfigurationItem.Lifecycle.choices, label=_("Lifecycle"), empty_label=_("any")
+    )
+    scope = django_filters.ChoiceFilter(
+        method="by_scope", label=_("Which"), empty_label=None,
+        choices=[("production", _("production")), ("mine", _("mine")), ("copies", _("copies for tests"))],
+    )  # fmt: skip
+
+    class Meta:
+        model = ConfigurationItem
+        fields = ("q", "scope", "ci_class", "lifecycle")
+
+    def __init__(self, data: Any = None, *args: Any, **kwargs: Any) -> None:
+        values = data.copy() if data is not None else {}
+        if not values.get("scope"):
+            values["scope"] = "production"
+        super().__init__(values, *args, **kwargs)
+
+    def by_text(self, queryset: Any, name: str, value: str) -> Any:
+        number = parse_number(value)
+        running = ConfigurationItem.objects.filter(
+            installed_versions__valid_to__isnull=True, installed_versions__label=value.strip()
+        ).values("pk")
+        words = Q(name__icontains=value) | Q(pk__in=running)
+        if number and number[0] == ConfigurationItem.PREFIX:
+            words |= Q(pk=number[1])
+        return queryset.filter(words)
+
+    def by_scope(self, queryset: Any, name: str, value: str) -> Any:
+        if value == "copies":
+            return queryset.filter(copy_of__isnull=False)
+        if value == "mine":
+            return queryset.production().filter(owner=self.request.user)
+        return queryset.production()

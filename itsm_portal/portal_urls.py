@@ -1,0 +1,29 @@
+"""Addresses of the portal's pages; each app brings its own."""
+
+from django.urls import include, path
+
+from itsm_portal.views.frame import Bell, Notices, theme
+from itsm_portal.views.home import Home
+from itsm_portal.views.pages import ActivityMatrix, Mailbox, StyleGuide
+from itsm_portal.views.search import Search
+
+urlpatterns = [
+    path("", Home.as_view(), name="home"),
+    path("search/", Search.as_view(), name="search"),
+    path("bell/", Bell.as_view(), name="bell"),
+    path("notices/", Notices.as_view(), name="notices"),
+    path("theme/", theme, name="theme"),
+    path("activity-matrix/", ActivityMatrix.as_view(), name="activity_matrix"),
+    path("styleguide/", StyleGuide.as_view(), name="styleguide"),
+    path("mailbox/", Mailbox.as_view(), name="mailbox"),
+    path("mailbox/<str:name>/", Mailbox.as_view(), name="mailbox_mail"),
+    path("incidents/", include("incidents.urls")),
+    path("problems/", include("problems.urls")),
+    path("changes/", include("changes.urls")),
+    path("releases/", include("releases.urls")),
+    path("rollouts/", include("releases.urls_rollout")),
+    path("cis/", include("cmdb.urls")),
+    path("software/", include("software.urls")),
+    path("environments/", include("test_environments.urls")),
+    path("accounts/", include("allauth.account.urls")),
+]

@@ -1,0 +1,10 @@
+from django.urls import path
+
+from problems.views import ProblemCreate, ProblemDetail, ProblemList, ProblemVerb
+
+urlpatterns = [
+    path("", ProblemList.as_view(), name="problem_list"),
+    path("new/", ProblemCreate.as_view(), name="problem_create"),
+    path("<str:number>/", ProblemDetail.as_view(), name="problem_detail"),
+    path("<str:number>/<slug:verb>/", ProblemVerb.as_view(), name="problem_verb"),
+]

@@ -1,0 +1,38 @@
+"""Forms of rollouts."""
+
+from typing import Any
+
+from django import forms
+from django.utils.translation import gettext_lazy as _
+
+from cmdb.forms import CIField, limit_cis
+from releases.models import Wave
+from tickets.forms import LongText, PortalForm
+
+
+class WaveForm(PortalForm):
+    """One wave of the rollout, and why."""
+
+    wave = forms.ModelChoiceField(Wave.objects.none(), label=_("Wave"))
+    reason = LongText(label=_("Reason"), rows=3)
+
+    def prepare(self) -> None:
+        field: Any = self.fields["wave"]
+        field.queryset = Wave.objects.filter(rollout=self.instance, kind=Wave.Kind.FORWARD)
+        field.label_from_instance = lambda wave: (
+            _("Wave %(number)d: %(size)d CIs")
+            % {
+                "number": wave.number,
+                "size": wave.size,
+            }
+        )
+
+
+class CIReasonForm(PortalForm):
+    """One CI of the rollout, and why."""
+
+    ci = CIField(label=_("CI"))
+    reason = LongText(label=_("Reason"), rows=3)
+
+    def prepare(self) -> None:
+        limit_cis(self, self.user)

@@ -1,0 +1,199 @@
+"""What the live page of a rollout shows: lanes, counts, cells; read in a constant number of queries."""
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+from django.db import connection
+from django.db.models import Max
+from django.utils.translation import gettext as _
+
+from distribution.counting import Counts, counts, last_event_position
+from distribution.models import Deployment, DeploymentState
+from releases.models import Rollout, RolloutEvent, Wave
+from tickets.appearance import Appearance, appearance_of
+
+# Beyond this many CIs a cell stands for several.
+MOST_CELLS = 2000
+GROUPED_CELLS = 600
+# From the finished ones on the left to the waiting ones on the right.
+ORDER = (
+    "succeeded", "skipped", "confirming", "installing", "downloading", "offered", "cancelling", "unknown", "failed",
+    "cancelled", "superseded", "excluded", "queued",
+)  # fmt: skip
+WORST = ("failed", "unknown", "cancelling", "installing", "downloading", "confirming", "offered", "queued")
+SOLID = {"succeeded", "failed", "skipped"}
+
+_GROUPS = """
+SELECT batch_id, bucket, state, count(*), count(overdue_at) FROM (
+    SELECT batch_id, state, overdue_at,
+           (row_number() OVER (PARTITION BY batch_id ORDER BY ci_id) - 1) / %s AS bucket
+    FROM (
+        SELECT DISTINCT ON (batch_id, ci_id) batch_id, ci_id, state, overdue_at
+        FROM distribution_deployment WHERE batch_id = ANY(%s) ORDER BY batch_id, ci_id, attempt DESC
+    ) newest
+) numbered
+GROUP BY batch_id, bucket, state ORDER BY batch_id, bucket
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A part of a stacked bar, in percent of its length."""
+
+    label: str
+    look: Appearance
+    count: int
+    start: float
+    width: float
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One CI, or `size` of them."""
+
+    state: str
+    look: Appearance
+    text: str
+    ci: str = ""
+    number: str = ""
+    size: int = 1
+    is_overdue: bool = False
+    is_solid: bool = False
+
+
+@dataclass(slots=True)
+class Lane:
+    """A wave with its numbers."""
+
+    wave: Wave
+    counts: Counts
+    segments: list[Segment] = field(default_factory=list)
+    cells: list[Cell] = field(default_factory=list)
+    is_grouped: bool = False
+
+    @property
+    def done_percent(self) -> int:
+        """Share of CIs whose deployment has ended."""
+        return round(100 * self.counts.terminal / self.counts.total) if self.counts.total else 0
+
+
+@dataclass(frozen=True, slots=True)
+class LiveView:
+    """Everything that changes while a rollout runs. `mark` is the same as long as nothing has changed."""
+
+    lanes: list[Lane]
+    totals: Counts
+    mark: str
+    is_live: bool
+
+    @property
+    def tiles(self) -> list[tuple[str, int, str]]:
+        """Numbers over all forward waves: label, count, tone where the count matters."""
+        totals = self.totals
+        return [
+            (_("CIs"), totals.total, ""),
+            (_("waiting"), totals.queued, ""),
+            (_("under way"), totals.live, ""),
+            (_("succeeded"), totals.succeeded + totals.skipped, "green"),
+            (_("failed"), totals.failed, "red" if totals.failed else ""),
+            (_("overdue"), totals.overdue, "amber" if totals.overdue else ""),
+            (_("excluded or cancelled"), totals.excluded + totals.cancelled + totals.superseded, ""),
+        ]
+
+
+def mark_of(rollout: Rollout, batch_ids: list[int]) -> str:
+    """Changes with every event of a deployment or of the rollout and with every move of its state."""
+    event = RolloutEvent.objects.filter(rollout=rollout).aggregate(newest=Max("pk"))["newest"] or 0
+    return f"{last_event_position(batch_ids)}-{event}-{int(rollout.updated_at.timestamp() * 1000)}"
+
+
+def live_view(rollout: Rollout, user: Any) -> LiveView:
+    """The lanes as this person may see them: cells only for CIs that he may see, counts for all."""
+    waves = list(rollout.waves.select_related("batch").order_by("kind", "number"))
+    batch_ids = [wave.batch_id for wave in waves]
+    mark = mark_of(rollout, batch_ids)
+    found = counts(batch_ids)
+    total = sum(number.total for number in found.values())
+    is_grouped = total > MOST_CELLS and user.has_perm("cmdb.see_all_cis")
+    cells = _grouped(batch_ids, total) if is_grouped else _single(batch_ids, user)
+    lanes = []
+    totals = Counts()
+    for wave in waves:
+        number = found[wave.batch_id]
+        lanes.append(Lane(wave, number, segments_of(number), cells.get(wave.batch_id, []), is_grouped))
+        if wave.kind == Wave.Kind.FORWARD:
+            totals += number
+    is_live = rollout.state in Rollout.ACTIVE or rollout.settled_at is None
+    return LiveView(lanes, totals, mark, is_live)
+
+
+def segments_of(number: Counts) -> list[Segment]:
+    """The stacked bar of some counts."""
+    labels = dict(DeploymentState.choices)
+    segments, start = [], 0.0
+    for state in ORDER:
+        count = getattr(number, state)
+        if count:
+            width = 100 * count / number.total
+            segments.append(Segment(str(labels[state]), appearance_of(state), count, round(start, 3), round(width, 3)))
+            start += width
+    return segments
+
+
+def _single(batch_ids: list[int], user: Any) -> dict[int, list[Cell]]:
+    newest = (
+        Deployment.objects.visible_to(user)
+        .filter(batch__in=batch_ids)
+        .order_by("batch_id", "ci_id", "-attempt")
+        .distinct("batch_id", "ci_id")
+        .select_related("ci")
+        .only("batch_id", "ci__name", "state", "overdue_at", "error_code", "message", "attempt")
+    )
+    cells: dict[int, list[Cell]] = {}
+    for deployment in newest[:MOST_CELLS]:
+        words = [deployment.ci.name, str(deployment.get_state_display())]
+        if deployment.attempt > 1:
+            words.append(_("attempt %(number)d") % {"number": deployment.attempt})
+        if deployment.overdue_at:
+            words.append(_("overdue"))
+        words += [text for text in (deployment.error_code, deployment.message) if text]
+        cells.setdefault(deployment.batch_id, []).append(
+            Cell(
+                state=deployment.state,
+                look=appearance_of(deployment.state),
+                text=" · ".join(words),
+                ci=deployment.ci.name,
+                number=deployment.ci.number,
+                is_overdue=deployment.overdue_at is not None and deployment.finished_at is None,
+                is_solid=deployment.state in SOLID,
+            )
+        )
+    return cells
+
+
+def _grouped(batch_ids: list[int], total: int) -> dict[int, list[Cell]]:
+    size = math.ceil(total / GROUPED_CELLS)
+    groups: dict[tuple[int, int], dict[str, int]] = {}
+    late: dict[tuple[int, int], int] = {}
+    with connection.cursor() as cursor:
+        cursor.execute(_GROUPS, [size, batch_ids])
+        for batch_id, bucket, state, count, overdue in cursor.fetchall():
+            groups.setdefault((batch_id, bucket), {})[state] = count
+            late[batch_id, bucket] = late.get((batch_id, bucket), 0) + overdue
+    labels = dict(DeploymentState.choices)
+    cells: dict[int, list[Cell]] = {}
+    for key, states in groups.items():
+        worst = next((state for state in WORST if state in states), next(iter(states)))
+        text = ", ".join(f"{count} {labels[state]}" for state, count in states.items())
+        cells.setdefault(key[0], []).append(
+            Cell(
+                state=worst,
+                look=appearance_of(worst),
+                text=text,
+                size=sum(states.values()),
+                is_overdue=late[key] > 0,
+                is_solid=worst in SOLID,
+            )
+        )
+    return cells

@@ -1,0 +1,12 @@
+from django.urls import path
+
+from releases.views import ReleaseCreate, ReleaseDetail, ReleaseEdit, ReleaseList, ReleasePlan, ReleaseVerb
+
+urlpatterns = [
+    path("", ReleaseList.as_view(), name="release_list"),
+    path("new/", ReleaseCreate.as_view(), name="release_create"),
+    path("<str:number>/", ReleaseDetail.as_view(), name="release_detail"),
+    path("<str:number>/edit/", ReleaseEdit.as_view(), name="release_edit"),
+    path("<str:number>/plan-rollout/", ReleasePlan.as_view(), name="release_plan"),
+    path("<str:number>/<slug:verb>/", ReleaseVerb.as_view(), name="release_verb"),
+]

@@ -1,0 +1,262 @@
+"""Pages of releases."""
+
+from typing import Any
+
+from django.http import Http404, HttpResponse, HttpResponseRedirect
+from django.urls import reverse
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy, ngettext
+
+from changes.models import Change
+from incidents.models import Incident
+from releases import services
+from releases.filters import ReleaseFilter
+from releases.forms import (
+    EditReleaseForm,
+    ExceptionForm,
+    LeftOutForm,
+    PlanForm,
+    ReleaseForm,
+    StartTestForm,
+    wave_text,
+)
+from releases.models import Release, Rollout
+from releases.policy import RolloutPolicy
+from releases.services.approval import has_right_to_approve
+from releases.tables import ReleaseTable
+from releases.targets import target_cis, without_way_back
+from software.models import Version
+from tickets.clock import now_of
+from tickets.forms import ApproveForm, CommentForm, OptionalReasonForm, ReasonForm, RejectForm
+from tickets.numbers import parse_number
+from tickets.verbs import VerbPage
+from tickets.views import DetailPage, ListPage, ObjectPage, ServiceFormPage, VerbPageView
+
+EDITABLE = {"draft", "planned", "built", "testing", "test_failed", "ready"}
+TABS = ("package", "test", "plan", "rollout", "review")
+TAB_LABELS = {
+    "package": gettext_lazy("Package"),
+    "test": gettext_lazy("Test"),
+    "plan": gettext_lazy("Plan"),
+    "rollout": gettext_lazy("Rollout"),
+    "review": gettext_lazy("Review"),
+}
+TAB_OF_STATE = {
+    "built": "test", "testing": "test", "test_failed": "test", "ready": "plan", "deploying": "rollout",
+    "completed": "rollout", "rolled_back": "rollout", "partially_rolled_back": "rollout", "closed": "review",
+}  # fmt: skip
+
+
+def _may_decide(release: Release, user: Any) -> bool:
+    return release.state == Release.State.READY and has_right_to_approve(release, user)
+
+
+def _may_start(release: Release, user: Any) -> bool:
+    return release.state == Release.State.READY and user.has_perm("releases.start_rollout")
+
+
+def _may_except(release: Release, user: Any) -> bool:
+    return release.state in EDITABLE and user.has_perm("releases.record_exception")
+
+
+def _start_preview(release: Release) -> str:
+    count = target_cis(release).count()
+    sizes = ", ".join(map(str, RolloutPolicy.from_json(release.policy).wave_sizes(count)))
+    text = ngettext("%(count)d CI gets it.", "%(count)d CIs get it, in waves of %(sizes)s.", count)
+    return text % {"count": count, "sizes": sizes}
+
+
+VERBS = {
+    "plan": VerbPage(LeftOutForm, icon="list-check"),
+    "build": VerbPage(icon="package"),
+    "start_test": VerbPage(StartTestForm, icon="flask", service="start_test"),
+    "void_test": VerbPage(OptionalReasonForm, icon="rotate-clockwise", service="void_test"),
+    "close": VerbPage(icon="lock"),
+    "cancel": VerbPage(ReasonForm, icon="ban"),
+    "approve": VerbPage(
+        ApproveForm, label=gettext_lazy("Approve"), style="success", icon="thumb-up", allowed=_may_decide
+    ),
+    "reject": VerbPage(
+        RejectForm, label=gettext_lazy("Reject"), style="danger", icon="thumb-down", allowed=_may_decide
+    ),
+    "start_rollout": VerbPage(
+        label=gettext_lazy("Start rollout"), style="primary", icon="rocket", service="start_rollout",
+        allowed=_may_start, preview=_start_preview,
+    ),
+    "skip_test": VerbPage(
+        ReasonForm, label=gettext_lazy("Skip the test"), style="danger", icon="barrier-block", service="skip_test",
+        allowed=lambda release, user: _may_except(release, user) and release.state in {"built", "test_failed"},
+    ),
+    "record_exception": VerbPage(
+        ExceptionForm, label=gettext_lazy("Record an exception"), icon="barrier-block", service="record_exception",
+        allowed=_may_except,
+    ),
+    "comment": VerbPage(CommentForm, allowed=lambda release, user: True),
+}  # fmt: skip
+
+
+class ReleaseList(ListPage):
+    model = Release
+    table_class = ReleaseTable
+    filterset_class = ReleaseFilter
+    section = "release_list"
+    title = gettext_lazy("Releases")
+    related = ("requester",)
+    create_url_name = "release_create"
+    create_permission = "releases.build_release"
+    create_label = gettext_lazy("Make a release")
+
+    def get_queryset(self) -> Any:
+        return super().get_queryset().prefetch_related("items__version__product")
+
+
+class ReleaseDetail(DetailPage):
+    """The release with one tab open; each tab reads only its own rows."""
+
+    model = Release
+    template_name = "releases/release_detail.html"
+    section = "release_list"
+    list_url_name = "release_list"
+    verb_url_name = "release_verb"
+    see_all = "releases.see_all_releases"
+    related = ("requester", "assignee", "team", "created_by", "last_editor")
+    verbs = VERBS
+
+    def details(self, instance: Release) -> dict[str, Any]:
+        tab = self.request.GET.get("tab", "")
+        tab = tab if tab in TABS else TAB_OF_STATE.get(instance.state, "package")
+        present = services.release_hash(instance)
+        approvals = list(instance.approvals.select_related("approver"))
+        for approval in approvals:
+            approval.is_present = approval.content_hash == present  # type: ignore[attr-defined]
+        may_edit = instance.state in EDITABLE and self.request.user.has_perm("releases.build_release")
+        return {
+            "tab": tab,
+            "tabs": [(name, TAB_LABELS[name]) for name in TABS],
+            "tab_template": f"releases/_tab_{tab}.html",
+            "approvals": approvals,
+            "may_edit": may_edit,
+            **getattr(self, f"tab_{tab}")(instance),
+        }
+
+    def tab_package(self, release: Release) -> dict[str, Any]:
+        items = release.items.select_related("version__product").prefetch_related("version__artifacts")
+        return {
+            "items": list(items),
+            "changes": list(release.changes.select_related("requester").order_by("pk")),
+            "left_out": list(release.left_out.select_related("change")),
+            "not_yet_named": list(services.left_out_changes(release)) if release.state == "draft" else [],
+        }
+
+    def tab_test(self, release: Release) -> dict[str, Any]:
+        runs = release.test_runs.select_related("environment__source", "environment__copy", "started_by")
+        return {"runs": list(runs[:20])}
+
+    def tab_plan(self, release: Release) -> dict[str, Any]:
+        policy = RolloutPolicy.from_json(release.policy)
+        count = target_cis(release).count()
+        lost = without_way_back(release)
+        return {
+            "policy": policy,
+            "waves": wave_text(policy.waves),
+            "target_count": count,
+            "wave_sizes": policy.wave_sizes(count),
+            "some_targets": list(target_cis(release).order_by("name")[:30]),
+            "lost_count": lost.count(),
+            "lost": list(lost[:20]),
+            "exceptions": list(release.exceptions.select_related("ci", "recorded_by")[:20]),
+        }
+
+    def tab_rollout(self, release: Release) -> dict[str, Any]:
+        return {"rollouts": list(release.rollouts.select_related("started_by").order_by("-pk")[:20])}
+
+    def tab_review(self, release: Release) -> dict[str, Any]:
+        visible = Incident.objects.visible_to(self.request.user).select_related("ci")
+        return {
+            "caused": list(visible.filter(caused_by_releases=release)[:50]),
+            "initiating": list(visible.filter(initiated_releases=release)[:50]),
+            "exceptions": list(release.exceptions.select_related("ci", "recorded_by")[:50]),
+        }
+
+
+class ReleaseVerb(VerbPageView):
+    model = Release
+    section = "release_list"
+    list_url_name = "release_list"
+    verb_url_name = "release_verb"
+    related = ("requester", "created_by", "last_editor")
+    verbs = VERBS
+    services = services
+    noun = "release"
+
+    def finish(self, instance: Any, verb: str, page: VerbPage, result: Any) -> HttpResponse:
+        response = super().finish(instance, verb, page, result)
+        if isinstance(result, Rollout):
+            return HttpResponseRedirect(reverse("rollout_detail", args=[result.number]))
+        return response
+
+
+class ReleaseCreate(ServiceFormPage):
+    form_class = ReleaseForm
+    template_name = "releases/release_form.html"
+    section = "release_list"
+    list_url_name = "release_list"
+    permission = "releases.build_release"
+    title = gettext_lazy("Make a release")
+    intro = gettext_lazy("All planned changes to its products, with the versions that implement them.")
+
+    def initial(self, instance: Any) -> dict[str, Any]:
+        numbers = [parse_number(text) for text in self.request.GET.getlist("changes")[:100]]
+        keys = [found[1] for found in numbers if found and found[0] == Change.PREFIX]
+        changes = list(Change.objects.visible_to(self.request.user).filter(pk__in=keys).order_by("pk"))
+        return {"changes": changes, "title": changes[0].title} if changes else {}
+
+    def perform(self, instance: Any, data: dict[str, Any]) -> Release:
+        release: Release = services.draft_release(actor=self.request.user, now=now_of(self.request), **data)
+        return release
+
+    def section_label(self) -> Any:
+        return _("Releases")
+
+
+class ReleaseEdit(ObjectPage, ReleaseCreate):
+    """The package; an edit after the test began voids test and approval, and the form says so."""
+
+    model = Release
+    form_class: Any = EditReleaseForm
+    title: Any = gettext_lazy("Edit")
+
+    def instance(self, **kwargs: Any) -> Release:
+        release: Release = self.find(kwargs["number"])
+        if release.state not in EDITABLE:
+            raise Http404
+        if release.state in {"testing", "test_failed", "ready"}:
+            self.intro = _("Testing has begun: another package voids the test and the approval.")
+        return release
+
+    def initial(self, instance: Release) -> dict[str, Any]:
+        names = ("title", "description", "release_type", "impact", "urgency")
+        return {
+            **{name: getattr(instance, name) for name in names},
+            "changes": list(instance.changes.all()),
+            "versions": list(Version.objects.filter(package_items__release=instance)),
+            "expected_version": instance.version,
+        }
+
+    def perform(self, instance: Release, data: dict[str, Any]) -> Release:
+        services.edit_release(instance, actor=self.request.user, now=now_of(self.request), **data)
+        return instance
+
+
+class ReleasePlan(ReleaseEdit):
+    """Policy and targets."""
+
+    form_class = PlanForm
+    template_name = "releases/plan_form.html"
+    title = gettext_lazy("Plan the rollout")
+
+    def initial(self, instance: Release) -> dict[str, Any]:
+        return {}
+
+    def success_url(self, instance: Any, result: Any) -> str:
+        return reverse("release_detail", args=[result.number]) + "?tab=plan"

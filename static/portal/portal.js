@@ -1,0 +1,93 @@
+// The little that pages need beyond htmx: keys, toasts, errors of requests. Everything works without it, too.
+(() => {
+  "use strict";
+  const typing = (target) => target.closest("input, textarea, select, [contenteditable]");
+
+  document.addEventListener("keydown", (event) => {
+    const search = document.getElementById("search");
+    if ((event.key === "/" && !typing(event.target)) || (event.key === "k" && (event.ctrlKey || event.metaKey))) {
+      event.preventDefault();
+      search?.focus();
+      search?.select();
+    }
+    if (event.key === "Escape") document.querySelector("#verb-form [data-cancel]")?.click();
+    if (typing(event.target) || event.ctrlKey || event.metaKey || event.altKey) return;
+    if (event.key === "j" || event.key === "k") moveRow(event.key === "j" ? 1 : -1);
+  });
+
+  // j and k walk the rows of a list; Enter opens the row's link, because that is what has the focus.
+  function moveRow(step) {
+    const links = [...document.querySelectorAll("#list tbody tr a.row-link")];
+    if (!links.length) return;
+    const at = links.findIndex((link) => link.closest("tr").contains(document.activeElement));
+    links[Math.min(Math.max(at + step, 0), links.length - 1)].focus();
+  }
+
+  document.addEventListener("click", (event) => {
+    event.target.closest("[data-dismiss-toast]")?.closest(".portal-toast")?.remove();
+    if (event.target.closest("[data-cancel]") && document.getElementById("verb-form")) {
+      event.preventDefault();
+      document.getElementById("verb-form").replaceChildren();
+    }
+    const all = event.target.closest("[data-select-all]");
+    if (all) {
+      document.querySelectorAll('input[type="checkbox"][name="' + all.dataset.selectAll + '"]')
+        .forEach((box) => { box.checked = all.checked; });
+    }
+  });
+
+  function toast(text) {
+    const box = document.createElement("div");
+    box.className = "portal-toast toast-error";
+    const words = document.createElement("div");
+    words.textContent = text;
+    const close = document.createElement("button");
+    close.type = "button";
+    close.className = "btn-close";
+    close.dataset.dismissToast = "";
+    close.setAttribute("aria-label", "Dismiss");
+    box.append(words, close);
+    document.getElementById("toasts")?.append(box);
+  }
+
+  function fadeSuccess() {
+    document.querySelectorAll(".portal-toast:not(.toast-error):not([data-timed])").forEach((box) => {
+      box.dataset.timed = "";
+      window.setTimeout(() => box.remove(), 6000);
+    });
+  }
+
+  document.addEventListener("htmx:beforeSwap", (event) => {
+    const { xhr } = event.detail;
+    if (xhr.responseURL && new URL(xhr.responseURL).pathname.startsWith("/accounts/login")) {
+      // The session has ended: show the login page instead of putting it into this one.
+      event.detail.shouldSwap = false;
+      window.location.reload();
+      return;
+    }
+    if (xhr.status < 400) return;
+    if (xhr.getResponseHeader("HX-Retarget")) {
+      event.detail.shouldSwap = true;
+      event.detail.isError = false;
+      return;
+    }
+    if (event.detail.requestConfig.verb === "get" && event.target.hasAttribute("hx-trigger")) return;
+    const page = new DOMParser().parseFromString(xhr.responseText, "text/html");
+    const message = page.querySelector("[data-error-message]")?.dataset.errorMessage;
+    toast(message || "That did not work (" + xhr.status + "). Reload the page and try again.");
+  });
+  document.addEventListener("htmx:sendError", () => {
+    document.body.classList.add("is-offline");
+  });
+  document.addEventListener("htmx:afterRequest", (event) => {
+    if (event.detail.successful) document.body.classList.remove("is-offline");
+  });
+  document.addEventListener("htmx:afterSettle", (event) => {
+    fadeSuccess();
+    if (event.target.id === "verb-form" && event.target.children.length) {
+      event.target.scrollIntoView({ block: "nearest" });
+      event.target.querySelector("textarea, select, input:not([type=hidden])")?.focus();
+    }
+  });
+  document.addEventListener("DOMContentLoaded", fadeSuccess);
+})();

@@ -1,0 +1,310 @@
+"""The skeletons of the portal's pages: list, detail, verb, form. An app's page names its model, forms and services."""
+
+from collections.abc import Mapping
+from types import ModuleType
+from typing import Any
+
+from django.contrib import messages
+from django.contrib.auth.mixins import LoginRequiredMixin
+from django.core.exceptions import PermissionDenied
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
+from django.shortcuts import render
+from django.urls import reverse
+from django.utils.translation import gettext as _
+from django.views.generic import View
+from django.views.generic.base import ContextMixin
+from django_filters.views import FilterView
+from django_tables2 import SingleTableMixin
+
+from tickets.clock import now_of
+from tickets.exceptions import DomainError, InvalidInput
+from tickets.forms import CommentForm, PortalForm
+from tickets.links import page_of_object
+from tickets.numbers import parse_number
+from tickets.verbs import VerbPage, buttons_for
+
+
+class PortalPage(LoginRequiredMixin, ContextMixin):
+    """A page for people who have signed in. `section` marks the navigation; `permission` is refused with 403."""
+
+    section = ""
+    title: Any = ""
+    permission = ""
+    request: HttpRequest
+
+    def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
+        if request.user.is_authenticated and not self.is_permitted(request.user):
+            raise PermissionDenied
+        return super().dispatch(request, *args, **kwargs)  # type: ignore[misc]
+
+    def is_permitted(self, user: Any) -> bool:
+        return not self.permission or user.has_perm(self.permission)
+
+    def crumbs(self) -> list[dict[str, str]]:
+        """The breadcrumbs after “Home”; the last one has no address."""
+        return [{"label": str(self.title)}]
+
+    def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
+        return super().get_context_data(
+            **{"section": self.section, "title": self.title, "breadcrumbs": self.crumbs(), **kwargs}
+        )
+
+
+class ListPage(PortalPage, SingleTableMixin, FilterView):
+    """A list of what the person may see: filtered, sorted and paged on the server."""
+
+    template_name = "tickets/ticket_list.html"
+    table_pagination = {"per_page": 25}
+    create_url_name = ""
+    create_permission = ""
+    create_label: Any = ""
+    intro: Any = ""
+    related: tuple[str, ...] = ()
+    strict = False
+
+    def get_queryset(self) -> Any:
+        return self.model.objects.visible_to(self.request.user).select_related(*self.related)
+
+    def get_filterset_kwargs(self, filterset_class: Any) -> dict[str, Any]:
+        kwargs: dict[str, Any] = super().get_filterset_kwargs(filterset_class)
+        kwargs["data"] = self.request.GET
+        return kwargs
+
+    def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
+        may_create = self.create_url_name and self.request.user.has_perm(self.create_permission)
+        return super().get_context_data(
+            create_url=reverse(self.create_url_name) if may_create else "",
+            create_label=self.create_label,
+            intro=self.intro,
+            **kwargs,
+        )
+
+
+class ObjectPage(PortalPage, View):
+    """A page about one numbered object; what the person may not see does not exist for him."""
+
+    model: Any
+    related: tuple[str, ...] = ()
+    list_url_name = ""
+
+    def queryset(self) -> Any:
+        return self.model.objects.visible_to(self.request.user).select_related(*self.related)
+
+    def find(self, number: str) -> Any:
+        """The visible object with this number in any spelling, else 404."""
+        found = parse_number(number)
+        if found is None or found[0] != self.model.PREFIX:
+            raise Http404
+        instance = self.queryset().filter(pk=found[1]).first()
+        if instance is None:
+            raise Http404
+        return instance
+
+    def crumbs_of(self, instance: Any, *more: str) -> list[dict[str, str]]:
+        """List, object and what follows."""
+        plural = str(self.model._meta.verbose_name_plural)
+        crumbs = [{"label": plural[:1].upper() + plural[1:], "url": reverse(self.list_url_name)}]
+        crumbs.append({"label": instance.number, "url": page_of_object(instance) if more else ""})
+        return [*crumbs, *({"label": label} for label in more)]
+
+
+class DetailPage(ObjectPage):
+    """The page of a ticket or of another object with verbs: buttons, timeline, composer."""
+
+    template_name = ""
+    verbs: Mapping[str, VerbPage] = {}
+    verb_url_name = ""
+    see_all = ""
+    entries_shown = 200
+
+    def get(self, request: HttpRequest, number: str) -> HttpResponse:
+        instance = self.find(number)
+        context = self.get_context_data(
+            object=instance,
+            title=str(instance),
+            breadcrumbs=self.crumbs_of(instance),
+            buttons=buttons_for(instance, request.user, self.verbs, self.verb_url_name),
+            **self.timeline(instance),
+            **self.details(instance),
+        )
+        return render(request, self.template_name, context)
+
+    def details(self, instance: Any) -> dict[str, Any]:
+        """What this kind of object shows besides."""
+        return {}
+
+    def timeline(self, instance: Any) -> dict[str, Any]:
+        """The entries that the person may read, newest first, and the composer."""
+        if not hasattr(instance, "entries"):
+            return {}
+        sees_notes = self.request.user.has_perm(self.see_all)
+        entries = instance.entries.select_related("author").order_by("-created_at", "-id")
+        if not sees_notes:
+            entries = entries.filter(is_public=True)
+        states = dict(type(instance).State.choices)
+        shown = list(entries[: self.entries_shown])
+        for entry in shown:
+            entry.from_label = states.get(entry.from_state, "")
+            entry.to_label = states.get(entry.to_state, "")
+        return {
+            "entries": shown,
+            "sees_notes": sees_notes,
+            "comment_form": CommentForm(),
+            "comment_url": reverse(self.verb_url_name, args=[instance.number, "comment"]),
+        }
+
+
+class VerbPageView(ObjectPage):
+    """One verb of one object: GET shows its form, POST calls its service. Refusals stand in the form, text kept."""
+
+    http_method_names = ["get", "post"]
+    verbs: Mapping[str, VerbPage] = {}
+    verb_url_name = ""
+    services: ModuleType
+    noun = ""
+
+    def get(self, request: HttpRequest, number: str, verb: str) -> HttpResponse:
+        instance, page = self.find(number), self.page(verb)
+        self.check(instance, page)
+        initial = {name: request.GET[name] for name in page.form.base_fields if name in request.GET}
+        return self.show(instance, verb, page.form(instance=instance, user=request.user, initial=initial))
+
+    def post(self, request: HttpRequest, number: str, verb: str) -> HttpResponse:
+        instance, page = self.find(number), self.page(verb)
+        self.check(instance, page)
+        form = page.form(request.POST, request.FILES, instance=instance, user=request.user)
+        if not form.is_valid():
+            return self.show(instance, verb, form, status=400)
+        try:
+            result = self.call(instance, verb, page, form)
+        except DomainError as error:
+            refuse(form, error)
+            return self.show(instance, verb, form, status=error.status)
+        return self.finish(instance, verb, page, result)
+
+    def page(self, verb: str) -> VerbPage:
+        if verb not in self.verbs:
+            raise Http404
+        return self.verbs[verb]
+
+    def check(self, instance: Any, page: VerbPage) -> None:
+        """Rights of verbs that are no transition; the lifecycle checks the others itself when the service moves."""
+        if page.allowed is not None and not page.allowed(instance, self.request.user):
+            raise PermissionDenied
+
+    def call(self, instance: Any, verb: str, page: VerbPage, form: PortalForm) -> Any:
+        service = getattr(self.services, page.service or f"{verb}_{self.noun}")
+        return service(instance, actor=self.request.user, now=now_of(self.request), **form.cleaned_data)
+
+    def finish(self, instance: Any, verb: str, page: VerbPage, result: Any) -> HttpResponse:
+        if verb != "comment":
+            label = page.done or _("%(object)s: %(verb)s, done.") % {
+                "object": instance.number,
+                "verb": str(page.label) or self.label(instance, verb),
+            }
+            messages.success(self.request, str(label))
+        return HttpResponseRedirect(page_of_object(instance))
+
+    def label(self, instance: Any, verb: str) -> str:
+        method = getattr(instance, verb, None)
+        transitions = getattr(getattr(method, "_django_fsm", None), "transitions", {})
+        label = next((t.custom.get("label") for t in transitions.values()), None)
+        return str(label or self.verbs[verb].label or verb.replace("_", " "))
+
+    def show(self, instance: Any, verb: str, form: PortalForm, status: int = 200) -> HttpResponse:
+        page = self.verbs[verb]
+        label = self.label(instance, verb)
+        transitions = getattr(getattr(getattr(instance, verb, None), "_django_fsm", None), "transitions", {})
+        style = page.style or str(next((t.custom.get("style") for t in transitions.values()), "primary"))
+        context = self.get_context_data(
+            object=instance,
+            form=form,
+            label=label,
+            style=style,
+            preview=page.preview(instance) if page.preview else "",
+            title=f"{label}: {instance.number}",
+            breadcrumbs=self.crumbs_of(instance, label),
+            action=reverse(self.verb_url_name, args=[instance.number, verb]),
+        )
+        is_fragment = bool(getattr(self.request, "htmx", False))
+        template = "tickets/_verb_form.html" if is_fragment else "tickets/verb_form.html"
+        response = render(self.request, template, context, status=status)
+        if is_fragment:
+            response["HX-Retarget"] = "#verb-form"
+            response["HX-Reswap"] = "innerHTML"
+        return response
+
+
+class ServiceFormPage(PortalPage, View):
+    """A form page whose POST calls one service. Subclasses write `perform` and may fill `initial`."""
+
+    form_class: type[PortalForm]
+    template_name = "tickets/ticket_form.html"
+    submit_label: Any = ""
+    list_url_name = ""
+    intro: Any = ""
+
+    def get(self, request: HttpRequest, **kwargs: Any) -> HttpResponse:
+        instance = self.instance(**kwargs)
+        return self.show(
+            instance, self.form_class(initial=self.initial(instance), instance=instance, user=request.user)
+        )
+
+    def post(self, request: HttpRequest, **kwargs: Any) -> HttpResponse:
+        instance = self.instance(**kwargs)
+        form = self.form_class(
+            request.POST, request.FILES, initial=self.initial(instance), instance=instance, user=request.user
+        )
+        if not form.is_valid():
+            return self.show(instance, form, status=400)
+        try:
+            result = self.perform(instance, form.cleaned_data)
+        except DomainError as error:
+            refuse(form, error)
+            return self.show(instance, form, status=error.status)
+        messages.success(request, self.done(result))
+        return HttpResponseRedirect(self.success_url(instance, result))
+
+    def instance(self, **kwargs: Any) -> Any:
+        """The object that the form is about; None for a new one."""
+        return None
+
+    def initial(self, instance: Any) -> dict[str, Any]:
+        return {}
+
+    def perform(self, instance: Any, data: dict[str, Any]) -> Any:
+        raise NotImplementedError
+
+    def done(self, result: Any) -> str:
+        return _("Saved: %(object)s") % {"object": getattr(result, "number", result)}
+
+    def success_url(self, instance: Any, result: Any) -> str:
+        return page_of_object(result if result is not None else instance)
+
+    def form_crumbs(self, instance: Any) -> list[dict[str, str]]:
+        crumbs = (
+            [{"label": str(self.section_label()), "url": reverse(self.list_url_name)}] if self.list_url_name else []
+        )
+        if instance is not None:
+            crumbs.append({"label": getattr(instance, "number", str(instance)), "url": page_of_object(instance)})
+        return [*crumbs, {"label": str(self.title)}]
+
+    def section_label(self) -> Any:
+        return _("List")
+
+    def show(self, instance: Any, form: PortalForm, status: int = 200) -> HttpResponse:
+        context = self.get_context_data(
+            object=instance,
+            form=form,
+            intro=self.intro,
+            submit_label=self.submit_label or self.title,
+            cancel_url=page_of_object(instance) if instance is not None else reverse(self.list_url_name or "home"),
+            breadcrumbs=self.form_crumbs(instance),
+        )
+        return render(self.request, self.template_name, context, status=status)
+
+
+def refuse(form: PortalForm, error: DomainError) -> None:
+    """Puts a refusal of the domain where the person typed: at its field, else above the form."""
+    field = error.field if isinstance(error, InvalidInput) and error.field in form.fields else None
+    form.add_error(field, error.message)

@@ -146,8 +146,8 @@ def find_deployment(ci: ConfigurationItem, action_id: int) -> Deployment | None:
 def offer(deployment: Deployment, *, now: datetime) -> bool:
     """Takes a waiting deployment to `offered`; False: it cannot be offered now, or the CI is there already.
 
-    Exact under any number of parallel requests: the batch stays open and its cap stays observed until the
-    commit.
+    The object shows the state afterwards, also when a parallel request has offered it. Exact under any number
+    of parallel requests: the batch stays open and its cap stays observed until the commit.
     """
     lock = "FOR NO KEY UPDATE" if deployment.batch.max_in_flight is not None else "FOR SHARE"
     try:
@@ -157,6 +157,7 @@ def offer(deployment: Deployment, *, now: datetime) -> bool:
                 [deployment.batch_id],
             )
             if cursor.fetchone() is None:
+                deployment.refresh_from_db(fields=["state", "offered_at"])
                 return False
             cursor.execute(_IS_THERE, [deployment.pk])
             is_there, is_different = cursor.fetchone()
@@ -176,9 +177,11 @@ def offer(deployment: Deployment, *, now: datetime) -> bool:
                 cursor.execute(_REFRESH_FROM, [deployment.pk])
     except IntegrityError:
         # Another deployment of the CI was offered in the same moment.
-        return False
+        moved = []
     if moved:
         deployment.state, deployment.offered_at = DeploymentState.OFFERED, now
+    else:
+        deployment.refresh_from_db(fields=["state", "offered_at"])
     return bool(moved)
 
 

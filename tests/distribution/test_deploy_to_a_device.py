@@ -13,33 +13,6 @@ from tests.factories import NOW, make_product
 pytestmark = pytest.mark.django_db
 
 
-@pytest.fixture
-def new() -> Version:
-    product = make_product()
-    stored_version(product, "1.0")
-    return stored_version(product, "2.0")
-
-
-@pytest.fixture
-def ci(new: Version) -> ConfigurationItem:
-    return make_fleet(1, new.product, "1.0")[0]
-
-
-@pytest.fixture
-def batch() -> Batch:
-    return make_batch()
-
-
-@pytest.fixture
-def deployment(batch: Batch, ci: ConfigurationItem, new: Version) -> Deployment:
-    return queue(batch, [ci], new)[0]
-
-
-@pytest.fixture
-def device(ci: ConfigurationItem) -> Device:
-    return Device(ci)
-
-
 def running(ci: ConfigurationItem) -> InstalledVersion:
     return InstalledVersion.objects.get(ci=ci, valid_to=None)
 

@@ -4,13 +4,14 @@ less.
 
 import hashlib
 import json
+import logging
 import random
 from collections.abc import Callable
 from functools import wraps
 from typing import Any
 
 from django.conf import settings
-from django.db import OperationalError, close_old_connections
+from django.db import OperationalError, connection
 from django.db.models import F
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
@@ -25,6 +26,8 @@ from distribution.channels.ddi.messages import Refused, action_id, read_attribut
 from distribution.models import Deployment, DeploymentState
 from software.models import Artifact, Version
 from tickets.clock import now_of
+
+log = logging.getLogger(__name__)
 
 JSON = "application/json;charset=UTF-8"
 MAX_CONTROLLER_ID = 256
@@ -60,8 +63,9 @@ def device_view(*methods: str) -> Callable[[View], View]:
                 return view(request, ci, **kwargs)
             except Refused as refusal:
                 return _refusal(refusal.status, refusal.message, methods)
-            except OperationalError:
+            except OperationalError as error:
                 # No connection or no lock in time: come back, and not all at once.
+                log.warning("a device was sent away: %s", error)
                 response = _refusal(429, "Too much to do. Try again later.")
                 response["Retry-After"] = str(random.randint(2, 20))  # noqa: S311 - only spreads the load
                 return response
@@ -96,8 +100,8 @@ def deployment_base(request: HttpRequest, ci: ConfigurationItem, action: str) ->
     row = device.find_deployment(ci, action_id(action))
     if row is None:
         raise Refused(404)
-    if row.state == DeploymentState.QUEUED and not device.offer(row, now=now_of(request)):
-        raise Refused(404)
+    if row.state == DeploymentState.QUEUED:
+        device.offer(row, now=now_of(request))
     if row.state not in _READABLE or row.offered_at is None:
         raise Refused(404)
     return _deployment(request, ci, row)
@@ -156,8 +160,9 @@ def artifact(request: HttpRequest, ci: ConfigurationItem, module: str, filename:
     response = downloads.send(request, found)
     if response.status_code == 200 and request.method == "GET":
         device.note_download(found.deployment_id, filename=filename, now=now_of(request))
-    # A slow download must not keep a database connection.
-    close_old_connections()
+    if not connection.in_atomic_block:
+        # A slow download must not keep a database connection until it ends.
+        connection.close()
     return response
 
 

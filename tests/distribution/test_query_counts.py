@@ -1,0 +1,82 @@
+"""Devices are many: what they ask most must cost little. A savepoint of the test stands for BEGIN and COMMIT."""
+
+from datetime import timedelta
+
+import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+
+from cmdb.models import ConfigurationItem
+from distribution.models import Batch, Deployment
+from software.models import Version
+from tests.distribution.device_client import Device
+from tests.distribution.fleet import make_batch, make_fleet, queue
+from tests.factories import NOW
+
+pytestmark = pytest.mark.django_db
+
+
+def statements(call) -> list[str]:
+    """The statements that a call makes, without the limits of its transaction."""
+    with CaptureQueriesContext(connection) as queries:
+        assert call().status_code == 200
+    return [q["sql"] for q in queries if not q["sql"].startswith(("SAVEPOINT", "RELEASE", "BEGIN", "COMMIT"))]
+
+
+def writes(queries: list[str]) -> list[str]:
+    return [q for q in queries if any(word in q for word in ("INSERT ", "UPDATE distribution", 'UPDATE "'))]
+
+
+def test_a_poll_takes_two_queries_and_a_third_once_in_a_while(device: Device, deployment: Deployment) -> None:
+    first, second = statements(device.get), statements(device.get)
+    assert (len(first), len(writes(first))) == (3, 1)
+    assert (len(second), len(writes(second))) == (2, 0), "a repeated poll writes nothing"
+    seen = ConfigurationItem.objects.get(pk=device.ci.pk).last_seen_at
+    ConfigurationItem.objects.filter(pk=device.ci.pk).update(last_seen_at=seen - timedelta(seconds=31))
+    assert len(statements(device.get)) == 3
+
+
+def test_a_poll_costs_the_same_with_any_number_of_deployments(device: Device, new: Version) -> None:
+    statements(device.get)
+    for i in range(5):
+        queue(make_batch(f"ROL-{i}", max_in_flight=3), [device.ci], new)
+    make_fleet(5, new.product, "1.0", prefix="more")
+    assert len(statements(device.get)) == 2
+
+
+def test_an_offer(device: Device, deployment: Deployment) -> None:
+    # Who, which, lock the batch, is it there already, the step; then items and their files.
+    assert len(statements(lambda: device.fetch(deployment))) == 7
+    assert len(statements(lambda: device.fetch(deployment))) == 4
+
+
+def test_an_offer_under_a_cap(device: Device, new: Version) -> None:
+    (deployment,) = queue(make_batch(max_in_flight=2), [device.ci], new)
+    assert len(statements(lambda: device.fetch(deployment))) == 7
+
+
+def test_a_report(device: Device, deployment: Deployment) -> None:
+    device.attributes(billing="1.0")
+    device.fetch(deployment)
+    # Who, lock, the step with its event; the last one also asks for the attributes.
+    assert len(statements(lambda: device.report(deployment, "proceeding"))) == 3
+    assert len(statements(lambda: device.report(deployment, "closed", "success"))) == 4
+
+
+def test_attributes(device: Device, deployment: Deployment, batch: Batch) -> None:
+    statements(lambda: device.attributes(billing="1.0"))
+    # Who, deployments, the CI, its attributes, what is installed.
+    assert len(statements(lambda: device.attributes(billing="1.0"))) == 5
+    device.fetch(deployment)
+    device.report(deployment, "closed", "success")
+    assert len(statements(lambda: device.attributes(billing="2.0"))) <= 13
+
+
+def test_a_device_leaves_no_session_and_no_history(device: Device, deployment: Deployment) -> None:
+    before = ConfigurationItem.history.rel.related_model.objects.count()
+    for response in (device.get(), device.fetch(deployment), device.report(deployment, "closed", "success")):
+        assert not response.cookies
+    device.attributes(billing="2.0")
+    assert ConfigurationItem.history.rel.related_model.objects.count() == before
+    assert Deployment.objects.get().state == "succeeded"
+    assert NOW

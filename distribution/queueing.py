@@ -53,10 +53,13 @@ WITH package AS (
         iv.version_id IS NOT DISTINCT FROM p.version_id AS is_there
     FROM unnest(%(cis)s::bigint[]) AS ci(id)
     CROSS JOIN package p
+    JOIN software_version wanted ON wanted.id = p.version_id
     LEFT JOIN cmdb_installedversion iv
         ON iv.ci_id = ci.id AND iv.product_id = p.product_id AND iv.valid_to IS NULL
-    WHERE iv.id IS NOT NULL
-        OR EXISTS (SELECT 1 FROM fresh WHERE fresh.ci_id = ci.id AND fresh.product_id = p.product_id)
+    LEFT JOIN software_version running ON running.id = iv.version_id
+    -- Forward never means an older version: such an item is left out.
+    WHERE iv.id IS NOT NULL AND (running.id IS NULL OR running."order" <= wanted."order")
+        OR iv.id IS NULL AND EXISTS (SELECT 1 FROM fresh WHERE fresh.ci_id = ci.id AND fresh.product_id = p.product_id)
 ), {_WRITE}
 """  # noqa: S608 - put together from constants
 

@@ -1,4 +1,4 @@
-"""Pure functions that give the verdict on a wave. They know numbers and a policy, no database and no clock of their own.
+"""Pure functions that give the verdict on a wave. They know numbers and a policy, no database and no clock.
 
 The error threshold comes before the success threshold. The denominator is the wave's frozen size: an excluded CI is
 counted as excluded, never dropped. Only confirmed success counts.
@@ -43,10 +43,18 @@ def numbers_of(counts: Counts, *, size: int, accepted: int = 0) -> WaveNumbers:
     )
 
 
+def not_confirmed(numbers: WaveNumbers) -> int:
+    """CIs that will not be confirmed by themselves: what somebody who resumes can accept."""
+    return numbers.failed + numbers.overdue + numbers.cancelled
+
+
 def failures(numbers: WaveNumbers, policy: RolloutPolicy) -> int:
-    """How many CIs count as failed: those that failed, and overdue ones if the policy says so, less the accepted."""
+    """How many CIs count as failed: those that failed, and overdue ones if the policy says so, less the accepted.
+
+    What was accepted beyond failures (cancelled ones) does not hide a later failure.
+    """
     overdue = numbers.overdue if policy.overdue_counts_as == "failure" else 0
-    return max(0, numbers.failed + overdue - numbers.accepted)
+    return max(0, min(numbers.failed + overdue, not_confirmed(numbers) - numbers.accepted))
 
 
 def is_breached(numbers: WaveNumbers, policy: RolloutPolicy) -> bool:
@@ -61,8 +69,8 @@ def is_success_reached(numbers: WaveNumbers, policy: RolloutPolicy) -> bool:
     policy skips. An empty wave has nothing to wait for.
     """
     skipped = numbers.overdue if policy.overdue_counts_as == "skipped" else 0
-    excused = numbers.excluded + min(numbers.accepted, numbers.failed + numbers.overdue) + skipped
-    return (numbers.confirmed + excused) * 100 >= policy.success_threshold * numbers.size
+    accepted = min(numbers.accepted, not_confirmed(numbers) - skipped)
+    return (numbers.confirmed + numbers.excluded + accepted + skipped) * 100 >= policy.success_threshold * numbers.size
 
 
 def is_stuck(numbers: WaveNumbers, policy: RolloutPolicy) -> bool:

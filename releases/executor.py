@@ -11,21 +11,22 @@ import time
 from collections.abc import Callable
 from datetime import datetime
 
-from django.db import transaction
-from django.db.models import Max, Min, Q, QuerySet
+from django.db import InterfaceError, OperationalError, transaction
+from django.db.models import Case, Max, Min, When
 from django.utils.translation import gettext as _
 
 from changes.services import return_change_to_schedule
 from distribution import services as distribution
-from distribution.models import OPEN, Batch, Deployment, DeploymentState
+from distribution.models import OPEN, Deployment
 from incidents.models import Incident
-from releases import conditions
-from releases.models import Release, Rollout, RolloutEvent, RolloutException, Verdict, Wave
+from releases import conditions, going_back
+from releases.models import Release, Rollout, RolloutEvent, Verdict, Wave
 from releases.policy import RolloutPolicy, TargetSelector
 from releases.services import cascade
 from releases.services.breach import open_breach_incident
-from releases.services.log import log
-from releases.services.rollouts import close_forward_batches, order_rollback, order_wave_rollback, pause
+from releases.services.log import log, wait_for
+from releases.services.rollbacks import order_rollback, order_wave_rollback
+from releases.services.rollouts import close_forward_batches, pause, standing_waves
 from releases.services.testing import advance_test_runs
 from releases.targets import target_cis
 from tickets.exceptions import DomainError
@@ -44,7 +45,9 @@ def advance_rollouts(*, now: datetime, budget_seconds: float = 1.0) -> int:
     """
     deadline = time.monotonic() + budget_seconds
     moved = advance_test_runs(now=now)
-    unsettled = Rollout.objects.filter(settled_at__isnull=True).order_by("updated_at", "pk")
+    # Those that only wait for stragglers come last, so that they cannot use up the time of the others.
+    has_ended = Case(When(state__in=Rollout.ACTIVE, then=0), default=1)
+    unsettled = Rollout.objects.filter(settled_at__isnull=True).order_by(has_ended, "updated_at", "pk")
     for key in list(unsettled.values_list("pk", flat=True)):
         while _advance_one(key, now=now):
             moved += 1
@@ -70,6 +73,12 @@ def _advance_one(key: int, *, now: datetime) -> bool:
         # A refusal means that somebody moved a ticket of it in the same moment: the next tick sees the new state.
         logger.warning("rollout %s: %s", key, error)
         return False
+    except (OperationalError, InterfaceError):
+        raise  # the database itself: nobody else can go on, either
+    except Exception:
+        # One rollout that cannot go on must not hold up the others.
+        logger.exception("rollout %s could not be advanced", key)
+        return False
 
 
 def advance(rollout: Rollout, *, now: datetime) -> bool:
@@ -78,7 +87,7 @@ def advance(rollout: Rollout, *, now: datetime) -> bool:
         State.PREPARING: _freeze,
         State.RUNNING: _run,
         State.PAUSED: _watch,
-        State.ROLLING_BACK: _roll_back,
+        State.ROLLING_BACK: going_back.roll_back,
         State.ABORTING: _abort,
     }.get(State(rollout.state), _settle)
     return step(rollout, now)
@@ -116,7 +125,7 @@ def _freeze(rollout: Rollout, now: datetime) -> bool:
 
 # --- running -----------------------------------------------------------------------------------
 def _run(rollout: Rollout, now: datetime) -> bool:
-    if _settle_rollback_waves(rollout, now):
+    if going_back.settle_waves(rollout, now):
         return True
     if _judge_errors(rollout, now):
         return True
@@ -130,17 +139,7 @@ def _run(rollout: Rollout, now: datetime) -> bool:
 
 def _current(rollout: Rollout) -> Wave | None:
     """The first wave that has not ended."""
-    ended = [Wave.State.PASSED, Wave.State.ROLLED_BACK]
-    waves = rollout.waves.filter(kind=Wave.Kind.FORWARD).exclude(state__in=ended)
-    return waves.select_related("batch").order_by("number").first()
-
-
-def _wait(rollout: Rollout, text: str, now: datetime) -> bool:
-    """Says why nothing moves; writes only when the reason is a new one."""
-    if rollout.waits_for != text:
-        Rollout.objects.filter(pk=rollout.pk).update(waits_for=text, updated_at=now)
-        rollout.waits_for = text
-    return False
+    return standing_waves(rollout).exclude(state=Wave.State.PASSED).first()
 
 
 def _planned_window(rollout: Rollout) -> tuple[datetime | None, datetime | None]:
@@ -151,18 +150,15 @@ def _planned_window(rollout: Rollout) -> tuple[datetime | None, datetime | None]
 
 def _open(rollout: Rollout, wave: Wave, now: datetime) -> bool:
     """Change management decides when: no wave before the planned start, none after the planned end."""
-    start, end = _planned_window(rollout)
-    if rollout.release.release_type != Release.Type.EMERGENCY:
-        if start is not None and now < start:
-            return _wait(rollout, _("the planned start of its RFCs: %s") % start.isoformat(timespec="minutes"), now)
-        if end is not None and now >= end:
-            reason = _("The planned end of its RFCs has passed: %s") % end.isoformat(timespec="minutes")
-            pause(rollout, kind=Rollout.PauseKind.WINDOW, reason=reason, actor=None, now=now)
-            return True
+    start = _planned_window(rollout)[0]
+    if start is not None and now < start and rollout.release.release_type != Release.Type.EMERGENCY:
+        return wait_for(rollout, _("the planned start of its RFCs: %s") % start.isoformat(timespec="minutes"), now)
+    if _pause_after_planned_end(rollout, now):
+        return True
     move(wave, "open", actor=None, now=now, update={"started_at": now}, touch=None)
     distribution.open_batch(wave.batch, now=now)
     log(rollout, RolloutEvent.Kind.WAVE_OPENED, now=now, text=_("%d CIs") % wave.size, wave=wave)
-    _wait(rollout, "", now)
+    wait_for(rollout, "", now)
     return True
 
 
@@ -197,11 +193,15 @@ def _judge_errors(rollout: Rollout, now: datetime) -> bool:
     overdue = distribution.mark_overdue([wave.batch_id for wave in waves], now=now)
     for wave in waves:
         numbers = _numbers(wave)
+        if wave.accepted_failures > conditions.not_confirmed(numbers):
+            # Some of what was accepted caught up or is retried: what fails from now on is not accepted.
+            wave.accepted_failures = conditions.not_confirmed(numbers)
+            Wave.objects.filter(pk=wave.pk).update(accepted_failures=wave.accepted_failures)
+            numbers = _numbers(wave)
         if not conditions.is_breached(numbers, policy):
             continue
         _store_verdict(rollout, wave, Verdict.Kind.ERROR, Verdict.Outcome.BREACHED, numbers, now)
-        if wave.state != Wave.State.PASSED:
-            move(wave, "fail", actor=None, now=now, update={"finished_at": now}, touch=None)
+        move(wave, "fail", actor=None, now=now, update={"finished_at": now}, touch=None)
         reason = _("Wave %(wave)d: %(failed)d of %(size)d CIs failed; at most %(threshold)d %% may.") % {
             "wave": wave.number,
             "failed": conditions.failures(numbers, policy),
@@ -217,10 +217,9 @@ def _judge_errors(rollout: Rollout, now: datetime) -> bool:
 
 def _started(rollout: Rollout) -> list[Wave]:
     states = [Wave.State.DEPLOYING, Wave.State.SOAKING, Wave.State.FAILED, Wave.State.PASSED]
-    rows = rollout.waves.filter(kind=Wave.Kind.FORWARD, state__in=states).select_related("batch")
     return [
         wave
-        for wave in rows.order_by("number")
+        for wave in standing_waves(rollout).filter(state__in=states)
         # A wave that has passed can still get worse while some of its CIs are open.
         if wave.state != Wave.State.PASSED or Deployment.objects.filter(batch=wave.batch_id, state__in=OPEN).exists()
     ]
@@ -273,8 +272,9 @@ def _follow(rollout: Rollout, wave: Wave, now: datetime) -> bool:
 def _pause_after_planned_end(rollout: Rollout, now: datetime) -> bool:
     """A rollout that runs past the planned end lets in-flight CIs finish and pauses. Resuming accepts the overrun."""
     end = _planned_window(rollout)[1]
-    is_exempt = rollout.release.release_type == Release.Type.EMERGENCY
-    if is_exempt or end is None or now < end or rollout.round > 1:
+    if end is None or now < end or rollout.release.release_type == Release.Type.EMERGENCY:
+        return False
+    if rollout.events.filter(kind=RolloutEvent.Kind.RESUMED, at__gte=end).exists():
         return False
     reason = _("The planned end of its RFCs has passed: %s") % end.isoformat(timespec="minutes")
     pause(rollout, kind=Rollout.PauseKind.WINDOW, reason=reason, actor=None, now=now)
@@ -316,7 +316,9 @@ def _complete(rollout: Rollout, now: datetime) -> bool:
     batches = [wave.batch_id for wave in _forward_waves(rollout)]
     under_way = sum(counts.open - counts.overdue for counts in distribution.counts(batches).values())
     if under_way:
-        return _wait(rollout, _("%d CIs are still under way") % under_way, now)
+        return wait_for(rollout, _("%d CIs are still under way") % under_way, now)
+    if going_back.open_waves(rollout).exists():
+        return wait_for(rollout, _("CIs on their way back"), now)
     move(rollout, "complete", actor=None, now=now, update={"finished_at": now, "waits_for": ""})
     move_ticket(rollout.release, "complete", actor=None, now=now, text=_("%s completed.") % rollout.number)
     log(rollout, RolloutEvent.Kind.COMPLETED, now=now, told=False)
@@ -331,117 +333,7 @@ def _forward_waves(rollout: Rollout) -> list[Wave]:
 # --- paused ------------------------------------------------------------------------------------
 def _watch(rollout: Rollout, now: datetime) -> bool:
     """Verdicts are made while paused, too: what was under way goes on."""
-    return _settle_rollback_waves(rollout, now) or _judge_errors(rollout, now)
-
-
-# --- rolling back ------------------------------------------------------------------------------
-def _roll_back(rollout: Rollout, now: datetime) -> bool:
-    """Queues the way back for each CI as soon as its forward deployment has ended; ends when all have ended."""
-    *parts, wave = _undo_waves(rollout).order_by("number")  # the last one is that of the whole rollback
-    for part in parts:
-        if _settle_rollback_wave(rollout, part, now):
-            return True
-    forward = _forward_waves(rollout)
-    batches = [w.batch_id for w in forward]
-    queued = distribution.queue_rollback(wave.batch, forward_batch_ids=batches, ci_ids=None, now=now)
-    overdue = distribution.mark_overdue([*batches, wave.batch_id], now=now)
-    counts = distribution.counts([*batches, wave.batch_id])
-    back = counts[wave.batch_id]
-    if wave.size != back.total:
-        Wave.objects.filter(pk=wave.pk).update(size=back.total)
-    if queued or overdue:
-        return True
-    waiting = sum(counts[b].open - counts[b].overdue for b in [*batches, wave.batch_id])
-    if waiting:
-        return _wait(rollout, _("%d CIs are still under way") % waiting, now)
-    _record_exceptions(rollout, wave, batches, now)
-    move(wave, "succeed", actor=None, now=now, update={"finished_at": now}, touch=None)
-    for taken_back in forward:
-        if taken_back.state not in {Wave.State.WAITING, Wave.State.ROLLED_BACK}:
-            move(taken_back, "roll_back", actor=None, now=now, touch=None)
-    distribution.close_batch(wave.batch)
-    is_clean = not rollout.exceptions.filter(kind__in=_BACK).exists()
-    verb, ticket_verb = (
-        ("finish_rollback", "roll_back") if is_clean else ("finish_rollback_with_exceptions", "roll_back_partially")
-    )
-    move(rollout, verb, actor=None, now=now, update={"finished_at": now, "waits_for": ""})
-    move_ticket(rollout.release, ticket_verb, actor=None, now=now, text=_("%s rolled back.") % rollout.number)
-    log(rollout, RolloutEvent.Kind.ROLLED_BACK, now=now, text=_("%d CIs") % back.total, told=False)
-    cascade.begin(rollout, cascade.ROLLED_BACK, now=now)
-    return True
-
-
-_BACK = (RolloutException.Kind.NO_WAY_BACK, RolloutException.Kind.ROLLBACK_FAILED)
-
-
-def _undo_waves(rollout: Rollout) -> QuerySet[Wave]:
-    states = [Wave.State.DEPLOYING, Wave.State.SOAKING]
-    return rollout.waves.filter(kind=Wave.Kind.ROLLBACK, state__in=states).select_related("batch", "undoes__batch")
-
-
-def _record_exceptions(rollout: Rollout, wave: Wave, forward: list[int], now: datetime) -> None:
-    """Lists the CIs that are not back: their rollback failed or is overdue, or they had no way back."""
-    back = Deployment.objects.filter(batch__wave__rollout=rollout, batch__purpose=Batch.Purpose.ROLLBACK)
-    done = back.filter(state__in=[DeploymentState.SUCCEEDED, DeploymentState.SKIPPED]).values("ci")
-    not_back = Deployment.objects.filter(batch=wave.batch_id).exclude(ci__in=done)
-    rows: dict[int, tuple[str, str]] = {
-        d.ci_id: (RolloutException.Kind.ROLLBACK_FAILED, d.message or d.error_code or d.get_state_display())
-        for d in not_back.order_by("attempt")
-    }
-    changed = Deployment.objects.filter(batch__in=forward).exclude(ci__in=back.values("ci"))
-    for d in changed.filter(Q(state=DeploymentState.SUCCEEDED) | Q(overdue_at__isnull=False, state__in=OPEN)):
-        if d.offered_at is None:
-            continue
-        kind = (
-            RolloutException.Kind.NO_WAY_BACK
-            if d.state == DeploymentState.SUCCEEDED
-            else RolloutException.Kind.ROLLBACK_FAILED
-        )
-        rows[d.ci_id] = (kind, _("It did not answer.") if d.state in OPEN else _("It had no way back."))
-    RolloutException.objects.bulk_create(
-        [
-            RolloutException(
-                release=rollout.release,
-                rollout=rollout,
-                ci_id=ci,
-                kind=kind,
-                reason=str(reason),
-                created_at=now,
-            )
-            for ci, (kind, reason) in rows.items()
-        ],
-        ignore_conflicts=True,
-    )
-
-
-def _settle_rollback_waves(rollout: Rollout, now: datetime) -> bool:
-    """Rollbacks of one CI or one wave, in a rollout whose state stays."""
-    return any([_settle_rollback_wave(rollout, wave, now) for wave in _undo_waves(rollout).order_by("number")])
-
-
-def _settle_rollback_wave(rollout: Rollout, wave: Wave, now: datetime) -> bool:
-    wrote = 0
-    batches = [wave.batch_id]
-    if wave.undoes is not None:
-        batches.append(wave.undoes.batch_id)
-        wrote = distribution.queue_rollback(wave.batch, forward_batch_ids=[wave.undoes.batch_id], ci_ids=None, now=now)
-    wrote += distribution.mark_overdue(batches, now=now)
-    counts = distribution.counts(batches)
-    if wave.size != counts[wave.batch_id].total:
-        Wave.objects.filter(pk=wave.pk).update(size=counts[wave.batch_id].total)
-    if wrote:
-        return True
-    if any(c.open > c.overdue for c in counts.values()):
-        return False
-    _record_exceptions(rollout, wave, batches[1:], now)
-    move(wave, "succeed", actor=None, now=now, update={"finished_at": now}, touch=None)
-    distribution.close_batch(wave.batch)
-    if wave.undoes is not None and wave.undoes.state != Wave.State.ROLLED_BACK:
-        move(wave.undoes, "roll_back", actor=None, now=now, touch=None)
-    log(rollout, RolloutEvent.Kind.ROLLED_BACK, now=now, text=_("%d CIs") % counts[wave.batch_id].total)
-    if rollout.state == State.COMPLETED:
-        cascade.begin(rollout, cascade.PARTIAL, now=now)
-    return True
+    return going_back.settle_waves(rollout, now) or _judge_errors(rollout, now)
 
 
 # --- aborting ----------------------------------------------------------------------------------
@@ -452,9 +344,10 @@ def _abort(rollout: Rollout, now: datetime) -> bool:
     counts = distribution.counts(batches)
     waiting = sum(c.open - c.overdue for c in counts.values())
     if waiting:
-        return _wait(rollout, _("%d CIs are still under way") % waiting, now)
+        return wait_for(rollout, _("%d CIs are still under way") % waiting, now)
     move(rollout, "finish_abort", actor=None, now=now, update={"finished_at": now, "waits_for": ""})
-    installed = sum(c.succeeded for c in counts.values())
+    # Closed by the device and overdue for its proof: it may have been installed.
+    installed = sum(c.succeeded + c.confirming for c in counts.values())
     text = _("%(rollout)s aborted; installed on %(n)d CIs.") % {"rollout": rollout.number, "n": installed}
     move_ticket(rollout.release, "return_to_ready", actor=None, now=now, text=text)
     if not installed:
@@ -470,18 +363,28 @@ def _return_changes(rollout: Rollout, text: str, now: datetime) -> None:
 
 # --- ended -------------------------------------------------------------------------------------
 def _settle(rollout: Rollout, now: datetime) -> bool:
-    """After the end: rollbacks of parts, the cascade, CIs that catch up; then the tick need not look any more."""
-    if _settle_rollback_waves(rollout, now):
-        return True
+    """After the end: the cascade, rollbacks of parts, CIs that catch up; then the tick need not look any more."""
     if rollout.cascade:
         cascade.advance(rollout, now=now)
         return True
-    batches = list(rollout.waves.values_list("batch", flat=True))
-    if rollout.state == State.COMPLETED and cascade.position_of(rollout) > rollout.cascade_position:
-        # Somebody caught up, or an agent reported once more: tell whom it concerns.
-        cascade.begin(rollout, cascade.COMPLETED, now=now)
+    if going_back.settle_waves(rollout, now):
         return True
+    if going_back.open_waves(rollout).exists():
+        return wait_for(rollout, _("CIs on their way back"), now)
+    kind = _CASCADES.get(State(rollout.state))
+    if kind and cascade.position_of(rollout) > rollout.cascade_position:
+        # Somebody caught up, or an agent reported once more: tell whom it concerns.
+        cascade.begin(rollout, kind, now=now)
+        return True
+    batches = list(rollout.waves.values_list("batch", flat=True))
     if Deployment.objects.filter(batch__in=batches, state__in=OPEN).exists():
-        return _wait(rollout, _("CIs that may still catch up"), now)
+        return wait_for(rollout, _("CIs that may still catch up"), now)
     Rollout.objects.filter(pk=rollout.pk).update(settled_at=now, waits_for="", updated_at=now)
     return False
+
+
+_CASCADES = {
+    State.COMPLETED: cascade.COMPLETED,
+    State.ROLLED_BACK: cascade.ROLLED_BACK,
+    State.ROLLED_BACK_WITH_EXCEPTIONS: cascade.ROLLED_BACK,
+}

@@ -41,13 +41,13 @@ class RolloutPolicy:
 
     @classmethod
     def from_json(cls, data: Any) -> "RolloutPolicy":
-        """Reads and checks a policy; what is not named has its default. Refuses with `InvalidInput` (field `policy`)."""
+        """Reads and checks a policy; what is not named has its default. Refuses with `InvalidInput`."""
         if not isinstance(data, Mapping):
             raise _wrong(_("The policy must be an object."))
         known = {f.name for f in fields(cls)}
-        unknown = sorted(set(data) - known)
+        unknown = sorted(map(str, set(data) - known))
         if unknown:
-            raise _wrong(_("Unknown: %(names)s.") % {"names": ", ".join(map(str, unknown))})
+            raise _wrong(_("Unknown: %(names)s.") % {"names": ", ".join(unknown)})
         values = dict(data)
         _one_of(values, "strategy", STRATEGIES)
         _one_of(values, "on_error", ON_ERROR)
@@ -100,7 +100,7 @@ def _waves(value: Any) -> tuple[Mapping[str, Any], ...]:
         if not isinstance(wave, Mapping) or len(wave) != 1:
             raise _wrong(_("Wave %(n)d must name one of count, percent, rest.") % {"n": position})
         ((kind, amount),) = wave.items()
-        is_number = isinstance(amount, int | float) and not isinstance(amount, bool)
+        is_number = isinstance(amount, int | float) and not isinstance(amount, bool) and math.isfinite(amount)
         if kind == "count" and is_number and int(amount) == amount and amount >= 1:
             waves.append({"count": int(amount)})
         elif kind == "percent" and is_number and 0 < amount <= 100:
@@ -111,7 +111,8 @@ def _waves(value: Any) -> tuple[Mapping[str, Any], ...]:
         else:
             raise _wrong(
                 _(
-                    "Wave %(n)d: a count is a whole number from 1, a percentage lies between 0 and 100, the rest comes last."
+                    "Wave %(n)d: a count is a whole number from 1, a percentage lies between 0 and 100, "
+                    "the rest comes last."
                 )
                 % {"n": position}
             )
@@ -156,32 +157,47 @@ class TargetSelector:
     def from_json(cls, data: Any) -> "TargetSelector":
         """Reads and checks a selector. Refuses with `InvalidInput` (field `targets`)."""
         if not isinstance(data, Mapping) or set(data) - {f.name for f in fields(cls)}:
-            raise InvalidInput(
-                _("Targets are an object with ci_classes, cis, exclude and fresh."),
-                field="targets",
-                code="targets_invalid",
-            )
-        try:
-            return cls(
-                ci_classes=tuple(str(slug) for slug in data.get("ci_classes", ())),
-                cis=tuple(sorted({int(ci) for ci in data.get("cis", ())})),
-                exclude=tuple(sorted({int(ci) for ci in data.get("exclude", ())})),
-                fresh={
-                    int(ci): tuple(int(p) for p in products) for ci, products in dict(data.get("fresh", {})).items()
-                },
-            )
-        except (TypeError, ValueError) as error:
-            raise InvalidInput(
-                _("CIs and products of the targets are named by their ids."),
-                field="targets",
-                code="targets_invalid",
-            ) from error
+            raise _wrong_targets(_("Targets are an object with ci_classes, cis, exclude and fresh."))
+        fresh = data.get("fresh", {})
+        if not isinstance(fresh, Mapping):
+            raise _wrong_targets(_("fresh is an object: CI id → list of product ids."))
+        return cls(
+            ci_classes=tuple(sorted({str(slug) for slug in _listed(data.get("ci_classes", ()))})),
+            cis=_ids(data.get("cis", ())),
+            exclude=_ids(data.get("exclude", ())),
+            fresh={_id(ci): _ids(products) for ci, products in fresh.items()},
+        )
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON in canonical order."""
         return {
-            "ci_classes": sorted(self.ci_classes),
+            "ci_classes": list(self.ci_classes),
             "cis": list(self.cis),
             "exclude": list(self.exclude),
-            "fresh": {str(ci): sorted(products) for ci, products in sorted(self.fresh.items())},
+            "fresh": {str(ci): list(products) for ci, products in sorted(self.fresh.items())},
         }
+
+
+def _wrong_targets(text: str) -> InvalidInput:
+    return InvalidInput(text, field="targets", code="targets_invalid")
+
+
+def _listed(value: Any) -> list[Any] | tuple[Any, ...]:
+    if not isinstance(value, list | tuple):
+        raise _wrong_targets(_("Classes, CIs and products of the targets are lists."))
+    return value
+
+
+def _ids(value: Any) -> tuple[int, ...]:
+    return tuple(sorted({_id(one) for one in _listed(value)}))
+
+
+def _id(value: Any) -> int:
+    """A primary key, also as text (the keys of JSON objects are)."""
+    try:
+        number = int(value) if isinstance(value, int | str) and not isinstance(value, bool) else 0
+    except ValueError:
+        number = 0
+    if not 0 < number < 2**63:
+        raise _wrong_targets(_("CIs and products of the targets are named by their ids."))
+    return number

@@ -19,18 +19,25 @@ def target_cis(release: Release) -> QuerySet[ConfigurationItem]:
     not_newer = Exists(items.filter(product=OuterRef("product"), version__order__gte=OuterRef("version__order")))
     unknown = Q(version__isnull=True, product__in=items.values("product"))
     applies = InstalledVersion.objects.filter(ci=OuterRef("pk"), valid_to__isnull=True).filter(not_newer | unknown)
+    added = _added(release, selector)
     cis = ConfigurationItem.objects.production().filter(
-        Exists(applies) | Q(pk__in=list(selector.fresh)),
+        Exists(applies) | Q(pk__in=added),
         lifecycle=ConfigurationItem.Lifecycle.IN_OPERATION,
         agent_id__isnull=False,
     )
     if selector.ci_classes:
-        cis = cis.filter(ci_class__slug__in=selector.ci_classes)
+        cis = cis.filter(Q(ci_class__slug__in=selector.ci_classes) | Q(pk__in=added))
     if selector.cis:
-        cis = cis.filter(pk__in=[*selector.cis, *selector.fresh])
+        cis = cis.filter(pk__in=[*selector.cis, *added])
     if selector.exclude:
         cis = cis.exclude(pk__in=selector.exclude)
     return cis.order_by("pk")
+
+
+def _added(release: Release, selector: TargetSelector) -> list[int]:
+    """CIs for which a product of the package was added as a fresh install."""
+    package = set(release.items.values_list("product_id", flat=True))
+    return [ci for ci, products in selector.fresh.items() if package & set(products)]
 
 
 def without_way_back(release: Release) -> QuerySet[ConfigurationItem]:

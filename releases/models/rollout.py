@@ -243,7 +243,12 @@ class Wave(StatefulModel):
     def succeed(self) -> None:
         """Threshold met and the problem-free period over."""
 
-    @transition("state", [State.DEPLOYING, State.SOAKING], State.FAILED, custom={"label": _("Fail"), "system": True})
+    @transition(
+        "state",
+        [State.DEPLOYING, State.SOAKING, State.PASSED],
+        State.FAILED,
+        custom={"label": _("Fail"), "system": True},
+    )
     def fail(self) -> None:
         """Too many of its CIs failed."""
 

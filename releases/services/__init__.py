@@ -13,15 +13,13 @@ from releases.services.package import (
     record_exception,
     release_hash,
 )
+from releases.services.rollbacks import roll_back_ci, roll_back_rollout, roll_back_wave
 from releases.services.rollouts import (
     abort_rollout,
     exclude_ci,
     pause_rollout,
     resume_rollout,
     retry_failed_cis,
-    roll_back_ci,
-    roll_back_rollout,
-    roll_back_wave,
     start_rollout,
 )
 from releases.services.testing import advance_test_runs, skip_test, start_test, void_test

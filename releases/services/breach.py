@@ -53,10 +53,11 @@ def open_breach_incident(rollout: Rollout, wave: Wave, numbers: WaveNumbers, *, 
     rollout.breach_incident = incident
     rollout.release.caused_incidents.add(incident)
     log(rollout, RolloutEvent.Kind.INCIDENT_OPENED, now=now, text=incident.number, wave=wave)
-    for person in {rollout.started_by, rollout.release.created_by or rollout.started_by}:
+    author = rollout.release.created_by
+    if author is not None and author != rollout.started_by:  # who started it is told as the incident's requester
         notify(
             event=f"rollout:{rollout.pk}:breach",
-            recipient=person,
+            recipient=author,
             thread=incident.number,
             subject=f"[{incident.number}] {incident.title}",
             text="\n".join(lines),

@@ -13,7 +13,7 @@ from django.db.models import Exists, OuterRef, QuerySet
 from django.utils.translation import gettext as _
 
 from changes.models import Change
-from changes.services import back_out_change, finish_change
+from changes.services import back_out_change, finish_change, note_on_change
 from cmdb.models import ConfigurationItem, InstalledVersion
 from cmdb.services import dependencies_of
 from distribution.models import Batch, Deployment, DeploymentItem, DeploymentState
@@ -24,6 +24,8 @@ from problems.models import Problem
 from problems.services import resolve_problem_by_fix, withdraw_fix_from_problem
 from releases.models import Rollout
 from releases.services import notices
+from releases.services.rollbacks import forward_deployments
+from tickets.notices import concerned
 
 CHUNK = 200
 COMPLETED, ROLLED_BACK, PARTIAL = "completed", "rolled_back", "partial"
@@ -91,14 +93,18 @@ def _tell_changes(rollout: Rollout, mark: int, now: datetime) -> int | None:
     changes = _chunk(rollout.release.changes.select_related("requester"), mark)
     for change in changes:
         with transaction.atomic():
+            people = concerned(change)
             if rollout.cascade == COMPLETED:
                 text = notices.completed_text(rollout)
                 finish_change(change, now=now, event=completion_event(rollout), text=text)
-                notices.tell_completed(rollout, [change.requester], thread=change.number, path="changes", now=now)
-            else:
-                text = notices.rolled_back_text(rollout)
-                back_out_change(change, now=now, event=rollback_event(rollout), text=text)
-                notices.tell_rolled_back(rollout, [change.requester], thread=change.number, path="changes", now=now)
+                notices.tell_completed(rollout, people, thread=change.number, path="changes", now=now)
+                continue
+            text = notices.rolled_back_text(rollout)
+            moved = back_out_change(change, now=now, event=rollback_event(rollout), text=text)
+            if not moved and change.state == Change.State.CLOSED:
+                text = _("For the post-implementation review: %s") % text
+                note_on_change(change, now=now, key=rollback_event(rollout), text=text)
+            notices.tell_rolled_back(rollout, people, thread=change.number, path="changes", now=now)
     return _last(changes)
 
 
@@ -111,24 +117,26 @@ def _tell_problems(rollout: Rollout, mark: int, now: datetime) -> int | None:
     rows = _chunk(problems.select_related("requester"), mark)
     for problem in rows:
         with transaction.atomic():
-            if rollout.cascade == ROLLED_BACK:
-                text = notices.rolled_back_text(rollout)
-                if withdraw_fix_from_problem(problem, now=now, event=completion_event(rollout), text=text):
-                    notices.tell_rolled_back(
-                        rollout, [problem.requester], thread=problem.number, path="problems", now=now
-                    )
-            elif _is_fixed(problem):
+            people = concerned(problem)
+            if rollout.cascade == COMPLETED:
                 text = notices.completed_text(rollout)
-                if resolve_problem_by_fix(problem, now=now, event=completion_event(rollout), text=text):
-                    notices.tell_completed(
-                        rollout, [problem.requester], thread=problem.number, path="problems", now=now
-                    )
+                if is_fixed(problem) and resolve_problem_by_fix(
+                    problem, now=now, event=completion_event(rollout), text=text
+                ):
+                    notices.tell_completed(rollout, people, thread=problem.number, path="problems", now=now)
+            # Perhaps another release's completion resolved it, as the last one of several.
+            elif problem.resolved_by_event and not is_fixed(problem):
+                text = notices.rolled_back_text(rollout)
+                if withdraw_fix_from_problem(problem, now=now, event=problem.resolved_by_event, text=text):
+                    notices.tell_rolled_back(rollout, people, thread=problem.number, path="problems", now=now)
     return _last(rows)
 
 
-def _is_fixed(problem: Problem) -> bool:
+def is_fixed(problem: Problem) -> bool:
     """Whether every RFC that is to fix it is implemented; given up ones do not count."""
-    rfcs = problem.changes.exclude(state__in=[Change.State.CANCELLED, Change.State.REJECTED])
+    rfcs = problem.changes.exclude(state__in=[Change.State.CANCELLED, Change.State.REJECTED]).exclude(
+        state=Change.State.CLOSED, close_code__in=[Change.CloseCode.UNSUCCESSFUL, Change.CloseCode.BACKED_OUT]
+    )
     return rfcs.exists() and not rfcs.exclude(state__in=IMPLEMENTED).exists()
 
 
@@ -151,13 +159,14 @@ def _tell_incidents(rollout: Rollout, mark: int, now: datetime) -> int | None:
     unfixed = not_running(rollout, wanted)
     names = dict(ConfigurationItem.objects.filter(pk__in=wanted).values_list("pk", "name"))
     touched = _touched(rollout, wanted)
+    undone = _undone(rollout, wanted)
     for incident in incidents:
         cis = fix_cis[incident.pk]
         missing = [names[ci] for ci in cis if ci in unfixed]
         with transaction.atomic():
             if rollout.cascade == COMPLETED:
                 _tell_completed(rollout, incident, [names[ci] for ci in cis], missing, now)
-            elif missing or not cis:
+            elif (missing and undone & set(cis)) or (rollout.cascade == ROLLED_BACK and (missing or not cis)):
                 _tell_withdrawn(rollout, incident, missing, now, is_concerned=bool(touched & set(cis)))
     return _last(incidents)
 
@@ -171,19 +180,24 @@ def _fix_cis(rollout: Rollout, incident: Incident) -> list[int]:
     return sorted(_targets(rollout, dependencies_of(incident.ci_id, depth=3)))
 
 
-def _forward(rollout: Rollout, cis: Iterable[int]) -> QuerySet[Deployment]:
-    return Deployment.objects.filter(
-        batch__wave__rollout=rollout, batch__purpose=Batch.Purpose.FORWARD, ci__in=list(cis)
-    )
-
-
 def _targets(rollout: Rollout, cis: Iterable[int]) -> set[int]:
-    return set(_forward(rollout, cis).values_list("ci", flat=True))
+    return set(forward_deployments(rollout).filter(ci__in=list(cis)).values_list("ci", flat=True))
 
 
 def _touched(rollout: Rollout, cis: Iterable[int]) -> set[int]:
     """Those to which the package was offered."""
-    return set(_forward(rollout, cis).filter(offered_at__isnull=False).values_list("ci", flat=True))
+    return set(
+        forward_deployments(rollout)
+        .filter(ci__in=list(cis))
+        .filter(offered_at__isnull=False)
+        .values_list("ci", flat=True)
+    )
+
+
+def _undone(rollout: Rollout, cis: Iterable[int]) -> set[int]:
+    """Those that a rollback of a part or of the whole was for."""
+    back = Deployment.objects.filter(batch__wave__rollout=rollout, batch__purpose=Batch.Purpose.ROLLBACK)
+    return set(back.filter(ci__in=list(cis)).values_list("ci", flat=True))
 
 
 def not_running(rollout: Rollout, cis: Iterable[int]) -> set[int]:
@@ -194,7 +208,9 @@ def not_running(rollout: Rollout, cis: Iterable[int]) -> set[int]:
         valid_to__isnull=True,
         version__order__gte=OuterRef("to_version__order"),
     )
-    items = DeploymentItem.objects.filter(deployment__in=_forward(rollout, cis).values("pk"))
+    items = DeploymentItem.objects.filter(
+        deployment__in=forward_deployments(rollout).filter(ci__in=list(cis)).values("pk")
+    )
     return set(items.exclude(Exists(current)).values_list("deployment__ci", flat=True))
 
 
@@ -212,20 +228,18 @@ def _tell_completed(rollout: Rollout, incident: Incident, cis: list[str], missin
         note_on_incident(incident, now=now, key=f"{event}:waiting", text=text)
         return
     text = notices.completed_text(rollout, cis)
-    waits = incident.state == Incident.State.ON_HOLD and incident.hold_reason in Incident.FIX_REASONS
-    if waits:
-        resolve_incident_by_fix(incident, now=now, event=event, text=text)
-    else:
+    is_resolved = resolve_incident_by_fix(incident, now=now, event=event, text=text)
+    if not is_resolved and incident.resolved_by_event != event:
         note_on_incident(incident, now=now, key=event, text=text)
     if incident.state != Incident.State.CLOSED:
         notices.tell_completed(
             rollout,
-            [incident.requester],
+            concerned(incident),
             thread=incident.number,
             path="incidents",
             now=now,
             cis=cis,
-            is_resolved=waits,
+            is_resolved=is_resolved,
         )
 
 
@@ -240,34 +254,34 @@ def _tell_withdrawn(
         note_on_incident(incident, now=now, key=rollback_event(rollout), text=text)
     if moved or (is_concerned and incident.state != Incident.State.CLOSED):
         notices.tell_rolled_back(
-            rollout, [incident.requester], thread=incident.number, path="incidents", now=now, cis=missing
+            rollout, concerned(incident), thread=incident.number, path="incidents", now=now, cis=missing
         )
 
 
 def _tell_owners(rollout: Rollout, mark: int, now: datetime) -> int | None:
     """The owners of the CIs, in the CI's thread, unless a ticket of their own told them about this very CI."""
-    forward = Deployment.objects.filter(
-        batch__wave__rollout=rollout, batch__purpose=Batch.Purpose.FORWARD, offered_at__isnull=False
-    )
+    forward = forward_deployments(rollout).filter(offered_at__isnull=False)
     if rollout.cascade == COMPLETED:
         forward = forward.filter(state=DeploymentState.SUCCEEDED)
-    else:
+    if rollout.cascade == PARTIAL:
         undone = Deployment.objects.filter(
             batch__wave__rollout=rollout, batch__purpose=Batch.Purpose.ROLLBACK, ci=OuterRef("ci")
         )
-        if rollout.cascade == PARTIAL:
-            forward = forward.filter(Exists(undone))
+        forward = forward.filter(Exists(undone))
     cis = ConfigurationItem.objects.filter(pk__in=forward.values("ci"), owner__isnull=False).select_related("owner")
     rows = _chunk(cis, mark)
-    told = set(
-        linked_incidents(rollout)
-        .exclude(state=Incident.State.CLOSED)
-        .filter(ci__in=[ci.pk for ci in rows])
-        .values_list("requester", "ci")
-    )
+    keys = [ci.pk for ci in rows]
+    incidents = linked_incidents(rollout).exclude(state=Incident.State.CLOSED).filter(ci__in=keys)
+    told = {*incidents.values_list("requester", "ci"), *incidents.values_list("watchers", "ci")}
+    is_back = not_running(rollout, keys)
     for ci in rows:
         if (ci.owner_id, ci.pk) in told:
             continue
-        tell = notices.tell_completed if rollout.cascade == COMPLETED else notices.tell_rolled_back
+        if rollout.cascade != COMPLETED:
+            tell = notices.tell_rolled_back if ci.pk in is_back else notices.tell_not_back
+        elif ci.pk in is_back:
+            continue  # taken back before the rollout completed
+        else:
+            tell = notices.tell_completed
         tell(rollout, [ci.owner], thread=ci.number, path="cis", now=now, cis=[ci.name])
     return _last(rows)

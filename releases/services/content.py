@@ -1,12 +1,16 @@
 """What a release consists of, as hashes that tests and approvals are bound to."""
 
+from django.utils.translation import gettext as _
+
 from releases.models import Release
 from releases.policy import RolloutPolicy, TargetSelector
+from software.models import Version
+from tickets.exceptions import ConditionRefused
 from tickets.services import content_hash
 
 
 def release_hash(release: Release) -> str:
-    """SHA-256 over package, digests, RFC numbers, policy and target selector: what tests and approvals are bound to."""
+    """SHA-256 over type, package, digests, RFC numbers, policy and target selector: what approvals are bound to."""
     items = [
         {
             "product": item.product.slug,
@@ -18,6 +22,7 @@ def release_hash(release: Release) -> str:
     ]
     return content_hash(
         {
+            "type": release.release_type,
             "items": items,
             "changes": sorted(release.changes.values_list("pk", flat=True)),
             "policy": RolloutPolicy.from_json(release.policy).to_json(),
@@ -27,12 +32,11 @@ def release_hash(release: Release) -> str:
 
 
 def package_hash(release: Release) -> str:
-    """SHA-256 over what is installed and why: versions with their digests, and RFC numbers. Tests are bound to it."""
-    rows = release.items.order_by("position").values_list(
-        "product__slug", "version__label", "position", "version__artifacts__sha256"
-    )
+    """SHA-256 over what a test proves: versions with their digests, RFC numbers, and the type, which says how long."""
+    columns = ("position", "product__slug", "version__label", "version__artifacts__sha256")
+    rows = release.items.order_by(*columns).values_list(*columns)
     changes = release.changes.order_by("pk").values_list("pk", flat=True)
-    return content_hash({"items": [list(row) for row in rows], "changes": list(changes)})
+    return content_hash({"type": release.release_type, "items": [list(r) for r in rows], "changes": list(changes)})
 
 
 def lock_release(release: Release) -> Release:
@@ -40,3 +44,17 @@ def lock_release(release: Release) -> Release:
     Release.objects.select_for_update().only("pk").get(pk=release.pk)
     release.refresh_from_db()
     return release
+
+
+def check_ready(release: Release) -> None:
+    """Refuses a package with a version that is not, or no longer, ready in the media library with its files."""
+    not_ready = [
+        str(item.version)
+        for item in release.items.select_related("version__product")
+        if item.version.state != Version.State.READY or not item.version.artifacts.exists()
+    ]
+    if not_ready:
+        raise ConditionRefused(
+            _("Not ready in the media library: %(versions)s. Upload their files first.")
+            % {"versions": ", ".join(not_ready)}
+        )

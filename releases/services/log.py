@@ -30,3 +30,11 @@ def log(
             now=now,
             text=f"{where}: {label}. {text}".strip(),
         )
+
+
+def wait_for(rollout: Rollout, text: str, now: datetime) -> bool:
+    """Says why nothing moves; writes only when the reason is a new one. False: nothing was done."""
+    if rollout.waits_for != text:
+        Rollout.objects.filter(pk=rollout.pk).update(waits_for=text, updated_at=now)
+        rollout.waits_for = text
+    return False

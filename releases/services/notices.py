@@ -1,4 +1,4 @@
-"""What people read when a rollout ends: in the ticket and by mail, in their language, with the chain and a way to react."""
+"""What people read when a rollout ends: in the ticket and by mail, in their language, with the chain."""
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
@@ -95,6 +95,20 @@ def tell_rolled_back(
                 path=path,
                 now=now,
             )
+
+
+def tell_not_back(
+    rollout: Rollout, people: Iterable[Any], *, thread: str, path: str, now: datetime, cis: Sequence[str] = ()
+) -> None:
+    """Tells people once, in this thread, that the package was taken back elsewhere, but not from their CIs."""
+    for person in people:
+        with translation.override(person.language):
+            lines = [
+                rolled_back_text(rollout),
+                _("%s could not be taken back and needs you.") % ", ".join(cis),
+            ]
+            subject = _("A rollback did not reach your CI")
+            _send(rollout, person, "rolled_back", subject, lines, thread=thread, path=path, now=now)
 
 
 def _send(

@@ -14,7 +14,7 @@ from cmdb.models import ConfigurationItem
 from releases.models import LeftOutChange, PackageItem, Release, RolloutException
 from releases.policy import RolloutPolicy, TargetSelector
 from releases.services.approval import check_second_person
-from releases.services.content import lock_release, package_hash, release_hash
+from releases.services.content import check_ready, lock_release, package_hash, release_hash
 from releases.services.testing import void_current_run
 from releases.targets import target_cis
 from software.models import Version
@@ -142,7 +142,15 @@ def _package_changed(release: Release, *, actor: User, now: datetime) -> None:
 def _set_changes(release: Release, changes: list[Change]) -> None:
     allowed = set(Change.objects.releasable().filter(pk__in=[c.pk for c in changes]).values_list("pk", flat=True))
     kept = set(release.changes.values_list("pk", flat=True))
+    elsewhere = Release.objects.open().exclude(pk=release.pk)
     for change in changes:
+        other = elsewhere.filter(changes=change).first() if change.pk not in kept else None
+        if other is not None:
+            raise InvalidInput(
+                _("%(number)s is in %(other)s already; an RFC is in one open release at a time.")
+                % {"number": change.number, "other": other.number},
+                field="changes",
+            )
         if change.pk not in allowed | kept:
             raise InvalidInput(
                 _("%(number)s is “%(state)s”; only authorised or scheduled RFCs enter a release.")
@@ -217,16 +225,7 @@ def build_release(release: Release, *, actor: User, now: datetime) -> None:
     """planned → built: every version is ready in the media library, with its files."""
     with transaction.atomic():
         release = lock_release(release)
-        not_ready = [
-            str(item.version)
-            for item in release.items.select_related("version__product")
-            if item.version.state != Version.State.READY or not item.version.artifacts.exists()
-        ]
-        if not_ready:
-            raise ConditionRefused(
-                _("Not ready in the media library: %(versions)s. Upload their files first.")
-                % {"versions": ", ".join(not_ready)}
-            )
+        check_ready(release)
         move_ticket(release, "build", actor=actor, now=now)
 
 
@@ -235,6 +234,13 @@ def cancel_release(release: Release, *, actor: User, now: datetime, reason: str)
     if not reason.strip():
         raise InvalidInput(_("Say why."), field="reason")
     with transaction.atomic():
+        release = lock_release(release)
+        begun = release.changes.filter(state=Change.State.IMPLEMENTING)
+        if names := [change.number for change in begun]:
+            raise ConditionRefused(
+                _("An aborted rollout has installed it on some CIs (%(changes)s). Roll that back, or start again.")
+                % {"changes": ", ".join(names)}
+            )
         move_ticket(release, "cancel", actor=actor, now=now, text=reason)
         void_current_run(release, now=now, reason=_("The release was cancelled."))
 

@@ -3,7 +3,7 @@
 from datetime import datetime
 
 from django.db import transaction
-from django.db.models import Max
+from django.db.models import QuerySet
 from django.utils.translation import gettext as _
 
 from accounts.models import User
@@ -14,10 +14,11 @@ from distribution import services as distribution
 from distribution.models import Batch, Deployment
 from problems.models import Problem
 from problems.services import fix_problem_by_release
+from releases.conditions import not_confirmed, numbers_of
 from releases.models import Release, Rollout, RolloutEvent, RolloutException, Wave
 from releases.policy import RolloutPolicy, TargetSelector
 from releases.services.approval import valid_approval
-from releases.services.content import lock_release, release_hash
+from releases.services.content import check_ready, lock_release, release_hash
 from releases.services.log import log
 from releases.targets import target_cis, without_way_back
 from tickets.exceptions import ConditionRefused, InvalidInput, SeparationOfDuties, TransitionRefused
@@ -55,7 +56,7 @@ def start_rollout(release: Release, *, actor: User, now: datetime) -> Rollout:
             updated_at=now,
         )
         for number, size in enumerate(policy.wave_sizes(targets), start=1):
-            _add_wave(rollout, number=number, kind=Wave.Kind.FORWARD, size=size, policy=policy, now=now)
+            add_wave(rollout, number=number, kind=Wave.Kind.FORWARD, size=size, policy=policy, now=now)
         move_ticket(release, "deploy", actor=None, now=now, text=_("%s started.") % rollout.number)
         _start_tickets(rollout, now)
         log(rollout, RolloutEvent.Kind.STARTED, now=now, actor=actor, told=False)
@@ -68,6 +69,7 @@ def _check_gates(release: Release, actor: User) -> int:
         raise ConditionRefused(_("The present content is not approved. Ask a release manager to approve it."))
     if approval.approver_id == actor.pk:
         raise SeparationOfDuties(_("You approved this release; somebody else must start it."))
+    check_ready(release)
     targets = target_cis(release).count()
     if not targets:
         raise ConditionRefused(_("No CI matches any more: there is nothing to roll out to."))
@@ -112,7 +114,7 @@ def _start_tickets(rollout: Rollout, now: datetime) -> None:
         fix_problem_by_release(problem, now=now, key=key, text=text)
 
 
-def _add_wave(
+def add_wave(
     rollout: Rollout,
     *,
     number: int,
@@ -122,6 +124,7 @@ def _add_wave(
     now: datetime,
     undoes: Wave | None = None,
 ) -> Wave:
+    """Writes a wave with its closed batch."""
     is_rollback = kind == Wave.Kind.ROLLBACK
     batch = distribution.create_batch(
         label=rollout.number,
@@ -141,6 +144,14 @@ def lock_rollout(rollout: Rollout) -> Rollout:
     Rollout.objects.select_for_update().only("pk").get(pk=rollout.pk)
     rollout.refresh_from_db()
     return rollout
+
+
+def standing_waves(rollout: Rollout) -> QuerySet[Wave]:
+    """Forward waves, in order, that were not taken back and are not being taken back."""
+    going_back = [Wave.State.DEPLOYING, Wave.State.SOAKING]
+    undone = rollout.waves.filter(kind=Wave.Kind.ROLLBACK, state__in=going_back, undoes__isnull=False)
+    waves = rollout.waves.filter(kind=Wave.Kind.FORWARD).exclude(state=Wave.State.ROLLED_BACK)
+    return waves.exclude(pk__in=undone.values("undoes")).select_related("batch").order_by("number")
 
 
 def close_forward_batches(rollout: Rollout) -> list[int]:
@@ -187,13 +198,20 @@ def resume_rollout(rollout: Rollout, *, actor: User, now: datetime, reason: str 
             )
         if automatic and not reason.strip():
             raise InvalidInput(_("Say why it may go on."), field="reason")
+        waves = list(standing_waves(rollout))
+        if not waves and rollout.state == Rollout.State.PAUSED:
+            raise ConditionRefused(
+                _("Every wave of %(number)s was taken back, so nothing is left to do. Roll it back or abort it.")
+                % {"number": rollout.number}
+            )
         update = {"pause_kind": "", "pause_reason": "", "round": rollout.round + 1}
         move(rollout, "resume", actor=actor, now=now, update=update)
         log(rollout, RolloutEvent.Kind.RESUMED, now=now, text=reason, actor=actor)
-        for wave in rollout.waves.filter(kind=Wave.Kind.FORWARD).select_related("batch"):
+        for wave in waves:
             if kind in {Rollout.PauseKind.BREACH, Rollout.PauseKind.STRAGGLERS}:
                 _accept_failures(wave, now)
-            if wave.state in {Wave.State.DEPLOYING, Wave.State.SOAKING}:
+            # Also those that have passed: their stragglers may still come.
+            if wave.state in {Wave.State.DEPLOYING, Wave.State.SOAKING, Wave.State.PASSED}:
                 distribution.open_batch(wave.batch, now=now)
 
 
@@ -201,11 +219,13 @@ def _accept_failures(wave: Wave, now: datetime) -> None:
     if wave.state not in {Wave.State.FAILED, Wave.State.DEPLOYING, Wave.State.SOAKING}:
         return
     counts = distribution.counts([wave.batch_id])[wave.batch_id]
-    update = {"accepted_failures": counts.failed + counts.overdue + counts.cancelled}
+    numbers = numbers_of(counts, size=wave.size)
+    accepted = not_confirmed(numbers)
     if wave.state == Wave.State.FAILED:
+        update = {"accepted_failures": accepted, "finished_at": None}
         move(wave, "go_on", actor=None, now=now, update=update, touch=None)
-    elif wave.accepted_failures != update["accepted_failures"]:
-        Wave.objects.filter(pk=wave.pk).update(**update)
+    elif wave.accepted_failures != accepted:
+        Wave.objects.filter(pk=wave.pk).update(accepted_failures=accepted)
 
 
 def abort_rollout(rollout: Rollout, *, actor: User, now: datetime, reason: str) -> None:
@@ -223,113 +243,6 @@ def abort_rollout(rollout: Rollout, *, actor: User, now: datetime, reason: str) 
         )
         distribution.cancel_open(close_forward_batches(rollout), now=now, reason=reason)
         log(rollout, RolloutEvent.Kind.ABORTING, now=now, text=reason, actor=actor)
-
-
-def roll_back_rollout(rollout: Rollout, *, actor: User, now: datetime, reason: str) -> None:
-    """Sends every CI that got the package back to what it ran before. Also after completion, until a later rollout
-    of the same product has offered to one of its CIs."""
-    if not reason.strip():
-        raise InvalidInput(_("Say why."), field="reason")
-    with transaction.atomic():
-        rollout = lock_rollout(rollout)
-        check_permission(actor, "releases.roll_back_rollout", _("roll back a rollout"))
-        if rollout.state in {Rollout.State.COMPLETED, Rollout.State.ABORTED}:
-            check_not_overtaken(rollout)
-        order_rollback(rollout, actor=actor, now=now, reason=reason)
-
-
-def order_rollback(rollout: Rollout, *, actor: User | None, now: datetime, reason: str) -> None:
-    """The order itself, for people and for the engine: nothing more is offered, open deployments are cancelled, and
-    one rollback wave takes every CI back."""
-    update = {"pause_kind": "", "pause_reason": "", "waits_for": "", "settled_at": None, "finished_at": None}
-    move(rollout, "roll_back", actor=actor, now=now, update=update)
-    distribution.cancel_open(close_forward_batches(rollout), now=now, reason=reason)
-    _open_rollback_wave(rollout, undoes=None, now=now)
-    log(rollout, RolloutEvent.Kind.ROLLBACK_ORDERED, now=now, text=reason, actor=actor)
-
-
-def check_not_overtaken(rollout: Rollout) -> None:
-    """Refuses when a later rollout of one of the products has offered to one of its CIs."""
-    products = rollout.release.items.values("product")
-    cis = Deployment.objects.filter(batch__wave__rollout=rollout).values("ci")
-    later = (
-        Deployment.objects.filter(
-            batch__wave__rollout__pk__gt=rollout.pk,
-            offered_at__isnull=False,
-            ci__in=cis,
-            items__product__in=products,
-        )
-        .values_list("batch__label", flat=True)
-        .first()
-    )
-    if later:
-        raise ConditionRefused(
-            _("%(later)s has already offered a later version to some of these CIs. Roll that one back instead.")
-            % {"later": later},
-            code="overtaken",
-        )
-
-
-def _open_rollback_wave(rollout: Rollout, *, undoes: Wave | None, now: datetime) -> Wave:
-    policy = RolloutPolicy.from_json(rollout.policy)
-    highest = rollout.waves.filter(kind=Wave.Kind.ROLLBACK).aggregate(n=Max("number"))["n"] or 0
-    wave = _add_wave(
-        rollout, number=highest + 1, kind=Wave.Kind.ROLLBACK, size=0, policy=policy, now=now, undoes=undoes
-    )
-    move(wave, "open", actor=None, now=now, update={"started_at": now}, touch=None)
-    distribution.open_batch(wave.batch, now=now)
-    return wave
-
-
-def _check_partial(rollout: Rollout, actor: User, reason: str) -> None:
-    check_permission(actor, "releases.roll_back_rollout", _("roll back"))
-    if not reason.strip():
-        raise InvalidInput(_("Say why."), field="reason")
-    if rollout.state not in {Rollout.State.PAUSED, Rollout.State.COMPLETED}:
-        raise TransitionRefused(
-            _("%(number)s is “%(state)s”; pause it first to roll back a part of it.")
-            % {"number": rollout.number, "state": rollout.get_state_display()}
-        )
-    if rollout.state == Rollout.State.COMPLETED:
-        check_not_overtaken(rollout)
-
-
-def roll_back_wave(wave: Wave, *, actor: User, now: datetime, reason: str) -> Wave:
-    """Sends one wave's CIs back, in a paused or completed rollout, whose state stays."""
-    with transaction.atomic():
-        rollout = lock_rollout(wave.rollout)
-        _check_partial(rollout, actor, reason)
-        if wave.kind != Wave.Kind.FORWARD or wave.state in {Wave.State.WAITING, Wave.State.ROLLED_BACK}:
-            raise TransitionRefused(_("This wave has nothing to take back."))
-        return order_wave_rollback(wave, rollout=rollout, actor=actor, now=now, reason=reason)
-
-
-def order_wave_rollback(wave: Wave, *, rollout: Rollout, actor: User | None, now: datetime, reason: str) -> Wave:
-    """The order itself, for people and for the engine."""
-    distribution.close_batch(wave.batch)
-    distribution.cancel_open([wave.batch_id], now=now, reason=reason)
-    Rollout.objects.filter(pk=rollout.pk, settled_at__isnull=False).update(settled_at=None, updated_at=now)
-    undo = _open_rollback_wave(rollout, undoes=wave, now=now)
-    log(rollout, RolloutEvent.Kind.ROLLBACK_ORDERED, now=now, text=reason, actor=actor, wave=wave)
-    return undo
-
-
-def roll_back_ci(rollout: Rollout, *, ci: ConfigurationItem, actor: User, now: datetime, reason: str) -> Wave:
-    """Sends one CI back, in a paused or completed rollout, whose state stays."""
-    with transaction.atomic():
-        rollout = lock_rollout(rollout)
-        _check_partial(rollout, actor, reason)
-        forward = rollout.waves.filter(kind=Wave.Kind.FORWARD, batch__deployments__ci=ci).values_list(
-            "batch", flat=True
-        )
-        undo = _open_rollback_wave(rollout, undoes=None, now=now)
-        queued = distribution.queue_rollback(undo.batch, forward_batch_ids=list(forward), ci_ids=[ci.pk], now=now)
-        if not queued:
-            raise ConditionRefused(_("%(ci)s did not get the package, so there is nothing to take back.") % {"ci": ci})
-        Wave.objects.filter(pk=undo.pk).update(size=queued)
-        Rollout.objects.filter(pk=rollout.pk, settled_at__isnull=False).update(settled_at=None, updated_at=now)
-        log(rollout, RolloutEvent.Kind.ROLLBACK_ORDERED, now=now, text=f"{ci}: {reason}", actor=actor)
-    return undo
 
 
 def exclude_ci(rollout: Rollout, *, ci: ConfigurationItem, actor: User, now: datetime, reason: str) -> None:
@@ -359,11 +272,11 @@ def retry_failed_cis(rollout: Rollout, *, actor: User, now: datetime) -> int:
         if rollout.state != Rollout.State.PAUSED:
             raise TransitionRefused(_("Pause %(number)s first.") % {"number": rollout.number})
         retried = 0
-        for wave in rollout.waves.filter(kind=Wave.Kind.FORWARD).select_related("batch"):
+        for wave in standing_waves(rollout):
             count = distribution.retry_failed(wave.batch, now=now)
             retried += count
             if count and wave.state == Wave.State.FAILED:
-                move(wave, "go_on", actor=None, now=now, update={}, touch=None)
+                move(wave, "go_on", actor=None, now=now, update={"finished_at": None}, touch=None)
         if not retried:
             raise ConditionRefused(_("No CI of this rollout has failed."))
         log(rollout, RolloutEvent.Kind.RETRY, now=now, text=str(retried), actor=actor)

@@ -1,5 +1,6 @@
 """The test gate: a package becomes ready only by running on a copy of a production CI for a problem-free period."""
 
+import logging
 from datetime import datetime, timedelta
 
 from django.db import transaction
@@ -13,13 +14,15 @@ from distribution.models import Batch, Deployment, DeploymentState
 from incidents.models import Incident
 from releases.models import Release, RolloutException, TestPolicy, TestRun
 from releases.services.approval import check_second_person
-from releases.services.content import lock_release, package_hash, release_hash
+from releases.services.content import check_ready, lock_release, package_hash, release_hash
 from test_environments import services as environments
 from test_environments.models import TestEnvironment
-from tickets.exceptions import ConditionRefused, InvalidInput
+from tickets.exceptions import ConditionRefused, DomainError, InvalidInput
 from tickets.lifecycle import check_permission, move
 from tickets.models import EntryKind
 from tickets.services import move_ticket, record
+
+logger = logging.getLogger(__name__)
 
 # How long the copy has for each step of an installation, in seconds.
 TEST_DEADLINE = 1800
@@ -38,6 +41,7 @@ def start_test(release: Release, *, actor: User, now: datetime, source_ci: Confi
     """
     with transaction.atomic():
         release = lock_release(release)
+        check_ready(release)
         products = release.items.values("product")
         if not InstalledVersion.objects.filter(ci=source_ci, valid_to__isnull=True, product__in=products).exists():
             raise ConditionRefused(
@@ -80,6 +84,7 @@ def skip_test(release: Release, *, actor: User, now: datetime, reason: str) -> N
     with transaction.atomic():
         release = lock_release(release)
         check_second_person(release, actor)
+        check_ready(release)
         move_ticket(release, "except_test", actor=None, now=now, text=_("Test gate skipped: %s") % reason)
         RolloutException.objects.create(
             release=release,
@@ -97,11 +102,17 @@ def advance_test_runs(*, now: datetime) -> int:
         state__in=[TestRun.State.PREPARING, TestRun.State.APPLYING, TestRun.State.SOAKING]
     )
     moved = 0
-    for key in list(unfinished.order_by("pk").values_list("pk", flat=True)):
-        with transaction.atomic():
-            run = unfinished.select_for_update(skip_locked=True, of=("self",)).filter(pk=key).first()
-            if run is not None:
-                moved += _advance(run, now)
+    for key, release in list(unfinished.order_by("pk").values_list("pk", "release")):
+        try:
+            with transaction.atomic():
+                # First the release, then the run, as whoever edits it.
+                if Release.objects.select_for_update(skip_locked=True).only("pk").filter(pk=release).first() is None:
+                    continue
+                run = unfinished.select_for_update(skip_locked=True, of=("self",)).filter(pk=key).first()
+                if run is not None:
+                    moved += _advance(run, now)
+        except DomainError as error:
+            logger.warning("test run %s: %s", key, error)
     return moved
 
 

@@ -1,0 +1,145 @@
+"""The engine's steps of a rollback: queue the way back of each CI, wait, list those that are not back, end it."""
+
+from datetime import datetime
+
+from django.db.models import QuerySet
+from django.utils.translation import gettext as _
+
+from distribution import services as distribution
+from distribution.models import OPEN, Batch, Deployment, DeploymentState
+from releases.models import Release, Rollout, RolloutEvent, RolloutException, Wave
+from releases.services import cascade
+from releases.services.log import log, wait_for
+from releases.services.rollbacks import forward_deployments, overtaking
+from tickets.lifecycle import move
+from tickets.models import EntryKind
+from tickets.services import move_ticket, record
+
+_NOT_BACK = (RolloutException.Kind.NO_WAY_BACK, RolloutException.Kind.ROLLBACK_FAILED)
+
+
+def open_waves(rollout: Rollout) -> QuerySet[Wave]:
+    """Rollbacks that are under way, the oldest first."""
+    states = [Wave.State.DEPLOYING, Wave.State.SOAKING]
+    waves = rollout.waves.filter(kind=Wave.Kind.ROLLBACK, state__in=states)
+    return waves.select_related("batch", "undoes__batch").order_by("number")
+
+
+def roll_back(rollout: Rollout, now: datetime) -> bool:
+    """Queues the way back for each CI as soon as its forward deployment has ended; ends when all have ended."""
+    *parts, wave = open_waves(rollout)  # the last one is that of the whole rollback
+    for part in parts:
+        if _settle_wave(rollout, part, now):
+            return True
+    forward = list(rollout.waves.filter(kind=Wave.Kind.FORWARD).select_related("batch"))
+    batches = [w.batch_id for w in forward]
+    if _advance_wave(rollout, wave, batches, now):
+        return True
+    counts = distribution.counts([*batches, wave.batch_id])
+    waiting = sum(c.open - c.overdue for c in counts.values())
+    if waiting:
+        return wait_for(rollout, _("%d CIs are still under way") % waiting, now)
+    _end_wave(rollout, wave, batches, now)
+    for taken_back in forward:
+        if taken_back.state not in {Wave.State.WAITING, Wave.State.ROLLED_BACK}:
+            move(taken_back, "roll_back", actor=None, now=now, touch=None)
+    is_clean = not rollout.exceptions.filter(kind__in=_NOT_BACK).exists()
+    verb = "finish_rollback" if is_clean else "finish_rollback_with_exceptions"
+    move(rollout, verb, actor=None, now=now, update={"finished_at": now, "waits_for": ""})
+    _move_release(rollout, "roll_back" if is_clean else "roll_back_partially", now)
+    text = _("%d CIs") % counts[wave.batch_id].total
+    log(rollout, RolloutEvent.Kind.ROLLED_BACK, now=now, text=text, told=False)
+    cascade.begin(rollout, cascade.ROLLED_BACK, now=now)
+    return True
+
+
+def _move_release(rollout: Rollout, verb: str, now: datetime) -> None:
+    """The release follows unless it went on without this rollout (closed, edited after an abort): then a note."""
+    release = rollout.release
+    text = _("%s rolled back.") % rollout.number
+    if release.state in {Release.State.DEPLOYING, Release.State.COMPLETED}:
+        move_ticket(release, verb, actor=None, now=now, text=text)
+    else:
+        record(release, kind=EntryKind.SYSTEM, actor=None, now=now, text=text)
+
+
+def settle_waves(rollout: Rollout, now: datetime) -> bool:
+    """Rollbacks of one CI or one wave, in a rollout whose state stays."""
+    moved = [_settle_wave(rollout, wave, now) for wave in open_waves(rollout)]
+    return any(moved)
+
+
+def _settle_wave(rollout: Rollout, wave: Wave, now: datetime) -> bool:
+    forward = [wave.undoes.batch_id] if wave.undoes is not None else []
+    if _advance_wave(rollout, wave, forward, now):
+        return True
+    counts = distribution.counts([*forward, wave.batch_id])
+    if any(c.open > c.overdue for c in counts.values()):
+        return False
+    _end_wave(rollout, wave, forward, now)
+    if wave.undoes is not None and wave.undoes.state != Wave.State.ROLLED_BACK:
+        move(wave.undoes, "roll_back", actor=None, now=now, touch=None)
+    log(rollout, RolloutEvent.Kind.ROLLED_BACK, now=now, text=_("%d CIs") % counts[wave.batch_id].total)
+    if rollout.state == Rollout.State.COMPLETED:
+        cascade.begin(rollout, cascade.PARTIAL, now=now)
+    return True
+
+
+def _advance_wave(rollout: Rollout, wave: Wave, forward: list[int], now: datetime) -> bool:
+    """Queues what can go back by now and marks what is overdue; True when that wrote something."""
+    wrote = 0
+    if forward:
+        wrote = distribution.queue_rollback(
+            wave.batch, forward_batch_ids=forward, ci_ids=_not_overtaken(rollout, forward), now=now
+        )
+    wrote += distribution.mark_overdue([*forward, wave.batch_id], now=now)
+    size = distribution.counts([wave.batch_id])[wave.batch_id].total
+    if wave.size != size:
+        Wave.objects.filter(pk=wave.pk).update(size=size)
+        wave.size = size
+    return wrote > 0
+
+
+def _not_overtaken(rollout: Rollout, forward: list[int]) -> list[int] | None:
+    """The CIs that may go back; None: all of them, since no later rollout has offered to any."""
+    later = set(overtaking(rollout).values_list("ci", flat=True))
+    if not later:
+        return None
+    cis = Deployment.objects.filter(batch__in=forward).values_list("ci", flat=True)
+    return sorted(set(cis) - later)
+
+
+def _end_wave(rollout: Rollout, wave: Wave, forward: list[int], now: datetime) -> None:
+    _list_exceptions(rollout, wave, forward, now)
+    move(wave, "succeed", actor=None, now=now, update={"finished_at": now}, touch=None)
+    if not Deployment.objects.filter(batch=wave.batch_id, state__in=OPEN).exists():
+        # Otherwise it stays open for those that may still come back.
+        distribution.close_batch(wave.batch)
+
+
+def _list_exceptions(rollout: Rollout, wave: Wave, forward: list[int], now: datetime) -> None:
+    """Lists the CIs that are not back: their rollback failed or is overdue, or they had no way back."""
+    back = Deployment.objects.filter(batch__wave__rollout=rollout, batch__purpose=Batch.Purpose.ROLLBACK)
+    done = back.filter(state__in=[DeploymentState.SUCCEEDED, DeploymentState.SKIPPED]).values("ci")
+    silent = _("It did not answer.")
+    rows: dict[int, tuple[str, str]] = {}
+    for d in Deployment.objects.filter(batch=wave.batch_id).exclude(ci__in=done).order_by("attempt"):
+        why = silent if d.state in OPEN else d.message or d.error_code or str(d.get_state_display())
+        rows[d.ci_id] = (RolloutException.Kind.ROLLBACK_FAILED, why)
+    changed = forward_deployments(rollout).filter(batch__in=forward, offered_at__isnull=False)
+    for d in changed.exclude(ci__in=back.values("ci")):
+        if d.state == DeploymentState.SUCCEEDED:
+            rows[d.ci_id] = (RolloutException.Kind.NO_WAY_BACK, _("It had no way back."))
+        elif d.state in OPEN:
+            rows[d.ci_id] = (RolloutException.Kind.ROLLBACK_FAILED, silent)
+    # Those that a rollback of a part had listed, and that are back now.
+    rollout.exceptions.filter(kind__in=_NOT_BACK, recorded_by__isnull=True, ci__in=done).delete()
+    RolloutException.objects.bulk_create(
+        [
+            RolloutException(
+                release=rollout.release, rollout=rollout, ci_id=ci, kind=kind, reason=reason, created_at=now
+            )
+            for ci, (kind, reason) in sorted(rows.items())
+        ],
+        ignore_conflicts=True,
+    )

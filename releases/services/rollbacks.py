@@ -1,0 +1,170 @@
+"""The ways back: everything, one wave, one CI. The orders are rows; the tick queues, waits and ends them."""
+
+from collections.abc import Iterable
+from datetime import datetime
+
+from django.db import transaction
+from django.db.models import Exists, Max, OuterRef, Q, QuerySet
+from django.utils.translation import gettext as _
+
+from accounts.models import User
+from cmdb.models import ConfigurationItem, InstalledVersion
+from distribution import services as distribution
+from distribution.models import OPEN, Batch, Deployment, DeploymentItem, DeploymentState
+from releases.models import Release, Rollout, RolloutEvent, Wave
+from releases.policy import RolloutPolicy
+from releases.services.log import log
+from releases.services.rollouts import add_wave, close_forward_batches, lock_rollout, standing_waves
+from tickets.exceptions import ConditionRefused, InvalidInput, TransitionRefused
+from tickets.lifecycle import check_permission, move
+from tickets.services import move_ticket
+
+ENDED = (Rollout.State.COMPLETED, Rollout.State.ABORTED)
+
+
+def roll_back_rollout(rollout: Rollout, *, actor: User, now: datetime, reason: str) -> None:
+    """Sends every CI that got the package back to what it ran before.
+
+    Also after completion or abort, until a later rollout of the same product has offered to one of its CIs.
+    """
+    if not reason.strip():
+        raise InvalidInput(_("Say why."), field="reason")
+    with transaction.atomic():
+        rollout = lock_rollout(rollout)
+        check_permission(actor, "releases.roll_back_rollout", _("roll back a rollout"))
+        if rollout.state in ENDED:
+            check_not_overtaken(rollout)
+            _check_alone(rollout)
+        if rollout.state == Rollout.State.ABORTED and not _brought(rollout).exists():
+            raise ConditionRefused(_("%(number)s installed nothing.") % {"number": rollout.number})
+        order_rollback(rollout, actor=actor, now=now, reason=reason)
+
+
+def order_rollback(rollout: Rollout, *, actor: User | None, now: datetime, reason: str) -> None:
+    """The order itself, for people and for the engine: nothing more is offered, open deployments are cancelled, and
+    one rollback wave takes every CI back."""
+    update = {"pause_kind": "", "pause_reason": "", "waits_for": "", "settled_at": None, "finished_at": None}
+    move(rollout, "roll_back", actor=actor, now=now, update=update)
+    if rollout.release.state == Release.State.READY:
+        # An aborted rollout: nobody edits or starts the release while its CIs go back.
+        text = _("%s is rolled back.") % rollout.number
+        move_ticket(rollout.release, "deploy", actor=None, now=now, text=text)
+    distribution.cancel_open(close_forward_batches(rollout), now=now, reason=reason)
+    _open_rollback_wave(rollout, undoes=None, now=now)
+    log(rollout, RolloutEvent.Kind.ROLLBACK_ORDERED, now=now, text=reason, actor=actor)
+
+
+def _check_alone(rollout: Rollout) -> None:
+    other = Rollout.objects.active().filter(release=rollout.release_id).exclude(pk=rollout.pk).first()
+    if other is not None:
+        raise ConditionRefused(
+            _("%(other)s of the same release is under way. Abort it first.") % {"other": other.number}
+        )
+
+
+def _brought(rollout: Rollout) -> QuerySet[Deployment]:
+    """Deployments that changed their CI, or may have."""
+    changed = [DeploymentState.SUCCEEDED, DeploymentState.CONFIRMING]
+    return forward_deployments(rollout).filter(Q(state__in=changed) | Q(offered_at__isnull=False, state__in=OPEN))
+
+
+def forward_deployments(rollout: Rollout) -> QuerySet[Deployment]:
+    return Deployment.objects.filter(batch__wave__rollout=rollout, batch__purpose=Batch.Purpose.FORWARD)
+
+
+def overtaking(rollout: Rollout) -> QuerySet[Deployment]:
+    """Deployments of later rollouts of the same products that this rollout's CIs were offered.
+
+    Those that ended and left this rollout's version on the CI (failed there, or rolled back since) do not count.
+    """
+    items = DeploymentItem.objects.filter(deployment__in=forward_deployments(rollout).values("pk"))
+    ours = InstalledVersion.objects.filter(
+        ci=OuterRef("ci"),
+        product=OuterRef("items__product"),
+        valid_to__isnull=True,
+        version__in=items.values("to_version"),
+    )
+    return Deployment.objects.filter(
+        Q(state__in=OPEN) | ~Exists(ours),
+        batch__wave__rollout__pk__gt=rollout.pk,
+        offered_at__isnull=False,
+        ci__in=forward_deployments(rollout).filter(offered_at__isnull=False).values("ci"),
+        items__product__in=items.values("product"),
+    )
+
+
+def check_not_overtaken(rollout: Rollout, cis: Iterable[int] | None = None) -> None:
+    """Refuses when a later rollout of one of the products has offered to one of its CIs (or one of `cis`)."""
+    found = overtaking(rollout)
+    if cis is not None:
+        found = found.filter(ci__in=list(cis))
+    later = found.values_list("batch__label", flat=True).first()
+    if later:
+        raise ConditionRefused(
+            _("%(later)s has already offered a later version to some of these CIs. Roll that one back instead.")
+            % {"later": later},
+            code="overtaken",
+        )
+
+
+def _open_rollback_wave(rollout: Rollout, *, undoes: Wave | None, now: datetime) -> Wave:
+    policy = RolloutPolicy.from_json(rollout.policy)
+    highest = rollout.waves.filter(kind=Wave.Kind.ROLLBACK).aggregate(n=Max("number"))["n"] or 0
+    wave = add_wave(rollout, number=highest + 1, kind=Wave.Kind.ROLLBACK, size=0, policy=policy, now=now, undoes=undoes)
+    move(wave, "open", actor=None, now=now, update={"started_at": now}, touch=None)
+    distribution.open_batch(wave.batch, now=now)
+    return wave
+
+
+def _check_partial(rollout: Rollout, actor: User, reason: str) -> None:
+    check_permission(actor, "releases.roll_back_rollout", _("roll back"))
+    if not reason.strip():
+        raise InvalidInput(_("Say why."), field="reason")
+    if rollout.state not in {Rollout.State.PAUSED, Rollout.State.COMPLETED}:
+        raise TransitionRefused(
+            _("%(number)s is “%(state)s”; pause it first to roll back a part of it.")
+            % {"number": rollout.number, "state": rollout.get_state_display()}
+        )
+
+
+def roll_back_wave(wave: Wave, *, actor: User, now: datetime, reason: str) -> Wave:
+    """Sends one wave's CIs back, in a paused or completed rollout, whose state stays."""
+    with transaction.atomic():
+        rollout = lock_rollout(wave.rollout)
+        _check_partial(rollout, actor, reason)
+        standing = standing_waves(rollout).exclude(state=Wave.State.WAITING)
+        current = standing.filter(pk=wave.pk).select_related("batch").first()
+        if current is None:
+            raise TransitionRefused(_("This wave has nothing to take back."))
+        check_not_overtaken(rollout, Deployment.objects.filter(batch=wave.batch_id).values_list("ci", flat=True))
+        return order_wave_rollback(current, rollout=rollout, actor=actor, now=now, reason=reason)
+
+
+def order_wave_rollback(wave: Wave, *, rollout: Rollout, actor: User | None, now: datetime, reason: str) -> Wave:
+    """The order itself, for people and for the engine."""
+    distribution.close_batch(wave.batch)
+    distribution.cancel_open([wave.batch_id], now=now, reason=reason)
+    Rollout.objects.filter(pk=rollout.pk, settled_at__isnull=False).update(settled_at=None, updated_at=now)
+    undo = _open_rollback_wave(rollout, undoes=wave, now=now)
+    log(rollout, RolloutEvent.Kind.ROLLBACK_ORDERED, now=now, text=reason, actor=actor, wave=wave)
+    return undo
+
+
+def roll_back_ci(rollout: Rollout, *, ci: ConfigurationItem, actor: User, now: datetime, reason: str) -> Wave:
+    """Sends one CI back, in a paused or completed rollout, whose state stays."""
+    with transaction.atomic():
+        rollout = lock_rollout(rollout)
+        _check_partial(rollout, actor, reason)
+        check_not_overtaken(rollout, [ci.pk])
+        going = Deployment.objects.filter(batch__wave__rollout=rollout, batch__purpose=Batch.Purpose.ROLLBACK, ci=ci)
+        if going.exclude(state__in=[DeploymentState.FAILED, DeploymentState.CANCELLED]).exists():
+            raise ConditionRefused(_("%(ci)s is back already, or on its way.") % {"ci": ci})
+        forward = list(forward_deployments(rollout).filter(ci=ci).values_list("batch", flat=True))
+        undo = _open_rollback_wave(rollout, undoes=None, now=now)
+        queued = distribution.queue_rollback(undo.batch, forward_batch_ids=forward, ci_ids=[ci.pk], now=now)
+        if not queued:
+            raise ConditionRefused(_("%(ci)s did not get the package, so there is nothing to take back.") % {"ci": ci})
+        Wave.objects.filter(pk=undo.pk).update(size=queued)
+        Rollout.objects.filter(pk=rollout.pk, settled_at__isnull=False).update(settled_at=None, updated_at=now)
+        log(rollout, RolloutEvent.Kind.ROLLBACK_ORDERED, now=now, text=f"{ci}: {reason}", actor=actor)
+    return undo

@@ -11,32 +11,42 @@ from typing import Any
 
 import pytest
 from django.db import transaction
-from rest_framework.test import APIClient
+from django.urls import resolve
+from rest_framework.test import APIRequestFactory, force_authenticate
 
+from accounts.models import User
 from tests.api.world import ROLE_NAMES, Objects, make_objects, person, routes
 from tests.factories import make_user
 
 pytestmark = pytest.mark.django_db
 MATRIX = Path(__file__).with_name("access_matrix.json")
 ROUTES = sorted({f"{method} {path}" for method, path in routes()})
+FACTORY = APIRequestFactory()
 PUBLIC = {"POST login/"}
 EVERYBODY, NOBODY = "everybody", "nobody"
 
 
-def call(client: APIClient, route: str, objects: Objects) -> int:
-    """The answer's status; whatever the call did is undone."""
+def call(user: User | None, route: str, objects: Objects) -> int:
+    """The answer's status; whatever the call did is undone. The view is called without middleware, for speed."""
     method, path = route.split(" ", 1)
     body: dict[str, Any] = {}
     if path.startswith("chain/"):
         path = path.replace("<str:number>", f"inc{objects.keys['incidents']}")
     elif "<str:number>" in path:
         path = path.replace("<str:number>", str(objects.keys[path.split("/", 1)[0]]))
-    if route.endswith("/exclude_ci/"):  # its right depends on the CI
+    # Where the service itself decides who may, it must be reached.
+    if route.endswith("/exclude_ci/"):
         body = {"ci": objects.keys["cis"], "reason": "Not today."}
+    elif route.endswith("/comment/"):
+        body = {"text": "Seen."}
     with transaction.atomic():
-        answer = client.generic(method, f"/api/v1/{path}", json.dumps(body), content_type="application/json")
+        request = FACTORY.generic(method, f"/api/v1/{path}", json.dumps(body), content_type="application/json")
+        if user is not None:
+            force_authenticate(request, user)
+        match = request.resolver_match = resolve(f"/api/v1/{path}")
+        answer = match.func(request, *match.args, **match.kwargs)
         transaction.set_rollback(True)
-    assert answer.status_code < 500, (route, answer.content)
+    assert answer.status_code < 500, (route, answer.data)
     return answer.status_code
 
 
@@ -47,14 +57,12 @@ def outcome(status: int) -> str:
 def found_for(role: str, own: Objects, other: Objects) -> dict[str, dict[str, str]]:
     user = person(role)
     own.give_to(user)
-    client = APIClient()
-    client.force_authenticate(user)
     found: dict[str, dict[str, str]] = {}
     for route in ROUTES:
         if route in PUBLIC or "logout" in route:
             continue
         whose = {"own": own, "other": other} if "<" in route else {"own": own}
-        found[route] = {name: outcome(call(client, route, objects)) for name, objects in whose.items()}
+        found[route] = {name: outcome(call(user, route, objects)) for name, objects in whose.items()}
     return found
 
 
@@ -80,27 +88,25 @@ def test_every_route_is_in_the_matrix():
     assert listed == there, f"not listed: {sorted(there - listed)}; gone: {sorted(listed - there)}"
 
 
-@pytest.mark.parametrize("role", ROLE_NAMES)
-def test_the_role_may_do_what_the_matrix_says_and_no_more(role, sets):
-    if os.environ.get("WRITE_ACCESS_MATRIX"):
-        pytest.skip("it is being written")
-    matrix = expected(json.loads(MATRIX.read_text()), role)
-    found = found_for(role, *sets)
-    different = {
-        f"{route} ({whose})": f"{matrix.get(route, {}).get(whose)} → {result}"
-        for route, cells in found.items()
-        for whose, result in cells.items()
-        if matrix.get(route, {}).get(whose) != result
-    }
+@pytest.mark.skipif(bool(os.environ.get("WRITE_ACCESS_MATRIX")), reason="it is being written")
+def test_every_role_may_do_what_the_matrix_says_and_no_more(sets):
+    listed = json.loads(MATRIX.read_text())
+    different = []
+    for role in ROLE_NAMES:
+        matrix = expected(listed, role)
+        for route, cells in found_for(role, *sets).items():
+            for whose, result in cells.items():
+                wanted = matrix.get(route, {}).get(whose)
+                if wanted != result:
+                    different.append(f"{role}: {route} ({whose}): {wanted} → {result}")
     assert not different
 
 
 def test_nobody_gets_in_without_a_token(sets):
     own, _other = sets
-    client = APIClient()
     for route in ROUTES:
         if route not in PUBLIC:
-            assert call(client, route, own) == 401, route
+            assert call(None, route, own) == 401, route
 
 
 @pytest.mark.skipif(not os.environ.get("WRITE_ACCESS_MATRIX"), reason="only to write the matrix anew")

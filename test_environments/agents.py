@@ -26,6 +26,7 @@ LONGEST_DELAY = 30.0
 LONG_LIFE = 60.0  # seconds after which earlier deaths are forgotten
 DEATHS_ALLOWED = 6
 STOP_SECONDS = 5.0
+KILL_SECONDS = 2.0
 LOG_BYTES = 5_000_000
 MARK = "TEST_ENVIRONMENT"
 
@@ -171,18 +172,34 @@ def is_locked(folder: Path) -> bool:
 
 
 def end_processes_in(folder: Path) -> int:
-    """Kills every process that an agent started for `folder`, in whatever group. Returns how many."""
+    """Kills every process that an agent started for `folder`, in whatever group, and waits for their end.
+
+    Returns how many there were. Waits no longer than a moment: one that hangs in the kernel is left behind.
+    """
+    ended: set[int] = set()
+    deadline = time.monotonic() + KILL_SECONDS
+    # Looked for again: the killed take a moment to go, and one of them may have started another one meanwhile.
+    while found := _processes_in(folder):
+        for process in found:
+            with suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
+        ended |= found
+        if time.monotonic() >= deadline:
+            break
+        time.sleep(0.005)
+    return len(ended)
+
+
+def _processes_in(folder: Path) -> set[int]:
     mark = f"{MARK}={folder}".encode()
-    ended = 0
+    found = set()
     for entry in os.scandir("/proc"):
-        if not entry.name.isdigit():
-            continue
-        # Ours belong to our user; others cannot be read.
-        with suppress(OSError), open(f"/proc/{entry.name}/environ", "rb") as environ:
-            if mark in environ.read().split(b"\0"):
-                os.kill(int(entry.name), signal.SIGKILL)
-                ended += 1
-    return ended
+        # Those of other users cannot be read; a process that has ended has no environment any more.
+        if entry.name.isdigit():
+            with suppress(OSError), open(f"/proc/{entry.name}/environ", "rb") as environ:
+                if mark in environ.read().split(b"\0"):
+                    found.add(int(entry.name))
+    return found
 
 
 def _last_lines(log: Path) -> str:

@@ -9,6 +9,7 @@ import pytest
 
 from test_environments.drivers.errors import DriverError, Interrupted, SourceChanged
 from test_environments.drivers.file_copy import copying, driver
+from test_environments.drivers.file_copy.capture import open_file, open_folder
 from tests.test_environments.source import install, tree
 
 
@@ -140,6 +141,13 @@ def test_a_file_swapped_for_a_link_after_it_was_listed_is_not_followed(sources: 
     with pytest.raises(SourceChanged):
         driver.create(5, captured, versions={}, check=go_on)
     assert nothing_on_disk(sources)
+
+
+@pytest.mark.parametrize("path", ["billing/current/app.txt", "hosts.txt", "billing/versions/1.1"])
+def test_only_plain_files_reached_without_a_link_are_opened(till: Path, path: str):
+    (till / "hosts.txt").symlink_to("/etc/hosts")
+    with open_folder(till.parent, "till-7") as handle, pytest.raises(SourceChanged), open_file(handle, path):
+        pass
 
 
 def test_a_folder_swapped_for_a_link_after_it_was_listed_is_not_followed(sources: Path, till: Path):

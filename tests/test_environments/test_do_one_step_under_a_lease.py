@@ -8,7 +8,7 @@ import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
-from cmdb.models import AgentToken
+from cmdb.models import AgentToken, ConfigurationItem
 from test_environments import services
 from test_environments.drivers.errors import Interrupted
 from test_environments.jobs import Job, LeaseLost, claim, renew
@@ -40,6 +40,15 @@ def test_a_finished_job_lets_go_of_the_row_and_wants_the_agent(environment):
     claimed(environment).run()
     environment.refresh_from_db()
     assert (environment.state, environment.is_wanted_running, environment.lease) == ("provisioning", True, None)
+
+
+def test_what_a_copy_said_before_it_was_made_again_is_forgotten(environment):
+    said = {"attributes": {"version.billing": "0.8"}, "attributes_at": database_now(), "attributes_wanted": False}
+    ConfigurationItem.objects.filter(pk=environment.copy_id).update(**said)
+    claimed(environment).run()
+    copy = ConfigurationItem.objects.get(pk=environment.copy_id)
+    assert (copy.attributes, copy.attributes_at, copy.attributes_wanted) == ({}, None, True)
+    assert services.advance_test_environments(now=database_now()) == 0
 
 
 def test_a_request_is_claimed_once(environment):

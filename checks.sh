@@ -15,7 +15,7 @@ step() {
     fi
 }
 # Settings without servers: these checks open no connection.
-export PORTAL_PROFILE=development DATABASE_URL=postgres://check@127.0.0.1:1/check REDIS_URL=redis://127.0.0.1:1/0
+export PORTAL_PROFILE=test DATABASE_URL=postgres://check@127.0.0.1:1/check REDIS_URL=redis://127.0.0.1:1/0
 production() {
     PORTAL_PROFILE=production ALLOWED_HOSTS=portal.example.org EMAIL_URL=smtp+tls://u:p@mail.example.org:587 \
         PORTAL_URL=https://portal.example.org \

@@ -332,6 +332,9 @@ CONTENT_SECURITY_POLICY = {
 PGHISTORY_CREATED_AT_FUNCTION = "CLOCK_TIMESTAMP()"
 PGHISTORY_OBJ_FIELD = pghistory.ObjForeignKey(related_name="history")
 PGHISTORY_APPEND_ONLY = True
+# Triggers are put in place after each `migrate`; as operations of migrations they would render every model again.
+PGTRIGGER_MIGRATIONS = False
+PGTRIGGER_INSTALL_ON_MIGRATE = True
 
 # --- Logs ---------------------------------------------------------------------------------------------------------
 LOGGING = {
@@ -340,7 +343,12 @@ LOGGING = {
     "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s %(message)s"}},
     "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
     "root": {"handlers": ["console"], "level": environment.os.environ.get("LOG_LEVEL", "INFO")},
-    "loggers": {"celery.app.trace": {"level": "WARNING"}, "celery.beat": {"level": "WARNING"}},
+    "loggers": {
+        "celery.app.trace": {"level": "WARNING"},
+        "celery.beat": {"level": "WARNING"},
+        "pgtrigger": {"level": "WARNING"},
+        "httpx": {"level": "WARNING"},
+    },
 }
 
 UNFOLD = {"SITE_TITLE": "ITSM portal", "SITE_HEADER": "ITSM portal", "SITE_URL": "/"}

@@ -108,7 +108,9 @@ def chain_text(instance: Any, user: Any) -> str:
     """The chain as one line of text, for mails: `INC-0000001 (resolved) → PRB-0000001 (resolved) → …`."""
     parts = []
     for step in chain_of(instance, user).steps:
-        if step.links:
+        if step.kind == "ci" and step.links and step.text:
+            parts.append(f"{step.links[0].title}: {step.text}")
+        elif step.links:
             first = step.links[0]
             more = f" +{step.more}" if step.more else ""
             parts.append(f"{first.number} ({first.state_label}){more}")

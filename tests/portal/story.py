@@ -154,13 +154,19 @@ def _cis(size: int, owner: User, product: Product, version: Version) -> list[Con
 
 def _incidents(cis: list[ConfigurationItem], users: dict[str, User]) -> list[Incident]:
     incidents = []
-    for ci in cis:
-        values = {"state": "on_hold", "hold_reason": "problem"} if ci.pk % 2 else {"state": "new"}
+    for position, ci in enumerate(cis):
+        is_waiting = position % 2 == 0
+        values = {"state": "on_hold", "hold_reason": "problem"} if is_waiting else {"state": "new"}
         incidents.append(
             _ticket(
-                Incident, users["requester"], title=f"Wrong invoice on {ci.name}", ci=ci, description="The **sum** is off.",
-                assignee=users["desk"] if ci.pk % 2 else None, **values,
-            )  # fmt: skip
+                Incident,
+                users["requester"],
+                title=f"Wrong invoice on {ci.name}",
+                ci=ci,
+                description="The **sum** is off.",
+                assignee=users["desk"] if is_waiting else None,
+                **values,
+            )
         )
     return incidents
 

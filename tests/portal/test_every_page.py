@@ -1,0 +1,150 @@
+"""What holds for every page: it opens, it is shut to strangers, it keeps the policy, it costs the same at any size."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from django.db import connection
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+from django.urls import URLPattern, URLResolver
+
+from itsm_portal import portal_urls
+from tests.portal.pages import pages_of, staff_pages_of
+from tests.portal.story import tell_story
+
+PINNED = Path(__file__).parent / "query_counts.json"
+# Open without signing in, and why.
+EXEMPT_PREFIX = "account_"  # signing in, out and password resets are the door itself
+
+INLINE = re.compile(r"<script(?![^>]*\bsrc=)|\sstyle\s*=|<style|\son[a-z]+\s*=\s*[\"']|javascript:", re.IGNORECASE)
+ADDRESS = re.compile(r"(?:href|src|action|hx-get|hx-post)=[\"'](?:[a-z]+:)?//", re.IGNORECASE)
+
+
+def login(user) -> Client:
+    client = Client()
+    client.force_login(user)
+    return client
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("size", [6, 18])
+@pytest.mark.parametrize("who", ["manager", "requester"])
+def test_a_page_costs_the_same_number_of_queries_at_any_size(who: str, size: int) -> None:
+    story = tell_story(size)
+    pinned = json.loads(PINNED.read_text())[who]
+    client = login(getattr(story, who))
+    found = {}
+    for name, address in pages_of(story).items():
+        with CaptureQueriesContext(connection) as queries:
+            assert client.get(address).status_code == 200, name
+        found[name] = len(queries)
+    assert found == pinned, f"if this is meant, pin in {PINNED.name}: {json.dumps(found)}"
+
+
+@pytest.mark.django_db
+def test_every_page_keeps_the_strict_policy() -> None:
+    story = tell_story(4)
+    client = login(story.admin)
+    for name, address in {**pages_of(story), **staff_pages_of(story)}.items():
+        response = client.get(address)
+        assert response.status_code == 200, name
+        policy = response["Content-Security-Policy"]
+        assert "default-src 'none'" in policy, name
+        assert "unsafe" not in policy, name
+        text = response.content.decode()
+        assert not INLINE.search(text), (name, INLINE.findall(text))
+        assert not ADDRESS.search(text), (name, ADDRESS.findall(text))
+
+
+@pytest.mark.django_db
+def test_a_page_for_staff_is_shut_to_a_requester() -> None:
+    story = tell_story(2)
+    client = login(story.requester)
+    # A verb's form may be opened by whoever sees the ticket; the service refuses him (other tests).
+    for name, address in staff_pages_of(story).items():
+        expected = {200, 403} if name in {"resolve", "pause", "roll back"} else {403, 404}
+        if name == "environments":
+            expected = {403}
+        assert client.get(address).status_code in expected, name
+
+
+def addresses(patterns, prefix: str = "/"):
+    """Every address of the portal with example values."""
+    for pattern in patterns:
+        route = prefix + str(pattern.pattern)
+        if isinstance(pattern, URLResolver):
+            yield from addresses(pattern.url_patterns, route)
+        elif isinstance(pattern, URLPattern):
+            for kind, value in (
+                ("<str:number>", "INC-0000001"),
+                ("<slug:verb>", "resolve"),
+                ("<slug:slug>", "billing"),
+            ):
+                route = route.replace(kind, value)
+            yield pattern.name, re.sub(r"<[^>]+>", "1", route)
+
+
+@pytest.mark.django_db
+def test_every_address_asks_strangers_to_sign_in() -> None:
+    client = Client()
+    seen = 0
+    for name, address in addresses(portal_urls.urlpatterns):
+        if name.startswith(EXEMPT_PREFIX):
+            continue
+        for method in (client.get, client.post):
+            response = method(address)
+            if response.status_code == 405:
+                continue
+            assert response.status_code == 302, (name, response.status_code)
+            assert response["Location"].startswith("/accounts/login/"), name
+            seen += 1
+    assert seen > 60
+
+
+@pytest.mark.django_db
+def test_what_somebody_may_not_see_does_not_exist_for_him() -> None:
+    story = tell_story(3)
+    client = login(story.outsider)
+    for ticket, folder in (
+        (story.incidents[0], "incidents"),
+        (story.problem, "problems"),
+        (story.change, "changes"),
+        (story.release, "releases"),
+        (story.rollout, "rollouts"),
+        (story.cis[0], "cis"),
+        (story.environment, "environments"),
+    ):
+        assert client.get(f"/{folder}/{ticket.number}/").status_code == 404, folder
+    assert client.get(f"/rollouts/{story.rollout.number}/live/").status_code == 404
+    assert client.post(f"/incidents/{story.incidents[0].number}/comment/", {"text": "x"}).status_code == 404
+    assert story.incidents[0].number not in client.get("/incidents/?scope=all").content.decode()
+    assert "Wrong invoice" not in client.get("/search/?q=invoice").content.decode()
+
+
+@pytest.mark.django_db
+def test_a_form_without_its_token_is_refused() -> None:
+    story = tell_story(2)
+    client = Client(enforce_csrf_checks=True)
+    client.force_login(story.desk)
+    assert client.post(f"/incidents/{story.incidents[1].number}/start/").status_code == 403
+
+
+@pytest.mark.django_db
+def test_a_number_in_another_spelling_opens_the_page() -> None:
+    story = tell_story(2)
+    client = login(story.desk)
+    key = story.incidents[0].pk
+    assert client.get(f"/incidents/inc{key}/").status_code == 200
+    assert client.get(f"/incidents/PRB-{key}/").status_code == 404
+    assert client.get(f"/search/?q=inc {key}")["Location"] == f"/incidents/{story.incidents[0].number}/"
+
+
+@pytest.mark.django_db
+def test_the_theme_stays_with_the_person_and_leads_nowhere_else() -> None:
+    story = tell_story(1)
+    client = login(story.requester)
+    answer = client.post("/theme/", {"theme": "dark", "next": "https://example.org/"})
+    assert answer["Location"] == "/"
+    assert 'data-bs-theme="dark"' in client.get("/").content.decode()

@@ -197,6 +197,19 @@ def test_a_product_is_removed_by_going_back_to_nothing(device: Device, ci: Confi
     assert not InstalledVersion.objects.filter(ci=ci, valid_to=None).exists()
 
 
+def test_a_removal_is_not_proven_by_a_message_that_does_not_speak_of_it(
+    device: Device, ci: ConfigurationItem, new: Version, deployment: Deployment
+) -> None:
+    shop = make_product("shop")
+    deployment.items.create(product=shop, from_version=stored_version(shop, "1.0"), position=2)
+    device.fetch(deployment)
+    device.report(deployment, "closed", "success")
+    device.attributes({"version.billing": "2.0"}, mode="merge")
+    assert state(deployment) == "confirming"
+    device.attributes({"version.billing": "2.0", "version.shop": None}, mode="merge")
+    assert state(deployment) == "succeeded"
+
+
 def test_all_items_have_to_match(device: Device, ci: ConfigurationItem, new: Version, batch: Batch) -> None:
     shop = make_product("shop")
     stored_version(shop, "1.0")

@@ -101,7 +101,7 @@ def _part(request: HttpRequest, artifact: Artifact) -> tuple[int, int] | None:
         first = int(found[1])
         last = min(int(found[2]), size - 1) if found[2] else size - 1
         length = last - first + 1
-    if length < 1 or first >= size:
+    if length < 1:
         raise Unsatisfiable
     return first, length
 

@@ -129,7 +129,6 @@ class Demo:
         self.seconds["set-up"] = round(time.monotonic() - self.begun, 1)
         self._add_parts(seed)
         with self.supervisor:
-            self.supervisor.start()
             self._wait_for_web()
             self.say(f"Portal: {self.url}")
             if self.options.only_portal or (self.data / "demo-story.json").exists():

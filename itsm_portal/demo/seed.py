@@ -8,6 +8,7 @@ from datetime import datetime
 from pathlib import Path
 
 from django.conf import settings
+from django.contrib.auth.hashers import make_password
 from django.contrib.auth.models import Group
 from django.db import transaction
 
@@ -104,11 +105,11 @@ def seed(now: datetime) -> None:
 
 
 def _people() -> User:
-    shared = password()
+    shared = make_password(password())
     for username, (label, roles) in PEOPLE.items():
         first, _space, last = label.partition(" ")
-        user = User.objects.create_user(
-            username, email=f"{username}@example.org", password=shared, first_name=first, last_name=last
+        user = User.objects.create(
+            username=username, email=f"{username}@example.org", password=shared, first_name=first, last_name=last
         )
         user.groups.set(Group.objects.filter(name__in=roles))
         if username == "admin":

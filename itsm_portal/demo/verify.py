@@ -143,7 +143,7 @@ def _tickets(facts: Facts, told: Told, rollouts: dict[str, Rollout]) -> None:
 
 def _chain_numbers(incident: Incident) -> set[str]:
     """Every number in the chain as its requester sees it."""
-    text = json.dumps(chain_of(incident, incident.requester).to_json())
+    text = json.dumps(chain_of(incident, incident.requester).to_json(), default=str)
     return {word.strip('",:[]{}') for word in text.replace(",", " ").split() if parse_number(word.strip('",:[]{}'))}
 
 

@@ -39,13 +39,16 @@ def call(user: User | None, route: str, objects: Objects) -> int:
         body = {"ci": objects.keys["cis"], "reason": "Not today."}
     elif route.endswith("/comment/"):
         body = {"text": "Seen."}
-    with transaction.atomic():
-        request = FACTORY.generic(method, f"/api/v1/{path}", json.dumps(body), content_type="application/json")
-        if user is not None:
-            force_authenticate(request, user)
-        match = request.resolver_match = resolve(f"/api/v1/{path}")
+    request = FACTORY.generic(method, f"/api/v1/{path}", json.dumps(body), content_type="application/json")
+    if user is not None:
+        force_authenticate(request, user)
+    match = request.resolver_match = resolve(f"/api/v1/{path}")
+    if method == "GET":
         answer = match.func(request, *match.args, **match.kwargs)
-        transaction.set_rollback(True)
+    else:
+        with transaction.atomic():
+            answer = match.func(request, *match.args, **match.kwargs)
+            transaction.set_rollback(True)
     assert answer.status_code < 500, (route, answer.data)
     return answer.status_code
 
@@ -89,10 +92,11 @@ def test_every_route_is_in_the_matrix():
 
 
 @pytest.mark.skipif(bool(os.environ.get("WRITE_ACCESS_MATRIX")), reason="it is being written")
-def test_every_role_may_do_what_the_matrix_says_and_no_more(sets):
+@pytest.mark.parametrize("roles", [ROLE_NAMES[i::4] for i in range(4)], ids=", ".join)
+def test_a_role_may_do_what_the_matrix_says_and_no_more(roles, sets):
     listed = json.loads(MATRIX.read_text())
     different = []
-    for role in ROLE_NAMES:
+    for role in roles:
         matrix = expected(listed, role)
         for route, cells in found_for(role, *sets).items():
             for whose, result in cells.items():

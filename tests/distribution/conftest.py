@@ -7,7 +7,7 @@ from distribution.models import Batch, Deployment
 from software.models import Version
 from tests.distribution.device_client import Device
 from tests.distribution.fleet import make_batch, make_fleet, queue, stored_version
-from tests.factories import make_product
+from tests.factories import make_product, make_version
 
 
 @pytest.fixture(autouse=True)
@@ -19,9 +19,9 @@ def media(settings, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def new(db: None) -> Version:
-    """Billing 2.0, stored; 1.0 is there too."""
+    """Billing 2.0, stored; 1.0 is known too."""
     product = make_product()
-    stored_version(product, "1.0")
+    make_version(product, "1.0")
     return stored_version(product, "2.0", size=5000)
 
 

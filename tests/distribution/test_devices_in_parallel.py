@@ -14,7 +14,7 @@ from distribution.models import LIVE, Deployment
 from tests.distribution.device_client import Device
 from tests.distribution.fleet import make_batch, make_fleet, queue, state, stored_version
 from tests.distribution.invariants import accepted_reports, check_deployments
-from tests.factories import NOW, make_product
+from tests.factories import NOW, make_product, make_version
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -48,7 +48,7 @@ def at_once(*calls: Callable[[], Any]) -> list[Any]:
 
 def prepared(number: int, **batch: Any) -> tuple[list[Device], list[Deployment], Any]:
     product = make_product()
-    stored_version(product, "1.0")
+    make_version(product, "1.0")
     new = stored_version(product, "2.0")
     cis = make_fleet(number, product, "1.0")
     made = make_batch(**batch)

@@ -13,7 +13,7 @@ from distribution.models import Deployment
 from software.models import Artifact, Version
 from tests.distribution.device_client import Device
 from tests.distribution.fleet import make_batch, make_fleet, queue, state, stored_version
-from tests.factories import make_product
+from tests.factories import make_product, make_version
 
 SIZE = 3_000_000
 
@@ -41,7 +41,7 @@ class Portal:
 @pytest.fixture
 def portal(live_server) -> Portal:
     product = make_product()
-    stored_version(product, "1.0")
+    make_version(product, "1.0")
     new = stored_version(product, "2.0", size=SIZE)
     (ci,) = make_fleet(1, product, "1.0")
     (deployment,) = queue(make_batch(), [ci], new)

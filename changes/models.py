@@ -23,11 +23,19 @@ class ChangeQuerySet(models.QuerySet["Change"]):
         return self.filter(state__in=[Change.State.AUTHORISED, Change.State.SCHEDULED])
 
     def visible_to(self, user: Any) -> "ChangeQuerySet":
-        """All with the right; else one's own requests, and planned ones that concern one's own CIs."""
+        """All with the right; else one's own requests, and beyond drafts those for one's own CIs or behind one's own
+        incidents."""
         if user.has_perm("changes.see_all_changes") or user.has_perm("changes.approve_change"):
             return self
-        mine = Change.affected_cis.through.objects.filter(configurationitem__owner=user).values("change_id")
-        planned = Q(pk__in=mine) & ~Q(state__in=[Change.State.DRAFT, Change.State.REJECTED, Change.State.CANCELLED])
+        concern = (
+            Change.affected_cis.through.objects.filter(configurationitem__owner=user),
+            Change.problems.through.objects.filter(problem__incidents__requester=user),
+            Change.incidents.through.objects.filter(incident__requester=user),
+        )
+        is_mine = Q()
+        for links in concern:
+            is_mine |= Q(pk__in=links.values("change_id"))
+        planned = is_mine & ~Q(state__in=[Change.State.DRAFT, Change.State.REJECTED, Change.State.CANCELLED])
         return self.filter(Q(requester=user) | Q(created_by=user) | planned)
 
 

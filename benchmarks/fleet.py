@@ -1,0 +1,181 @@
+"""The world of the benchmark: a fleet that grows, and a release for it that went through all its gates."""
+
+import hashlib
+import io
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from django.contrib.auth.models import Group
+
+from accounts.models import User
+from accounts.roles import setup_roles
+from changes import services as changes
+from cmdb.models import AgentProfile, AgentToken, CIClass, ConfigurationItem, InstalledVersion
+from distribution.models import Deployment, DeploymentEvent, DeploymentState
+from distribution.steps import move_where
+from releases import services as releases
+from releases.models import Rollout
+from software.models import Version
+from software.services import create_product, create_version, store_artifact
+
+ARTIFACT_BYTES = 1024
+CIS_OF_ONE_OWNER = 50
+CAST = {
+    "author": "change requester",
+    "assessor": "change manager",
+    "board": "CAB member",
+    "engineer": "release engineer",
+    "tester": "release manager",
+    "approver": "release manager",
+    "starter": "release manager",
+}
+POLICY = {"strategy": "big_bang", "soak_seconds": 1, "error_threshold": 0, "on_error": "pause"}
+
+
+@dataclass
+class Fleet:
+    """CIs with a product, all in its newest version; `agents` are their names and tokens."""
+
+    people: dict[str, User] = field(default_factory=dict)
+    agents: list[tuple[str, str]] = field(default_factory=list)
+    versions: int = 0
+
+    def found(self, now: datetime) -> None:
+        """The people, the product and its first version."""
+        setup_roles()
+        for name, role in CAST.items():
+            self.people[name] = User.objects.create_user(name, email=f"{name}@example.org")
+            self.people[name].groups.set(Group.objects.filter(name=role))
+        self.ci_class = CIClass.objects.create(name="Server", slug="server")
+        self.profile = AgentProfile.objects.create(name="Update agent")
+        self.product = create_product(actor=self.people["engineer"], now=now, name="Billing", slug="billing")
+        self.version = self._next_version(now)
+
+    def _next_version(self, now: datetime) -> Version:
+        self.versions += 1
+        label = f"1.{self.versions}"
+        engineer = self.people["engineer"]
+        version = create_version(self.product, actor=engineer, now=now, label=label)
+        content = io.BytesIO(secrets.token_bytes(ARTIFACT_BYTES))
+        store_artifact(version, actor=engineer, now=now, filename=f"billing-{label}.tar.gz", stream=content)
+        return version
+
+    def grow(self, size: int, now: datetime) -> None:
+        """Adds CIs up to `size` that run the present version and have said so."""
+        numbers = range(len(self.agents) + 1, size + 1)
+        tokens = {f"srv-{n:06d}": secrets.token_urlsafe(32) for n in numbers}
+        owner_of = self._owners({number // CIS_OF_ONE_OWNER for number in numbers})
+        cis = ConfigurationItem.objects.bulk_create(
+            [
+                ConfigurationItem(
+                    name=name,
+                    agent_id=name,
+                    ci_class=self.ci_class,
+                    agent_profile=self.profile,
+                    owner_id=owner_of[number // CIS_OF_ONE_OWNER],
+                    attributes={"os": "linux", "kind": "standard", "version.billing": self.version.label},
+                    attributes_at=now,
+                    attributes_wanted=False,
+                    created_at=now,
+                )
+                for number, name in zip(numbers, tokens, strict=True)
+            ],
+            batch_size=1000,
+        )
+        AgentToken.objects.bulk_create(
+            [
+                AgentToken(ci=ci, sha256=hashlib.sha256(tokens[ci.name].encode()).hexdigest(), created_at=now)
+                for ci in cis
+            ],
+            batch_size=1000,
+        )
+        InstalledVersion.objects.bulk_create(
+            [
+                InstalledVersion(
+                    ci=ci, product=self.product, version=self.version, label=self.version.label, valid_from=now
+                )
+                for ci in cis
+            ],
+            batch_size=1000,
+        )
+        self.agents += tokens.items()
+
+    def _owners(self, blocks: set[int]) -> dict[int, int]:
+        names = {f"owner-{block}": block for block in blocks}
+        users = [User(username=name, email=f"{name}@example.org") for name in names]
+        User.objects.bulk_create(users, ignore_conflicts=True)
+        found = User.objects.filter(username__in=names).values_list("username", "pk")
+        return {names[username]: pk for username, pk in found}
+
+    def start_rollout(self, now: datetime) -> Rollout:
+        """A new version for the whole fleet: RFC, release and rollout, through every gate but the test on a copy."""
+        people = self.people
+        self.version = self._next_version(now)
+        change = changes.draft_change(
+            actor=people["author"],
+            now=now,
+            title=f"Billing {self.version.label}",
+            products=[self.product],
+            implementation_plan="Roll out.",
+            test_plan="On a copy.",
+            backout_plan="Roll back.",
+        )
+        changes.submit_change(change, actor=people["author"], now=now)
+        changes.assess_change(change, actor=people["assessor"], now=now, risk="low", risk_reason="A benchmark.")
+        changes.approve_change(change, actor=people["board"], now=now)
+        planned = {"planned_start": now - timedelta(minutes=1), "planned_end": now + timedelta(hours=8)}
+        changes.schedule_change(change, actor=people["assessor"], now=now, **planned)
+        release = releases.draft_release(
+            actor=people["engineer"],
+            now=now,
+            title=f"Billing {self.version.label}",
+            changes=[change],
+            versions=[self.version],
+            policy=POLICY,
+        )
+        releases.plan_release(release, actor=people["engineer"], now=now)
+        releases.build_release(release, actor=people["engineer"], now=now)
+        releases.skip_test(release, actor=people["tester"], now=now, reason="A benchmark.")
+        releases.approve_release(release, actor=people["approver"], now=now)
+        return releases.start_rollout(release, actor=people["starter"], now=now)
+
+
+def forget_polls(agents: Sequence[tuple[str, str]]) -> None:
+    """Makes the next poll of each write again when it was seen, as with the long poll intervals of production."""
+    names = [name for name, _token in agents]
+    ConfigurationItem.objects.filter(agent_id__in=names).update(last_seen_at=None)
+
+
+def finish_rest(rollout: Rollout, cis: Sequence[str], now: datetime) -> int:
+    """Ends the waiting deployments of these CIs as if their agents had carried them out; in sets. How many."""
+    (item,) = rollout.release.items.select_related("version")
+    named = "d.ci_id IN (SELECT id FROM cmdb_configurationitem WHERE name = ANY(%(cis)s))"
+    moved = move_where(
+        f"d.batch_id = ANY(%(batches)s) AND {named}",
+        {"batches": list(rollout.waves.values_list("batch", flat=True)), "cis": list(cis)},
+        to_state=DeploymentState.SUCCEEDED,
+        kind=DeploymentEvent.Kind.ATTRIBUTES,
+        now=now,
+        assignments={"offered_at": "%(now)s", "closed_at": "%(now)s"},
+        sources=[DeploymentState.QUEUED],
+    )
+    installed = InstalledVersion.objects.filter(product=item.product_id, valid_to=None)
+    ids = list(Deployment.objects.filter(pk__in=moved).values_list("ci", flat=True))
+    installed.filter(ci__in=ids).update(valid_to=now)
+    InstalledVersion.objects.bulk_create(
+        [
+            InstalledVersion(
+                ci_id=ci,
+                product_id=item.product_id,
+                version=item.version,
+                label=item.version.label,
+                valid_from=now,
+                source=rollout.number,
+            )
+            for ci in ids
+        ],
+        batch_size=1000,
+    )
+    return len(moved)

@@ -1,0 +1,161 @@
+"""The portal under load: a database of its own, gunicorn as in production, and what both cost in processor time."""
+
+import contextlib
+import os
+import re
+import secrets
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from http.client import HTTPConnection
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import psycopg
+from psycopg import sql
+
+from itsm_portal.embedded import HOST, free_port
+from itsm_portal.supervisor import Supervisor
+
+CLONE = Path(__file__).resolve().parent.parent
+START_SECONDS = 60
+_CLOCK_TICK_MS = 1000 / os.sysconf("SC_CLK_TCK")
+
+
+@contextlib.contextmanager
+def own_database(url: str) -> Iterator[str]:
+    """Creates an empty database beside the one of `url` and drops it at the end; yields its address."""
+    parts = urlsplit(url)
+    if parts.hostname not in {"127.0.0.1", "localhost", "::1"}:
+        raise SystemExit(
+            "The benchmark reads the processor time of PostgreSQL: DATABASE_URL has to be on this machine."
+        )
+    base = parts.path.strip("/")
+    name = f"{base}_bench_{os.getpid()}"
+    with psycopg.connect(url, autocommit=True) as server:
+        _drop_leftovers(server, base)
+        server.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+        try:
+            yield parts._replace(path=f"/{name}").geturl()
+        finally:
+            server.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+def _drop_leftovers(server: psycopg.Connection, base: str) -> None:
+    """Databases of benchmarks that were killed."""
+    for (name,) in server.execute("SELECT datname FROM pg_database").fetchall():
+        found = re.fullmatch(rf"{re.escape(base)}_bench_(\d+)", name)
+        if found and not Path(f"/proc/{found[1]}").exists():
+            server.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+def configure(database_url: str, data: Path) -> None:
+    """Sets the environment for this process and the web server: the production profile, on loopback without TLS."""
+    os.environ.update(
+        PORTAL_PROFILE="production",
+        DJANGO_SETTINGS_MODULE="itsm_portal.settings",
+        DATABASE_URL=database_url,
+        DATA_DIR=str(data),
+        SECRET_KEY=secrets.token_urlsafe(60),
+        ALLOWED_HOSTS=HOST,
+        SECURE_SSL_REDIRECT="0",
+        EMAIL_URL="smtp://127.0.0.1:9",
+        LOG_LEVEL="WARNING",
+    )
+    for name in ("DEBUG", "STATIC_ROOT", "MEDIA_ROOT", "DDI_POLL_SECONDS"):
+        os.environ.pop(name, None)
+
+
+class Web:
+    """gunicorn with two gthread workers, as in `make demo`; a context manager."""
+
+    def __init__(self, logs: Path) -> None:
+        self.port = free_port()
+        self._supervisor = Supervisor(logs, lambda text: print(text, file=sys.stderr))
+        command = (
+            f"{sys.executable} -m gunicorn itsm_portal.wsgi --bind {HOST}:{self.port} "
+            "--worker-class gthread --workers 2 --threads 8 --keep-alive 65 --timeout 60 --graceful-timeout 5 "
+            "--no-control-socket --log-level warning"
+        )
+        self._supervisor.add("web", command.split(), cwd=str(CLONE))
+
+    def __enter__(self) -> "Web":
+        self._supervisor.start()
+        deadline = time.monotonic() + START_SECONDS
+        while not self._answers():
+            if time.monotonic() > deadline:
+                tail = self._supervisor.tail("web")
+                self._supervisor.stop()
+                raise SystemExit(f"gunicorn did not answer within {START_SECONDS} s. Its last lines:\n{tail}")
+            time.sleep(0.1)
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._supervisor.stop()
+
+    def _answers(self) -> bool:
+        connection = HTTPConnection(HOST, self.port, timeout=5)
+        try:
+            connection.request("GET", "/DEFAULT/controller/v1/nobody")
+            return connection.getresponse().status == 401
+        except OSError:
+            return False
+        finally:
+            connection.close()
+
+    def pids(self) -> list[int]:
+        """The arbiter and its workers."""
+        self._supervisor.poll()
+        arbiter = self._supervisor.pid("web")
+        return [] if arbiter is None else [arbiter, *(pid for pid in _all_pids() if _stat(pid)[1:2] == [str(arbiter)])]
+
+
+@dataclass(frozen=True, slots=True)
+class Cpu:
+    """Processor time in milliseconds, user and system together."""
+
+    web: float = 0.0
+    database: float = 0.0
+
+    def __sub__(self, other: "Cpu") -> "Cpu":
+        return Cpu(self.web - other.web, self.database - other.database)
+
+
+class Meter:
+    """Adds up what the web server's processes and the database's backends have used.
+
+    To be read at least every few seconds: what a backend used after the last look before its end is lost.
+    """
+
+    def __init__(self, web: Web) -> None:
+        self._web = web
+        self._used: dict[str, dict[int, float]] = {"web": {}, "database": {}}
+
+    def read(self) -> Cpu:
+        """The sum since the first look at each process."""
+        from django.db import connection
+
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pid FROM pg_stat_activity WHERE datname = current_database()")
+            backends = [row[0] for row in cursor.fetchall()]
+        for part, pids in (("web", self._web.pids()), ("database", backends)):
+            self._used[part] |= {pid: used for pid in pids if (used := _used_ms(pid)) is not None}
+        return Cpu(**{part: sum(used.values()) for part, used in self._used.items()})
+
+
+def _all_pids() -> list[int]:
+    return [int(name) for name in os.listdir("/proc") if name.isdecimal()]
+
+
+def _stat(pid: int) -> list[str]:
+    """The fields of /proc/<pid>/stat after the name, from the state on; empty when it has ended."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return []
+
+
+def _used_ms(pid: int) -> float | None:
+    fields = _stat(pid)
+    return (int(fields[11]) + int(fields[12])) * _CLOCK_TICK_MS if fields else None

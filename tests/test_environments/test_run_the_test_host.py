@@ -15,6 +15,7 @@ from distribution.models import Batch, Deployment, DeploymentState
 from software.models import Version
 from software.services import create_version, store_artifact
 from test_environments import services
+from test_environments.failpoint import POINTS
 from test_environments.models import CopySource, TestEnvironment
 from tests.agent.ci import archive
 from tests.factories import make_product, make_user
@@ -115,24 +116,24 @@ def test_a_killed_agent_is_started_again(host, till):
     assert state_of(environment) == State.READY
 
 
-MAKING = [
-    "claimed",
-    "captured",
-    "provisioning",
-    "copying",
-    "copied",
-    "token_issued",
-    "token_written",
-    "placed",
-    "wanted",
-    "started",
-]
+MAKING, DESTROYING = POINTS[:-3], POINTS[-3:]
 
 
-@pytest.mark.parametrize(
-    "point",
-    [p if p == "token_written" else pytest.param(p, marks=pytest.mark.slow) for p in MAKING],
-)
+def test_a_host_killed_twice_is_followed_by_one_that_finishes_both(host, till):
+    environment = request(till)
+    host.start(failpoint="token_written")
+    assert host.wait() == -signal.SIGKILL, host.says()
+    host.start(failpoint="moved_away")
+    until_state(host, environment, State.READY)
+    services.destroy_environment(environment, actor=None, now=database_now())
+    assert host.wait() == -signal.SIGKILL, host.says()
+    host.start()
+    until_state(host, environment, State.DESTROYED)
+    assert leftovers(host) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("point", MAKING)
 def test_a_host_killed_while_it_makes_a_copy_is_followed_by_one_that_finishes_it(host, till, point):
     environment = request(till)
     host.start(failpoint=point)
@@ -148,9 +149,8 @@ def test_a_host_killed_while_it_makes_a_copy_is_followed_by_one_that_finishes_it
     assert len(host.agents()) == 1
 
 
-@pytest.mark.parametrize(
-    "point", ["moved_away", *(pytest.param(p, marks=pytest.mark.slow) for p in ("destroying", "deleted"))]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("point", DESTROYING)
 def test_a_host_killed_while_it_destroys_a_copy_is_followed_by_one_that_finishes_it(host, till, point):
     environment = request(till)
     host.start(failpoint=point)

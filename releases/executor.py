@@ -111,7 +111,7 @@ def _freeze(rollout: Rollout, now: datetime) -> bool:
         return True
     frozen = list(
         Deployment.objects.filter(batch__in=[w.batch_id for w in waves], attempt=1)
-        .order_by("ci")
+        .order_by("ci_id")
         .values_list("ci", flat=True)
     )
     for wave in waves:
@@ -216,13 +216,8 @@ def _judge_errors(rollout: Rollout, now: datetime) -> bool:
 
 
 def _started(rollout: Rollout) -> list[Wave]:
-    states = [Wave.State.DEPLOYING, Wave.State.SOAKING, Wave.State.FAILED, Wave.State.PASSED]
-    return [
-        wave
-        for wave in standing_waves(rollout).filter(state__in=states)
-        # A wave that has passed can still get worse while some of its CIs are open.
-        if wave.state != Wave.State.PASSED or Deployment.objects.filter(batch=wave.batch_id, state__in=OPEN).exists()
-    ]
+    """Waves that have begun; one that has passed can still get worse while some of its CIs are open."""
+    return list(standing_waves(rollout).exclude(state=Wave.State.WAITING))
 
 
 def _react(rollout: Rollout, wave: Wave, policy: RolloutPolicy, reason: str, now: datetime) -> None:

@@ -1,0 +1,260 @@
+"""A small company with a fleet, its tickets and its devices, and a clock that moves only when a test says so."""
+
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from accounts.models import User
+from changes.models import Change
+from cmdb import services as cmdb
+from cmdb.models import ConfigurationItem, InstalledVersion
+from distribution import device
+from distribution.models import Deployment, DeploymentItem
+from incidents.models import Incident
+from problems.models import Problem
+from releases import executor, services
+from releases.models import Release, Rollout, Wave
+from software.models import Product, Version
+from tests.distribution.fleet import stored_version
+from tests.factories import NOW, make_ci, make_product, make_user
+from tickets.services import create_ticket
+
+POLICY: dict[str, Any] = {
+    "strategy": "phased",
+    "waves": [{"count": 1}, {"rest": True}],
+    "error_threshold": 20,
+    "soak_seconds": 10,
+    "offer_deadline": 100,
+    "progress_deadline": 100,
+    "confirm_deadline": 100,
+}
+BIG_BANG = {**POLICY, "strategy": "big_bang", "waves": [{"rest": True}]}
+# More moves than that in one tick mean that it runs in a circle.
+MANY_MOVES = 300
+
+
+class Device:
+    """One CI's agent. `mood` says what it does with an offer:
+
+    ok · fails · reverts (says success, boots the old version) · offline · hangs (begins and never ends) ·
+    mute (installs, its final report never arrives) · stubborn (rejects a cancel).
+    """
+
+    def __init__(self, ci: ConfigurationItem, runs: dict[str, str]) -> None:
+        self.ci, self.runs, self.mood = ci, dict(runs), "ok"
+        self.action: int | None = None
+
+    def step(self, now: datetime) -> bool:
+        """One exchange with the portal; False: nothing to do."""
+        if self.mood == "offline":
+            return False
+        self.ci.refresh_from_db()
+        action = device.current_action(self.ci)
+        if action.cancel is not None:
+            return self._answer_cancel(action.cancel, now)
+        if action.deploy is None:
+            # What it has not said yet, for example because it was away.
+            if self.ci.attributes_wanted or self.ci.attributes != self._attributes():
+                self._tell(now)
+                return True
+            return False
+        deployment = Deployment.objects.select_related("batch").get(pk=action.deploy)
+        if deployment.state == "queued":
+            return device.offer(deployment, now=now)
+        if deployment.state == "offered":
+            return self._report(deployment.pk, "download", now)
+        if deployment.state == "downloading":
+            return self._report(deployment.pk, "proceeding", now)
+        return self._install(deployment, now)
+
+    def run(self, now: datetime) -> None:
+        """Until there is nothing more to do."""
+        for _ in range(30):
+            if not self.step(now):
+                return
+        raise AssertionError(f"{self.ci} never comes to an end")
+
+    def _install(self, deployment: Deployment, now: datetime) -> bool:
+        if self.mood == "hangs":
+            return False
+        if self.mood == "fails":
+            return self._report(deployment.pk, "closed", now, "failure", "health_check_failed: it does not start")
+        if self.mood != "reverts":
+            for item in DeploymentItem.objects.filter(deployment=deployment).select_related("product", "to_version"):
+                if item.to_version is None:
+                    self.runs.pop(item.product.slug, None)
+                else:
+                    self.runs[item.product.slug] = item.to_version.label
+        if self.mood != "mute":
+            self._report(deployment.pk, "closed", now, "success")
+        self._tell(now)
+        return True
+
+    def _answer_cancel(self, action: int, now: datetime) -> bool:
+        if self.mood == "hangs":
+            return False
+        result = ("rejected", "none") if self.mood == "stubborn" else ("closed", "success")
+        device.answer_cancel(self.ci, action, execution=result[0], result=result[1], details=(), now=now)
+        return True
+
+    def _report(self, action: int, execution: str, now: datetime, result: str = "none", *details: str) -> bool:
+        device.report(self.ci, action, execution=execution, result=result, details=details, now=now)
+        return True
+
+    def _attributes(self) -> dict[str, str]:
+        return {f"version.{slug}": label for slug, label in self.runs.items()}
+
+    def _tell(self, now: datetime) -> None:
+        device.record_attributes(self.ci, data=self._attributes(), mode="replace", now=now)
+
+
+@dataclass
+class World:
+    """People, one product with versions 1.0 to 3.0, CIs that run 1.0, and the time."""
+
+    now: datetime = NOW
+    devices: list[Device] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.erik = make_user("erik", "release engineer")
+        self.mona = make_user("mona", "release manager")
+        self.sven = make_user("sven", "release manager")
+        self.olga = make_user("olga", "operator")
+        self.rita = make_user("rita", "change requester", "requester")
+        self.billing: Product = make_product()
+        self.old, self.new, self.newer = (stored_version(self.billing, label) for label in ("1.0", "2.0", "3.0"))
+
+    # --- props ------------------------------------------------------------------------------------
+    def add_ci(self, name: str, owner: User | None = None, **runs: str) -> ConfigurationItem:
+        """A CI in operation whose agent has reported what it runs; billing 1.0 unless said otherwise."""
+        runs = runs or {"billing": "1.0"}
+        ci = make_ci(name, agent_id=name, owner=owner)
+        for slug, label in runs.items():
+            cmdb.record_installed(ci, product=Product.objects.get(slug=slug), label=label, now=self.now)
+        agent = Device(ci, runs)
+        ConfigurationItem.objects.filter(pk=ci.pk).update(
+            attributes={f"version.{slug}": label for slug, label in runs.items()},
+            attributes_at=self.now,
+            attributes_wanted=False,
+        )
+        self.devices.append(agent)
+        return ci
+
+    def add_cis(self, number: int) -> list[ConfigurationItem]:
+        return [self.add_ci(f"srv-{n}") for n in range(1, number + 1)]
+
+    def change(self, *problems: Problem, state: str = "scheduled", **values: Any) -> Change:
+        """An RFC in this state, with a planned time around now."""
+        incidents = values.pop("incidents", ())
+        times = {
+            "planned_start": values.pop("planned_start", self.now - timedelta(hours=1)),
+            "planned_end": values.pop("planned_end", self.now + timedelta(days=30)),
+        }
+        change = create_ticket(Change, actor=self.rita, now=self.now, title="Billing 2.0", **values)
+        Change.objects.filter(pk=change.pk).update(state=state, **times)
+        change.refresh_from_db()
+        change.problems.set(problems)
+        change.incidents.set(incidents)
+        change.products.add(self.billing)
+        return change
+
+    def problem(self, *incidents: Incident, state: str = "root_cause_analysis") -> Problem:
+        problem = create_ticket(Problem, actor=self.rita, now=self.now, title="It leaks", root_cause="A leak")
+        Problem.objects.filter(pk=problem.pk).update(state=state)
+        problem.refresh_from_db()
+        problem.incidents.set(incidents)
+        return problem
+
+    def incident(
+        self, ci: ConfigurationItem | None, state: str = "on_hold", reason: str = "release", requester: Any = None
+    ) -> Incident:
+        incident = create_ticket(
+            Incident, actor=self.rita, now=self.now, title="It stopped", ci=ci, requester=requester or self.rita
+        )
+        hold = reason if state == "on_hold" else ""
+        Incident.objects.filter(pk=incident.pk).update(state=state, hold_reason=hold)
+        incident.refresh_from_db()
+        return incident
+
+    # --- releases ---------------------------------------------------------------------------------
+    def draft(self, *versions: Version, changes: Iterable[Change] | None = None, **values: Any) -> Release:
+        values.setdefault("policy", POLICY)
+        return services.draft_release(
+            actor=self.erik,
+            now=self.now,
+            title="Billing",
+            changes=[self.change()] if changes is None else list(changes),
+            versions=versions or [self.new],
+            **values,
+        )
+
+    def built(self, *versions: Version, **values: Any) -> Release:
+        release = self.draft(*versions, **values)
+        left_out = {change.pk: "later" for change in services.left_out_changes(release)}
+        services.plan_release(release, actor=self.erik, now=self.now, left_out=left_out)
+        services.build_release(release, actor=self.erik, now=self.now)
+        return release
+
+    def ready(self, *versions: Version, **values: Any) -> Release:
+        """Ready, with its test excepted by a second person, not yet approved."""
+        release = self.built(*versions, **values)
+        services.skip_test(release, actor=self.mona, now=self.now, reason="tested by hand")
+        return release
+
+    def approved(self, *versions: Version, **values: Any) -> Release:
+        release = self.ready(*versions, **values)
+        services.approve_release(release, actor=self.mona, now=self.now)
+        return release
+
+    def started(self, *versions: Version, **values: Any) -> Rollout:
+        return services.start_rollout(self.approved(*versions, **values), actor=self.sven, now=self.now)
+
+    # --- time -------------------------------------------------------------------------------------
+    def tick(self, seconds: float = 0) -> int:
+        """Lets so much time pass, then one tick; every tick comes to an end."""
+        self.now += timedelta(seconds=seconds)
+        began = time.monotonic()
+        moved = executor.advance_rollouts(now=self.now, budget_seconds=30)
+        assert moved < MANY_MOVES, f"{moved} moves in one tick"
+        assert time.monotonic() - began < 30
+        return moved
+
+    def work(self, *cis: ConfigurationItem) -> None:
+        """The devices (of these CIs) do what there is to do."""
+        for agent in self.devices:
+            if not cis or agent.ci in cis:
+                agent.run(self.now)
+
+    def pass_time(self, rounds: int = 6, seconds: float = 11) -> None:
+        """Devices and ticks in turn, with enough time for the problem-free periods."""
+        for _ in range(rounds):
+            self.work()
+            self.tick(seconds)
+
+    def mood(self, mood: str, *cis: ConfigurationItem) -> None:
+        for agent in self.devices:
+            if agent.ci in cis:
+                agent.mood = mood
+
+    # --- looking ----------------------------------------------------------------------------------
+    def runs(self) -> dict[str, str]:
+        """What the configuration database says about billing: CI name → label."""
+        current = InstalledVersion.objects.filter(valid_to=None, product=self.billing)
+        return dict(current.order_by("ci__name").values_list("ci__name", "label"))
+
+
+def state(thing: Any) -> str:
+    """The state in the database."""
+    return str(type(thing)._base_manager.values_list("state", flat=True).get(pk=thing.pk))
+
+
+def waves(rollout: Rollout) -> list[str]:
+    return list(rollout.waves.filter(kind=Wave.Kind.FORWARD).order_by("number").values_list("state", flat=True))
+
+
+def deployments(rollout: Rollout, purpose: str = "forward") -> dict[str, str]:
+    """CI name → state of its newest attempt."""
+    rows = Deployment.objects.filter(batch__wave__rollout=rollout, batch__purpose=purpose).order_by("attempt", "pk")
+    return dict(rows.values_list("ci__name", "state"))

@@ -185,6 +185,8 @@ ARTIFACT_MAX_BYTES = environment.number("ARTIFACT_MAX_BYTES", default=4 * 1024**
 # Folders of production CIs that an administrator may name as sources of copies lie below this one.
 TEST_ENVIRONMENT_SOURCES = environment.folder("TEST_ENVIRONMENT_SOURCES", default=DATA_DIR / "fleet")
 TEST_ENVIRONMENT_ROOT = environment.folder("TEST_ENVIRONMENT_ROOT", default=DATA_DIR / "copies")
+# A zipapp of the update agent for copies; empty: the one in this checkout.
+TEST_ENVIRONMENT_AGENT = environment.os.environ.get("TEST_ENVIRONMENT_AGENT", "")
 # Where the portal's own processes and the copies' agents reach the portal.
 PORTAL_URL = environment.os.environ.get("PORTAL_URL", "http://127.0.0.1:8000").rstrip("/")
 

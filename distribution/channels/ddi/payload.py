@@ -22,11 +22,15 @@ def base_url(request: HttpRequest, ci: ConfigurationItem) -> str:
     return f"{request.scheme}://{request.get_host()}/{settings.DDI_TENANT}/controller/v1/{controller}"
 
 
-def sleep_time(agent_id: str) -> str:
+# A copy is watched while its problem-free period runs: it must not sleep as long as a device in the field.
+_COPY_SLEEP = 5
+
+
+def sleep_time(agent_id: str, *, is_copy: bool = False) -> str:
     """How long to sleep between polls, HH:MM:SS: the wanted time and up to a tenth more, always the same for
     a device.
     """
-    seconds = settings.DDI_POLL_SECONDS
+    seconds = min(settings.DDI_POLL_SECONDS, _COPY_SLEEP) if is_copy else settings.DDI_POLL_SECONDS
     seconds += zlib.crc32(agent_id.encode()) % (seconds // 10 + 1)
     seconds = max(1, min(seconds, _LONGEST_SLEEP))
     return f"{seconds // 3600:02d}:{seconds // 60 % 60:02d}:{seconds % 60:02d}"
@@ -45,7 +49,7 @@ def poll(base: str, ci: ConfigurationItem, action: Action) -> dict[str, Any]:
     if ci.attributes_wanted:
         links["configData"] = f"{base}/configData"
     return {
-        "config": {"polling": {"sleep": sleep_time(ci.agent_id or "")}},
+        "config": {"polling": {"sleep": sleep_time(ci.agent_id or "", is_copy=ci.copy_of_id is not None)}},
         "_links": {name: {"href": href} for name, href in links.items()},
     }
 

@@ -12,7 +12,7 @@ from knox.models import get_token_model
 from knox.settings import knox_settings
 from knox.views import LogoutAllView, LogoutView
 from rest_framework import serializers
-from rest_framework.exceptions import AuthenticationFailed, Throttled
+from rest_framework.exceptions import AuthenticationFailed, NotFound, Throttled
 from rest_framework.permissions import AllowAny
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -145,6 +145,17 @@ class ChainView(APIView):
         if instance is None:
             raise Http404
         return Response(ChainStepSerializer(chain_of(instance, request.user).to_json(), many=True).data)
+
+
+class UnknownView(APIView):
+    """Any other address below the API: refused in the API's own form."""
+
+    permission_classes = (AllowAny,)
+    schema = None
+
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        """Whatever the method: there is nothing here."""
+        raise NotFound(_("There is nothing at this address. Every address of the API ends with a slash."))
 
 
 class MatrixRowSerializer(serializers.Serializer):

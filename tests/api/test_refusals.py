@@ -64,6 +64,14 @@ def test_what_is_not_visible_does_not_exist(incident, as_user):
     assert stranger.get("/api/v1/incidents/").json()["count"] == 0
 
 
+@pytest.mark.parametrize(
+    "path", ["/api/v1/incidents", "/api/v1/incident/1/", "/api/v2/", "/api/v1/incidents/1/explode/"]
+)
+@pytest.mark.parametrize("method", ["get", "post", "delete"])
+def test_an_unknown_address_is_refused_in_the_same_form(anna, as_user, path, method):
+    assert error(getattr(as_user(anna), method)(path)) == (404, "not_found", None)
+
+
 def test_a_verb_in_the_wrong_state_is_a_conflict(incident, desk, as_user):
     answer = as_user(desk).post(f"/api/v1/incidents/{incident.number}/resume/")
     assert error(answer) == (409, "transition_refused", None)

@@ -84,7 +84,7 @@ class ChangeDetail(DetailPage):
             "problems": list(Problem.objects.visible_to(user).filter(changes=instance)[:20]),
             "incidents": list(Incident.objects.visible_to(user).filter(changes=instance).select_related("ci")[:20]),
             "products": list(instance.products.all()),
-            "affected_cis": list(instance.affected_cis.all()[:51]),
+            "affected_cis": list(instance.affected_cis.visible_to(user)[:51]),
         }
 
 
@@ -106,7 +106,7 @@ class ChangeCreate(ServiceFormPage):
     list_url_name = "change_list"
     permission = "changes.request_change"
     title = gettext_lazy("Write a change")
-    intro = gettext_lazy("A request for change: what, why, how, and how back. Somebody else approves it.")
+    intro: Any = gettext_lazy("A request for change: what, why, how, and how back. Somebody else approves it.")
 
     def initial(self, instance: Any) -> dict[str, Any]:
         """Problems and incidents named in the address, and a title made of the first one."""
@@ -124,7 +124,7 @@ class ChangeCreate(ServiceFormPage):
         return found
 
     def perform(self, instance: Any, data: dict[str, Any]) -> Change:
-        change: Change = services.draft_change(actor=self.request.user, now=now_of(self.request), **data)
+        change: Change = services.draft_change(actor=self.person, now=now_of(self.request), **data)
         return change
 
     def section_label(self) -> Any:
@@ -157,5 +157,5 @@ class ChangeEdit(ObjectPage, ChangeCreate):
         return {**values, "expected_version": instance.version}
 
     def perform(self, instance: Change, data: dict[str, Any]) -> Change:
-        services.edit_change(instance, actor=self.request.user, now=now_of(self.request), **data)
+        services.edit_change(instance, actor=self.person, now=now_of(self.request), **data)
         return instance

@@ -1,4 +1,4 @@
-"""Forms of configuration items, and fields that take a CI by its name or number: lists of thousands do not fit a menu."""
+"""Forms of configuration items, and fields that take a CI by name or number: thousands do not fit a menu."""
 
 import re
 from typing import Any
@@ -59,16 +59,18 @@ class CIListField(forms.CharField):
         keys = [found[1] for found in map(parse_number, names) if found and found[0] == ConfigurationItem.PREFIX]
         by_name = {ci.name: ci for ci in visible.filter(name__in=names)}
         by_key = {ci.pk: ci for ci in visible.filter(pk__in=keys)}
-        found_cis, unknown = [], []
+        found_cis: list[ConfigurationItem] = []
+        unknown: list[str] = []
         for name in names:
             number = parse_number(name)
             ci = by_name.get(name) or (by_key.get(number[1]) if number else None)
-            (found_cis if ci else unknown).append(ci or name)
+            if ci is None:
+                unknown.append(name)
+            else:
+                found_cis.append(ci)
         if unknown:
-            raise ValidationError(
-                _("No CI has this name or number: %(names)s") % {"names": ", ".join(map(str, unknown[:5]))}
-            )
-        return list(dict.fromkeys(found_cis))  # type: ignore[arg-type]
+            raise ValidationError(_("No CI has this name or number: %(names)s") % {"names": ", ".join(unknown[:5])})
+        return list(dict.fromkeys(found_cis))
 
 
 def one_ci(text: str, visible: Any) -> ConfigurationItem:

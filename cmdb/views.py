@@ -64,15 +64,16 @@ class CIDetail(CIPage):
         ci = self.find(number)
         history = list(ci.installed_versions.select_related("product", "version", "replaced")[:50])
         may_manage = request.user.has_perm("cmdb.manage_cis")
+        visible = ConfigurationItem.objects.visible_to(request.user)
         context = self.get_context_data(
             object=ci,
             title=f"{ci.number} {ci.name}",
             breadcrumbs=self.crumbs_of(ci),
             current=[row for row in history if row.valid_to is None],
             history=history,
-            depends=list(ci.depends.select_related("target")[:50]),
-            supports=list(ci.supports.select_related("source")[:50]),
-            copies=list(ci.copies.all()[:20]),
+            depends=list(ci.depends.filter(target__in=visible.values("pk")).select_related("target")[:50]),
+            supports=list(ci.supports.filter(source__in=visible.values("pk")).select_related("source")[:50]),
+            copies=list(visible.filter(copy_of=ci)[:20]),
             attributes=sorted(ci.attributes.items()) if isinstance(ci.attributes, dict) else [],
             may_manage=may_manage,
             tokens=list(ci.agent_tokens.order_by("-id")[:5]) if may_manage else [],

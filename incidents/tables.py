@@ -28,4 +28,4 @@ class IncidentTable(TicketTable):
         )
 
     def render_ci(self, record: Incident) -> str:
-        return format_html('<a href="{}">{}</a>', page_of_object(record.ci), record.ci.name)
+        return format_html('<a href="{}">{}</a>', page_of_object(record.ci), record.ci)

@@ -5,9 +5,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from django.db import connection
-from django.db.models import Max
+from django.db.models import Max, Q
 from django.utils.translation import gettext as _
 
+from cmdb.models import ConfigurationItem
 from distribution.counting import Counts, counts, last_event_position
 from distribution.models import Deployment, DeploymentState
 from releases.models import Rollout, RolloutEvent, Wave
@@ -126,6 +127,13 @@ def live_view(rollout: Rollout, user: Any) -> LiveView:
             totals += number
     is_live = rollout.state in Rollout.ACTIVE or rollout.settled_at is None
     return LiveView(lanes, totals, mark, is_live)
+
+
+def visible_exceptions(owner: Any, user: Any) -> Any:
+    """Exceptions of a release or rollout: those about no CI, and those about CIs that the person may see."""
+    visible = ConfigurationItem.objects.visible_to(user).values("pk")
+    rows = owner.exceptions.select_related("ci", "recorded_by")
+    return rows.filter(Q(ci__isnull=True) | Q(ci__in=visible)).order_by("pk")
 
 
 def segments_of(number: Counts) -> list[Segment]:

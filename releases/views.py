@@ -8,6 +8,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
 from changes.models import Change
+from cmdb.models import ConfigurationItem
 from incidents.models import Incident
 from releases import services
 from releases.filters import ReleaseFilter
@@ -20,6 +21,7 @@ from releases.forms import (
     StartTestForm,
     wave_text,
 )
+from releases.live import visible_exceptions
 from releases.models import Release, Rollout
 from releases.policy import RolloutPolicy
 from releases.services.approval import has_right_to_approve
@@ -156,15 +158,16 @@ class ReleaseDetail(DetailPage):
         policy = RolloutPolicy.from_json(release.policy)
         count = target_cis(release).count()
         lost = without_way_back(release)
+        visible = ConfigurationItem.objects.visible_to(self.request.user).values("pk")
         return {
             "policy": policy,
             "waves": wave_text(policy.waves),
             "target_count": count,
             "wave_sizes": policy.wave_sizes(count),
-            "some_targets": list(target_cis(release).order_by("name")[:30]),
+            "some_targets": list(target_cis(release).filter(pk__in=visible).order_by("name")[:30]),
             "lost_count": lost.count(),
-            "lost": list(lost[:20]),
-            "exceptions": list(release.exceptions.select_related("ci", "recorded_by")[:20]),
+            "lost": list(lost.filter(pk__in=visible)[:20]),
+            "exceptions": list(visible_exceptions(release, self.request.user)[:20]),
         }
 
     def tab_rollout(self, release: Release) -> dict[str, Any]:
@@ -175,7 +178,7 @@ class ReleaseDetail(DetailPage):
         return {
             "caused": list(visible.filter(caused_by_releases=release)[:50]),
             "initiating": list(visible.filter(initiated_releases=release)[:50]),
-            "exceptions": list(release.exceptions.select_related("ci", "recorded_by")[:50]),
+            "exceptions": list(visible_exceptions(release, self.request.user)[:50]),
         }
 
 
@@ -203,7 +206,7 @@ class ReleaseCreate(ServiceFormPage):
     list_url_name = "release_list"
     permission = "releases.build_release"
     title = gettext_lazy("Make a release")
-    intro = gettext_lazy("All planned changes to its products, with the versions that implement them.")
+    intro: Any = gettext_lazy("All planned changes to its products, with the versions that implement them.")
 
     def initial(self, instance: Any) -> dict[str, Any]:
         numbers = [parse_number(text) for text in self.request.GET.getlist("changes")[:100]]
@@ -212,7 +215,7 @@ class ReleaseCreate(ServiceFormPage):
         return {"changes": changes, "title": changes[0].title} if changes else {}
 
     def perform(self, instance: Any, data: dict[str, Any]) -> Release:
-        release: Release = services.draft_release(actor=self.request.user, now=now_of(self.request), **data)
+        release: Release = services.draft_release(actor=self.person, now=now_of(self.request), **data)
         return release
 
     def section_label(self) -> Any:
@@ -244,7 +247,7 @@ class ReleaseEdit(ObjectPage, ReleaseCreate):
         }
 
     def perform(self, instance: Release, data: dict[str, Any]) -> Release:
-        services.edit_release(instance, actor=self.request.user, now=now_of(self.request), **data)
+        services.edit_release(instance, actor=self.person, now=now_of(self.request), **data)
         return instance
 
 

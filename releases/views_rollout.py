@@ -13,7 +13,7 @@ from releases import services
 from releases.filters import RolloutFilter
 from releases.forms import wave_text
 from releases.forms_rollout import CIReasonForm, WaveForm
-from releases.live import live_view, mark_of
+from releases.live import live_view, mark_of, visible_exceptions
 from releases.models import Rollout, RolloutEvent, Verdict, Wave
 from releases.policy import RolloutPolicy
 from releases.tables import RolloutTable
@@ -132,7 +132,9 @@ def live_context(rollout: Rollout, user: Any) -> dict[str, Any]:
         "events": list(
             RolloutEvent.objects.filter(rollout=rollout).select_related("actor", "wave").order_by("-pk")[:40]
         ),
-        "exceptions": list(rollout.exceptions.select_related("ci")[:50]),
+        "exceptions": list(visible_exceptions(rollout, user)[:50]),
+        # What is said about single CIs is for those who may see all of them.
+        "sees_event_texts": user.has_perm("releases.see_all_releases"),
     }
 
 
@@ -166,7 +168,7 @@ class RolloutVerb(VerbPageView):
         if verb == "roll_back_wave":
             data = form.cleaned_data
             return services.roll_back_wave(
-                data["wave"], actor=self.request.user, now=now_of(self.request), reason=data["reason"]
+                data["wave"], actor=self.person, now=now_of(self.request), reason=data["reason"]
             )
         return super().call(instance, verb, page, form)
 

@@ -73,10 +73,14 @@ class CommentForm(PortalForm):
         label=_("Who reads it"),
         choices=[("1", _("Public comment: the requester, too")), ("0", _("Internal note"))],
         coerce=lambda value: value == "1",
-        empty_value=True,
+        empty_value="",
         required=False,
         initial="1",
     )
+
+    def clean_public(self) -> bool:
+        """Whoever is not asked writes for everybody."""
+        return self.cleaned_data["public"] is not False
 
 
 class TicketForm(PortalForm):

@@ -32,6 +32,11 @@ class PortalPage(LoginRequiredMixin, ContextMixin):
     permission = ""
     request: HttpRequest
 
+    @property
+    def person(self) -> Any:
+        """Who asks; a page is reached only after signing in."""
+        return self.request.user
+
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
         if request.user.is_authenticated and not self.is_permitted(request.user):
             raise PermissionDenied

@@ -22,7 +22,7 @@ class Bell(PortalPage, View):
     """How many notices are unread."""
 
     def get(self, request: HttpRequest) -> HttpResponse:
-        unread = Outbox.objects.filter(recipient=request.user, read_at__isnull=True)[:100].count()
+        unread = Outbox.objects.filter(recipient=self.person, read_at__isnull=True)[:100].count()
         return render(request, "components/_bell.html", {"unread": unread})
 
 
@@ -30,7 +30,7 @@ class Notices(PortalPage, View):
     """A person's messages; POST marks all as read."""
 
     def get(self, request: HttpRequest) -> HttpResponse:
-        rows = Outbox.objects.filter(recipient=request.user).order_by("-created_at")
+        rows = Outbox.objects.filter(recipient=self.person).order_by("-created_at")
         context: dict[str, Any] = self.get_context_data(
             title=_("Notices"), breadcrumbs=[{"label": _("Notices")}], notices=list(rows[:50])
         )
@@ -47,7 +47,7 @@ def theme(request: HttpRequest) -> HttpResponse:
     """Keeps the chosen theme with the person and returns to where he was."""
     chosen = request.POST.get("theme", "")
     if chosen in User.Theme.values:
-        User.objects.filter(pk=request.user.pk).update(theme=chosen)
+        User.objects.filter(username=request.user.get_username()).update(theme=chosen)
     target = request.POST.get("next", "")
     if not url_has_allowed_host_and_scheme(
         target, allowed_hosts={request.get_host()}, require_https=request.is_secure()

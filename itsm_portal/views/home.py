@@ -26,7 +26,7 @@ class Home(PortalPage, View):
     section = "home"
 
     def get(self, request: HttpRequest) -> HttpResponse:
-        user = request.user
+        user = self.person
         works = user.has_perm("incidents.work_incident") or user.has_perm("problems.work_problem")
         builds = user.has_perm("releases.build_release") or user.has_perm("changes.request_change")
         decides = user.has_perm("changes.approve_change") or user.has_perm("releases.approve_release")

@@ -10,7 +10,10 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import URLPattern, URLResolver
 
+from cmdb.models import Relation
 from itsm_portal import portal_urls
+from releases.models import RolloutEvent, RolloutException
+from tests.factories import NOW
 from tests.portal.pages import pages_of, staff_pages_of
 from tests.portal.story import tell_story
 
@@ -121,6 +124,23 @@ def test_what_somebody_may_not_see_does_not_exist_for_him() -> None:
     assert client.post(f"/incidents/{story.incidents[0].number}/comment/", {"text": "x"}).status_code == 404
     assert story.incidents[0].number not in client.get("/incidents/?scope=all").content.decode()
     assert "Wrong invoice" not in client.get("/search/?q=invoice").content.decode()
+
+
+@pytest.mark.django_db
+def test_pages_that_a_requester_may_open_name_no_ci_of_somebody_else() -> None:
+    story = tell_story(6)
+    RolloutException.objects.create(
+        release=story.release, rollout=story.rollout, ci=story.cis[1], kind="no_way_back", reason="-", created_at=NOW
+    )
+    RolloutEvent.objects.create(rollout=story.rollout, kind="excluded", text=f"{story.cis[1]}: broken", at=NOW)
+    Relation.objects.create(source=story.cis[0], target=story.cis[1])
+    foreign = [ci.name for ci in story.cis if ci.owner != story.requester] + [str(story.environment.copy)]
+    client = login(story.requester)
+    for name, address in pages_of(story).items():
+        # Lists of his own incidents name the CI that he reported.
+        text = re.sub(r"Wrong invoice on srv-\d+", "", client.get(address).content.decode())
+        if name not in {"incidents", "incident", "home", "problem"}:
+            assert not [ci for ci in foreign if ci in text], name
 
 
 @pytest.mark.django_db

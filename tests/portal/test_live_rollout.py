@@ -18,7 +18,7 @@ def look(client: Client, story: Story, mark: str = ""):
 
 
 def test_nothing_is_sent_while_nothing_has_changed() -> None:
-    story = tell_story(6)
+    story = tell_story(9)
     client = login(story.manager)
     mark = look(client, story).context["live"].mark
     assert look(client, story, mark).status_code == 204
@@ -72,10 +72,10 @@ def test_many_cis_are_grouped_and_none_is_lost(monkeypatch) -> None:
 
 
 def test_a_retry_counts_once() -> None:
-    story = tell_story(9)
+    story = tell_story(12)
     failed = Deployment.objects.filter(state="failed").first()
     assert failed is not None
     Deployment.objects.create(batch=failed.batch, ci=failed.ci, attempt=2, state="queued", created_at=NOW, moved_at=NOW)
     view = live.live_view(story.rollout, story.manager)
-    assert view.totals.total == 9
-    assert sum(len(lane.cells) for lane in view.lanes) == 9
+    assert view.totals.total == 12
+    assert sum(len(lane.cells) for lane in view.lanes) == 12

@@ -1,0 +1,440 @@
+"""What the tickets behind a release learn when its rollout completes or is taken back: the table of coupled states."""
+
+from collections.abc import Callable
+from datetime import timedelta
+
+import pytest
+
+from accounts.models import User
+from changes.models import Change
+from cmdb.models import ConfigurationItem, Relation
+from incidents import services as incident_services
+from incidents.models import Incident
+from notifications.models import Outbox
+from problems.models import Problem
+from releases import services
+from releases.executor import advance_rollouts
+from releases.models import Rollout
+from releases.services import cascade
+from tests.factories import make_ci, make_user
+from tests.releases.world import BIG_BANG, POLICY, World, state
+
+pytestmark = pytest.mark.django_db
+
+
+def roll_out(world: World, *changes: Change, **policy: object) -> Rollout:
+    """Starts a big bang with these RFCs and lets every device that answers install it."""
+    rollout = world.started(changes=changes, policy={**BIG_BANG, **policy})
+    world.tick()
+    world.now += timedelta(seconds=1)
+    world.work()
+    world.tick()
+    world.tick(10)
+    return rollout
+
+
+def roll_back(world: World, rollout: Rollout) -> None:
+    services.roll_back_rollout(rollout, actor=world.sven, now=world.now, reason="Invoices are empty")
+    world.tick()
+    world.work()
+    world.tick()
+
+
+def notices(thread: str, person: User | None = None) -> list[str]:
+    rows = Outbox.objects.filter(thread=thread, event__startswith="rollout:")
+    if person is not None:
+        rows = rows.filter(recipient=person)
+    return list(rows.order_by("pk").values_list("event", flat=True))
+
+
+@pytest.fixture
+def desk(db: None) -> User:
+    return make_user("desk", "service desk")
+
+
+def test_the_table_forward_and_back(world: World) -> None:
+    ci, *_ = world.add_cis(2)
+    incident = world.incident(ci, reason="problem")
+    problem = world.problem(incident)
+    change = world.change(problem)
+    rollout = world.started(changes=[change], policy=BIG_BANG)
+    assert [state(t) for t in (rollout.release, change, problem, incident)] == [
+        "deploying",
+        "implementing",
+        "fix_in_progress",
+        "on_hold",
+    ]
+    world.tick()
+    world.now += timedelta(seconds=1)
+    world.work()
+    world.tick()
+    world.tick(10)
+    assert [state(t) for t in (rollout.release, change, problem, incident)] == [
+        "completed",
+        "implemented",
+        "resolved",
+        "resolved",
+    ]
+    roll_back(world, rollout)
+    assert [state(t) for t in (rollout.release, change, problem, incident)] == [
+        "rolled_back",
+        "authorised",
+        "fix_in_progress",
+        "on_hold",
+    ]
+    incident.refresh_from_db()
+    assert incident.hold_reason == "problem"
+    again = roll_out(world, change)
+    assert [state(t) for t in (again, change, problem, incident)] == [
+        "completed",
+        "implemented",
+        "resolved",
+        "resolved",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("before", "reason", "after", "back"),
+    [
+        ("new", "", "new", "new"),
+        ("assigned", "", "assigned", "assigned"),
+        ("in_progress", "", "in_progress", "in_progress"),
+        ("on_hold", "caller", "on_hold", "on_hold"),
+        ("on_hold", "vendor", "on_hold", "on_hold"),
+        ("on_hold", "problem", "resolved", "on_hold"),
+        ("on_hold", "change", "resolved", "on_hold"),
+        ("on_hold", "release", "resolved", "on_hold"),
+        ("resolved", "", "resolved", "resolved"),
+        ("closed", "", "closed", "closed"),
+        ("cancelled", "", "cancelled", "cancelled"),
+    ],
+)
+def test_incidents_in_every_state(world: World, before: str, reason: str, after: str, back: str) -> None:
+    (ci,) = world.add_cis(1)
+    incident = world.incident(ci, state=before, reason=reason)
+    rollout = roll_out(world, world.change(incidents=[incident]))
+    entries = incident.entries.count()
+    assert state(incident) == after
+    assert entries == (1 if before == "cancelled" else 2)
+    assert notices(incident.number) == (
+        [] if before in {"closed", "cancelled"} else [cascade.completion_event(rollout)]
+    )
+    roll_back(world, rollout)
+    incident.refresh_from_db()
+    assert (incident.state, incident.hold_reason) == (back, reason)
+    assert incident.entries.count() == (1 if before == "cancelled" else entries + 1)
+    assert len(notices(incident.number)) == (0 if before in {"closed", "cancelled"} else 2)
+
+
+def test_what_people_did_since_the_completion_stands(world: World, desk: User) -> None:
+    cis = world.add_cis(3)
+    reopened, closed, resolved = (world.incident(ci) for ci in cis)
+    rollout = roll_out(world, world.change(incidents=[reopened, closed, resolved]))
+    for incident in (reopened, closed, resolved):
+        incident.refresh_from_db()
+    incident_services.reopen_incident(reopened, actor=desk, now=world.now, reason="It still stops")
+    incident_services.close_incident(closed, actor=world.rita, now=world.now)
+    incident_services.reopen_incident(resolved, actor=desk, now=world.now, reason="It still stops")
+    incident_services.resolve_incident(resolved, actor=desk, now=world.now, resolution="Restarted")
+    roll_back(world, rollout)
+    assert [state(i) for i in (reopened, closed, resolved)] == ["in_progress", "closed", "resolved"]
+    assert closed.entries.filter(text__contains="was rolled back").count() == 1
+
+
+def test_an_incident_is_reached_through_its_problem_and_directly_and_told_once(world: World, desk: User) -> None:
+    (ci,) = world.add_cis(1)
+    incident = world.incident(ci)
+    incident.watchers.add(desk)
+    rollout = roll_out(
+        world,
+        world.change(world.problem(incident), incidents=[incident]),
+        world.change(),
+    )
+    event = cascade.completion_event(rollout)
+    assert notices(incident.number, world.rita) == [event]
+    assert notices(incident.number, desk) == [event]
+    assert incident.entries.filter(text__contains="is installed on srv-1").count() == 1
+    text = Outbox.objects.get(thread=incident.number, recipient=world.rita, event=event).text
+    for part in ("Billing 2.0", "srv-1", incident.number, rollout.number, rollout.release.number, "Reopen"):
+        assert part in text
+
+
+def depends(source: ConfigurationItem, target: ConfigurationItem) -> None:
+    Relation.objects.create(source=source, target=target)
+
+
+def test_an_incident_on_a_ci_that_depends_on_targets_waits_for_all_of_them(world: World) -> None:
+    one, two, _ = world.add_cis(3)
+    world.mood("offline", two)
+    shop, middle, middle2, too_far = (make_ci(name) for name in ("shop", "middle", "middle-2", "too-far"))
+    depends(shop, one)
+    depends(shop, middle)
+    depends(middle, middle2)
+    depends(middle2, two)
+    depends(too_far, shop)
+    on_shop, on_far, nowhere, bare = (world.incident(ci) for ci in (shop, too_far, None, make_ci("alone")))
+    change = world.change(incidents=[on_shop, on_far, nowhere, bare])
+    rollout = roll_out(world, change)
+    world.tick(90)
+    world.now += timedelta(seconds=1)
+    assert state(rollout) == "paused"
+    services.resume_rollout(rollout, actor=world.mona, now=world.now, reason="it will come back")
+    world.pass_time(2)
+    assert state(rollout) == "completed"
+    assert [state(i) for i in (on_shop, on_far, nowhere, bare)] == ["on_hold", "resolved", "on_hold", "on_hold"]
+    assert on_shop.entries.filter(text__contains="not yet on srv-2").count() == 1
+    for incident in (nowhere, bare):
+        assert incident.entries.filter(text__contains="does not apply").count() == 1
+        assert notices(incident.number) == []
+    world.mood("ok", two)
+    world.work()
+    world.tick()
+    assert state(on_shop) == "resolved", "the cascade runs again for a CI that catches up"
+    assert notices(on_shop.number) == [cascade.completion_event(rollout)]
+
+
+def test_a_ci_that_failed_keeps_its_incident_on_hold_and_names_the_ci(world: World) -> None:
+    one, *rest = world.add_cis(6)
+    world.mood("fails", one)
+    kept, other = world.incident(one), world.incident(rest[0])
+    rollout = roll_out(world, world.change(incidents=[kept, other]), success_threshold=80)
+    assert (state(rollout), state(kept), state(other)) == ("completed", "on_hold", "resolved")
+    assert kept.entries.filter(text__contains="not yet on srv-1").count() == 1
+    assert notices(kept.number) == []
+
+
+def test_a_later_version_on_the_ci_counts_too(world: World) -> None:
+    one, _ = world.add_cis(2)
+    incident = world.incident(one)
+    rollout = world.started(changes=[world.change(incidents=[incident])], policy=BIG_BANG)
+    world.tick()
+    world.work()
+    world.started(world.newer, policy=BIG_BANG, targets={"cis": [one.pk]})
+    world.tick()
+    world.work()
+    assert world.runs() == {"srv-1": "3.0", "srv-2": "2.0"}
+    world.tick(10)
+    assert (state(rollout), state(incident)) == ("completed", "resolved")
+
+
+def test_a_problem_is_resolved_by_its_last_rfc_and_unresolved_by_any(world: World) -> None:
+    world.add_cis(1)
+    both, one, given_up = world.problem(), world.problem(), world.problem()
+    first = world.change(both, one)
+    second = world.change(both)
+    cancelled = world.change(given_up, state="cancelled")
+    third = world.change(given_up)
+    rollout = roll_out(world, first, third)
+    assert [state(p) for p in (both, one, given_up)] == ["fix_in_progress", "resolved", "resolved"]
+    later = world.started(world.newer, changes=[second], policy=BIG_BANG)
+    world.tick()
+    world.pass_time(3)
+    assert (state(later), state(both)) == ("completed", "resolved")
+    services.roll_back_rollout(later, actor=world.sven, now=world.now, reason="worse")
+    world.pass_time(2)
+    assert (state(both), state(one)) == ("fix_in_progress", "resolved")
+    again = world.started(world.newer, changes=[second], policy=BIG_BANG)
+    world.tick()
+    world.pass_time(3)
+    assert state(both) == "resolved"
+    services.roll_back_rollout(again, actor=world.sven, now=world.now, reason="worse")
+    world.pass_time(2)
+    services.roll_back_rollout(rollout, actor=world.sven, now=world.now, reason="worse, too")
+    world.pass_time(2)
+    assert [state(p) for p in (both, one, given_up)] == ["fix_in_progress"] * 3
+    assert state(cancelled) == "cancelled"
+
+
+def test_a_problem_that_another_release_resolved_last_is_open_again_when_the_first_goes_back(world: World) -> None:
+    one, two = world.add_cis(2)
+    problem = world.problem()
+    first, second = world.change(problem), world.change(problem)
+    rollouts = []
+    for change, ci in ((first, one), (second, two)):
+        rollout = world.started(changes=[change], policy=BIG_BANG, targets={"cis": [ci.pk]})
+        world.tick()
+        world.now += timedelta(seconds=1)
+        world.pass_time(3)
+        rollouts.append(rollout)
+    assert state(problem) == "resolved"
+    roll_back(world, rollouts[0])
+    assert (state(problem), state(first), state(second)) == ("fix_in_progress", "authorised", "implemented")
+
+
+def test_problems_that_people_closed_or_resolved_are_left_alone(world: World) -> None:
+    world.add_cis(1)
+    closed, resolved = world.problem(), world.problem()
+    Problem.objects.filter(pk=closed.pk).update(state="closed", close_code="duplicate")
+    Problem.objects.filter(pk=resolved.pk).update(state="resolved")
+    rollout = roll_out(world, world.change(closed, resolved))
+    roll_back(world, rollout)
+    assert (state(closed), state(resolved)) == ("closed", "resolved")
+
+
+def test_owners_are_told_once_and_not_again_about_what_their_own_ticket_told_them(world: World) -> None:
+    anna, ben = make_user("anna", "CI owner"), make_user("ben", "CI owner")
+    annas, bens, failed, other = (
+        world.add_ci(name, owner=owner)
+        for name, owner in (("annas", anna), ("bens", ben), ("failed", ben), ("other", anna))
+    )
+    world.mood("fails", failed)
+    incident = world.incident(annas, requester=anna)
+    change = world.change(incidents=[incident])
+    rollout = roll_out(world, change, success_threshold=50, error_threshold=50)
+    event = cascade.completion_event(rollout)
+    told = Outbox.objects.filter(event=event).values_list("recipient__username", "thread")
+    assert sorted(told) == sorted(
+        [("rita", change.number), ("anna", incident.number), ("anna", other.number), ("ben", bens.number)]
+    )
+
+
+def test_a_ci_taken_back_before_the_end_is_not_announced_as_installed(world: World) -> None:
+    anna = make_user("anna", "CI owner")
+    one, two = world.add_ci("srv-1", owner=anna), world.add_ci("srv-2", owner=anna)
+    incident = world.incident(one)
+    rollout = world.started(changes=[world.change(incidents=[incident])], policy=POLICY)
+    world.tick()
+    world.now += timedelta(seconds=1)
+    world.work()
+    services.pause_rollout(rollout, actor=world.olga, now=world.now, reason="a look")
+    services.roll_back_ci(rollout, ci=one, actor=world.sven, now=world.now, reason="broken here")
+    world.work()
+    world.tick()
+    services.resume_rollout(rollout, actor=world.sven, now=world.now)
+    world.pass_time(4)
+    assert (state(rollout), world.runs()) == ("completed", {"srv-1": "1.0", "srv-2": "2.0"})
+    assert state(incident) == "on_hold"
+    assert notices(one.number, anna) == []
+    assert notices(two.number, anna) == [cascade.completion_event(rollout)]
+
+
+def test_a_part_taken_back_after_completion_tells_only_whom_it_concerns(world: World) -> None:
+    anna, ben = make_user("anna", "CI owner"), make_user("ben", "CI owner")
+    one, two = world.add_ci("srv-1", owner=anna), world.add_ci("srv-2", owner=ben)
+    first, second = world.incident(one), world.incident(two)
+    problem = world.problem(first, second)
+    change = world.change(problem)
+    rollout = roll_out(world, change)
+    services.roll_back_ci(rollout, ci=one, actor=world.sven, now=world.now, reason="broken here")
+    world.work()
+    world.tick()
+    assert [state(t) for t in (first, second, problem, change, rollout.release)] == [
+        "on_hold",
+        "resolved",
+        "resolved",
+        "implemented",
+        "completed",
+    ]
+    event = cascade.rollback_event(rollout)
+    told = Outbox.objects.filter(event=event).values_list("recipient__username", "thread")
+    assert sorted(told) == sorted([("anna", one.number), ("rita", first.number)])
+    entries = second.entries.count()
+    roll_back(world, rollout)
+    assert [state(t) for t in (first, second, problem, change)] == [
+        "on_hold",
+        "on_hold",
+        "fix_in_progress",
+        "authorised",
+    ]
+    assert second.entries.count() == entries + 1
+
+
+def test_a_rollback_in_the_middle_of_the_completion_ends_with_everything_taken_back(world: World, monkeypatch) -> None:
+    cis = world.add_cis(3)
+    monkeypatch.setattr("releases.services.cascade.CHUNK", 1)
+    incidents = [world.incident(ci) for ci in cis]
+    problem = world.problem(*incidents)
+    change = world.change(problem)
+    rollout = world.started(changes=[change], policy=BIG_BANG)
+    world.tick()
+    world.now += timedelta(seconds=1)
+    world.work()
+    world.tick()
+    world.now += timedelta(seconds=10)
+    one_step(world, until=lambda: state(incidents[0]) == "resolved")
+    assert state(incidents[2]) == "on_hold"
+    roll_back(world, rollout)
+    assert [state(t) for t in (rollout, change, problem, *incidents)] == [
+        "rolled_back",
+        "authorised",
+        "fix_in_progress",
+        *["on_hold"] * 3,
+    ]
+
+
+def one_step(world: World, until: Callable[[], bool]) -> None:
+    """Ticks that have no time for more than one step, as often as it takes."""
+    for _ in range(50):
+        if until():
+            return
+        advance_rollouts(now=world.now, budget_seconds=0)
+    raise AssertionError("never")
+
+
+def test_the_completion_is_not_lost_when_a_part_goes_back_meanwhile(world: World, monkeypatch) -> None:
+    cis = world.add_cis(3)
+    incidents = [world.incident(ci) for ci in cis]
+    change = world.change(incidents=incidents)
+    rollout = world.started(changes=[change], policy=BIG_BANG)
+    world.tick()
+    world.now += timedelta(seconds=1)
+    world.work()
+    world.tick()
+    world.now += timedelta(seconds=10)
+    one_step(world, until=lambda: state(rollout) == "completed")
+    assert state(change) == "implementing"
+    services.roll_back_ci(rollout, ci=cis[0], actor=world.sven, now=world.now, reason="broken here")
+    world.work()
+    world.tick()
+    assert state(change) == "implemented"
+    assert [state(i) for i in incidents] == ["on_hold", "resolved", "resolved"]
+
+
+def test_many_tickets_are_told_in_chunks_and_a_crash_between_them_loses_and_repeats_nothing(
+    world: World, monkeypatch
+) -> None:
+    (ci,) = world.add_cis(1)
+    monkeypatch.setattr("releases.services.cascade.CHUNK", 3)
+    incidents = [world.incident(ci) for _ in range(7)]
+    rollout = world.started(changes=[world.change(incidents=incidents)], policy=BIG_BANG)
+    world.tick()
+    world.work()
+    world.tick()
+    world.now += timedelta(seconds=10)
+    one_step(world, until=lambda: Incident.objects.filter(state="resolved").count() == 3)
+    rollout.refresh_from_db()
+    assert rollout.cascade_mark.startswith("incidents:")
+
+    def dies(*args: object, **kwargs: object) -> None:
+        raise RuntimeError("killed")
+
+    with monkeypatch.context() as broken:
+        broken.setattr("releases.services.cascade._last", dies)
+        world.tick()
+    assert Incident.objects.filter(state="resolved").count() == 3, "what was not committed did not happen"
+    world.tick()
+    assert Incident.objects.filter(state="resolved").count() == 7
+    assert Outbox.objects.filter(event=cascade.completion_event(rollout), thread__startswith="INC").count() == 7
+    assert {i.entries.count() for i in incidents} == {2}
+    rollout.refresh_from_db()
+    assert (rollout.cascade, rollout.settled_at) == ("", world.now)
+
+
+def test_one_rollout_that_cannot_go_on_does_not_hold_up_the_others(world: World, monkeypatch) -> None:
+    one, two = world.add_cis(2)
+    bad = world.started(policy=BIG_BANG, targets={"cis": [one.pk]})
+    good = world.started(policy=BIG_BANG, targets={"cis": [two.pk]})
+    real = cascade.position_of
+
+    def broken(rollout: Rollout) -> int:
+        if rollout.pk == bad.pk:
+            raise ValueError("broken data")
+        return real(rollout)
+
+    monkeypatch.setattr("releases.services.cascade.position_of", broken)
+    world.tick()
+    world.pass_time(3)
+    assert (state(good), Rollout.objects.get(pk=good.pk).cascade) == ("completed", "")
+    monkeypatch.undo()
+    world.tick()
+    assert Rollout.objects.get(pk=bad.pk).cascade == ""

@@ -69,7 +69,7 @@ lock: .tools/bin/uv ## Renews the hashed lock files from requirements/*.in
 	done
 
 clean: ## Removes everything that the targets made, also below /var/tmp
-	@test ! -x $(BIN)/python || $(BIN)/python -m itsm_portal.embedded clean --data .data
-	@test ! -x $(BIN)/python || $(BIN)/python -m itsm_portal.embedded clean --data .data/test
+	@python=$(BIN)/python; test -x $$python || python=$(PYTHON); \
+		test ! -e .data || $$python -m itsm_portal.embedded clean --data .data .data/test .data/bench
 	@rm -rf .venv .tools .data static/vendor staticfiles node_modules .mypy_cache .ruff_cache .pytest_cache \
 		.hypothesis .import_linter_cache

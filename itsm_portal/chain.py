@@ -251,7 +251,9 @@ def _ci_step(instance: Any, release: Any, rollout: Any, user: Any) -> Step:
     target = rollout.target_count if rollout is not None else None
     names = ", ".join(str(version) for version in products.values())
     if not count:
-        return Step("ci", label, missing=_("%(versions)s runs nowhere yet") % {"versions": names})
+        later = rollout is not None and rollout.state == Rollout.State.COMPLETED
+        text = _("%(versions)s runs nowhere any more") if later else _("%(versions)s runs nowhere yet")
+        return Step("ci", label, missing=text % {"versions": names})
     if target:
         text = _("%(versions)s on %(count)d of %(target)d CIs") % {"versions": names, "count": count, "target": target}
     else:

@@ -90,7 +90,7 @@ def _last(rows: list) -> int | None:  # type: ignore[type-arg]
 def _tell_changes(rollout: Rollout, mark: int, now: datetime) -> int | None:
     if rollout.cascade == PARTIAL:
         return None
-    changes = _chunk(rollout.release.changes.select_related("requester"), mark)
+    changes = _chunk(rollout.release.changes.select_related("requester").prefetch_related("watchers"), mark)
     for change in changes:
         with transaction.atomic():
             people = concerned(change)
@@ -114,7 +114,7 @@ def _tell_problems(rollout: Rollout, mark: int, now: datetime) -> int | None:
     problems = Problem.objects.filter(
         Exists(Problem.changes.through.objects.filter(problem=OuterRef("pk"), change__releases=rollout.release))
     )
-    rows = _chunk(problems.select_related("requester"), mark)
+    rows = _chunk(problems.select_related("requester").prefetch_related("watchers"), mark)
     for problem in rows:
         with transaction.atomic():
             people = concerned(problem)
@@ -153,7 +153,7 @@ def linked_incidents(rollout: Rollout) -> QuerySet[Incident]:
 
 
 def _tell_incidents(rollout: Rollout, mark: int, now: datetime) -> int | None:
-    incidents = _chunk(linked_incidents(rollout).select_related("requester", "ci"), mark)
+    incidents = _chunk(linked_incidents(rollout).select_related("requester", "ci").prefetch_related("watchers"), mark)
     fix_cis = {incident.pk: _fix_cis(rollout, incident) for incident in incidents}
     wanted = {ci for cis in fix_cis.values() for ci in cis}
     unfixed = not_running(rollout, wanted)

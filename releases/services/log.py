@@ -3,6 +3,8 @@
 from datetime import datetime
 from typing import Any
 
+from django.utils.translation import gettext as _
+
 from releases.models import Rollout, RolloutEvent, Wave
 from tickets.models import EntryKind
 from tickets.services import record
@@ -22,7 +24,7 @@ def log(
     RolloutEvent.objects.create(rollout=rollout, wave=wave, kind=kind, text=text, actor=actor, at=now)
     if told:
         label = RolloutEvent.Kind(kind).label
-        where = f"{rollout.number}, {wave}" if wave else rollout.number
+        where = f"{rollout.number}, {_name_of(wave)}" if wave else rollout.number
         record(
             rollout.release,
             kind=EntryKind.SYSTEM,
@@ -30,6 +32,10 @@ def log(
             now=now,
             text=f"{where}: {label}. {text}".strip(),
         )
+
+
+def _name_of(wave: Wave) -> str:
+    return _("rollback %d") % wave.number if wave.kind == Wave.Kind.ROLLBACK else _("wave %d") % wave.number
 
 
 def wait_for(rollout: Rollout, text: str, now: datetime) -> bool:

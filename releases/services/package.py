@@ -21,8 +21,9 @@ from software.models import Version
 from tickets.activities import Activity, Process, check_activity
 from tickets.exceptions import ConditionRefused, InvalidInput, TransitionRefused
 from tickets.lifecycle import check_permission
-from tickets.models import EntryKind
-from tickets.services import create_ticket, edit_fields, move_ticket, record
+from tickets.models import EntryKind, TimelineEntry
+from tickets.notices import concerned, tell
+from tickets.services import create_ticket, edit_fields, move_ticket, record, write_comment
 
 EDITABLE = (
     Release.State.DRAFT,
@@ -250,18 +251,22 @@ def close_release(release: Release, *, actor: User, now: datetime) -> None:
     move_ticket(release, "close", actor=actor, now=now)
 
 
-def comment_release(release: Release, *, actor: User, now: datetime, text: str, public: bool = True) -> None:
-    """Adds a comment, or with `public=False` an internal note."""
-    if not text.strip():
-        raise InvalidInput(_("Write something first."), field="text")
-    record(
-        release,
-        kind=EntryKind.COMMENT if public else EntryKind.NOTE,
-        actor=actor,
-        now=now,
-        text=text,
-        public=public,
-    )
+def comment_release(release: Release, *, actor: User, now: datetime, text: str, public: bool = True) -> TimelineEntry:
+    """Writes a comment, or with `public=False` an internal note. Those concerned are told of a comment."""
+    with transaction.atomic():
+        rights = ("releases.build_release", "releases.approve_release", "releases.pause_rollout")
+        entry = write_comment(release, actor=actor, now=now, text=text, public=public, permissions=rights)
+        if public:
+            tell(
+                release,
+                event=f"release:{release.pk}:comment:{entry.pk}",
+                recipients=concerned(release, assignee=True),
+                actor=actor,
+                now=now,
+                headline=lambda: _("comment"),
+                text=entry.text,
+            )
+    return entry
 
 
 def record_exception(

@@ -60,8 +60,7 @@ class RolloutPolicy:
             _whole(values, "max_in_flight", 1, 10_000_000)
         if not isinstance(values.get("manual_gate", False), bool):
             raise _wrong(_("manual_gate is true or false."))
-        strategy = values.get("strategy", cls.strategy)
-        if strategy == "big_bang":
+        if values.get("strategy") == "big_bang":
             if values.get("waves", [REST]) not in ([REST], (REST,)):
                 raise _wrong(_("A big bang has exactly one wave with all targets: leave the waves out."))
             values["waves"] = (REST,)

@@ -87,7 +87,7 @@ def _verb(transition: Transition) -> Verb:
 
 def all_verbs(model: type[StatefulModel]) -> Iterator[Verb]:
     """Every transition of a model, once for each source state."""
-    field = model._meta.get_field("state")
+    field = model._meta.get_field("state")  # type: ignore[misc]  # every concrete model declares it
     assert isinstance(field, StateField)
     for transition in field.get_all_transitions(model):
         yield _verb(transition)

@@ -139,7 +139,7 @@ class Demo:
 
     def _add_parts(self, seed: Any) -> None:
         python, port = sys.executable, self.url.rpartition(":")[2]
-        here = str(CLONE)
+        here = CLONE
         add = self.supervisor.add
         add(
             "web",

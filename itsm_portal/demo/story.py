@@ -151,9 +151,9 @@ class Story:
             )
             self.told.incidents.append(made["number"])
         desk = self["desk"]
-        for number in self.told.incidents:
-            desk.post(f"/incidents/{number}/assign/", assignee="desk", team="Service desk")
-            desk.post(f"/incidents/{number}/start/")
+        for incident in self.told.incidents:
+            desk.post(f"/incidents/{incident}/assign/", assignee="desk", team="Service desk")
+            desk.post(f"/incidents/{incident}/start/")
         problem = desk.post(
             "/problems/",
             title="Billing waits for the ledger",
@@ -173,8 +173,8 @@ class Story:
             is_known_error=True,
         )
         manager.post(f"/problems/{problem}/communicate_workaround/")
-        for number in self.told.incidents:
-            desk.post(f"/incidents/{number}/hold/", reason="problem", note=f"Waits for the fix of {problem}.")
+        for incident in self.told.incidents:
+            desk.post(f"/incidents/{incident}/hold/", reason="problem", note=f"Waits for the fix of {problem}.")
         self.say(f"  {len(self.told.incidents)} incidents → {problem}, workaround communicated")
 
     def _change(self, change_type: str, title: str, problems: list[str] | None = None) -> str:

@@ -136,6 +136,8 @@ class ChangeEdit(ObjectPage, ChangeCreate):
 
     model = Change
     form_class = EditChangeForm
+    list_url_name = "change_list"
+    permission = ""  # `may_edit` decides: authors and change managers
     title = gettext_lazy("Edit")
 
     def instance(self, **kwargs: Any) -> Change:

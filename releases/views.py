@@ -227,6 +227,7 @@ class ReleaseEdit(ObjectPage, ReleaseCreate):
 
     model = Release
     form_class: Any = EditReleaseForm
+    list_url_name = "release_list"
     title: Any = gettext_lazy("Edit")
 
     def instance(self, **kwargs: Any) -> Release:

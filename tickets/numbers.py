@@ -1,4 +1,4 @@
-"""Ticket numbers: a prefix and the primary key, `INC-0000042`; found in any spelling (`inc42`, `INC-42`, `inc 0042`)."""
+"""Ticket numbers: a prefix and the primary key, `INC-0000042`; found in any spelling (`inc42`, `INC-42`)."""
 
 import re
 

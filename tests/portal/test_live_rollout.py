@@ -64,6 +64,11 @@ def test_many_cis_are_grouped_and_none_is_lost(monkeypatch) -> None:
     story = tell_story(30)
     monkeypatch.setattr(live, "MOST_CELLS", 10)
     monkeypatch.setattr(live, "GROUPED_CELLS", 10)
+    failed = Deployment.objects.filter(state="failed").first()
+    assert failed is not None
+    Deployment.objects.create(
+        batch=failed.batch, ci=failed.ci, attempt=2, state="failed", created_at=NOW, moved_at=NOW, finished_at=NOW
+    )
     view = live.live_view(story.rollout, story.manager)
     cells = [cell for lane in view.lanes for cell in lane.cells]
     assert sum(cell.size for cell in cells) == 30

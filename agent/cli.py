@@ -20,13 +20,9 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--version", action="version", version=VERSION)
     commands = parser.add_subparsers(dest="command", required=True, prog="agent")
-    run = commands.add_parser(
-        "run", formatter_class=_formatter, help="poll the server and install what it offers"
-    )
+    run = commands.add_parser("run", formatter_class=_formatter, help="poll the server and install what it offers")
     run.add_argument("--once", action="store_true", help="one poll with all that follows from it, then end")
-    status = commands.add_parser(
-        "status", formatter_class=_formatter, help="print what this CI runs, as JSON"
-    )
+    status = commands.add_parser("status", formatter_class=_formatter, help="print what this CI runs, as JSON")
     for command in (run, status):
         command.add_argument("--config", type=Path, required=True, metavar="FILE")
     options = parser.parse_args(arguments)

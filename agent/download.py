@@ -26,9 +26,7 @@ class Downloader:
     ``watch`` is called between blocks and while waiting: it raises to stop the download (cancel, SIGTERM).
     """
 
-    def __init__(
-        self, client: Client, folder: Path, give_up_seconds: float, watch: Callable[[float], None]
-    ) -> None:
+    def __init__(self, client: Client, folder: Path, give_up_seconds: float, watch: Callable[[float], None]) -> None:
         self._client = client
         self._folder = folder
         self._give_up = give_up_seconds

@@ -57,9 +57,7 @@ def check_health(software: Software, root: Path) -> None:
     reason, text = output
     output_lines = text.decode("utf-8", "replace").splitlines()
     lines = tuple(printable(line) for line in output_lines if line.strip())
-    raise InstallError(
-        "health_check_failed", f"{software.product} {software.version}: {reason}", lines[-_KEPT_LINES:]
-    )
+    raise InstallError("health_check_failed", f"{software.product} {software.version}: {reason}", lines[-_KEPT_LINES:])
 
 
 def _follow(process: "subprocess.Popen[bytes]", timeout: float) -> tuple[str, bytes] | None:

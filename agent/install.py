@@ -133,9 +133,7 @@ class Installer:
         self._enter(action, DOWNLOADING)
         reach("before_download")
         missing = [item for item in action.items if not self._store.is_prepared(item)]
-        downloader = Downloader(
-            self._client, self._store.downloads, self._config.download_give_up_seconds, self._watch
-        )
+        downloader = Downloader(self._client, self._store.downloads, self._config.download_give_up_seconds, self._watch)
         try:
             archives = {item: self._fetch(action, downloader, item) for item in missing}
         except OSError as error:
@@ -143,9 +141,7 @@ class Installer:
         reach("after_download")
         self._report(action, "downloaded", f"artifacts downloaded: {len(missing)} of {len(action.items)}")
         self._enter(action, DOWNLOADED)
-        limits = Limits(
-            self._config.max_unpacked_bytes, self._config.max_unpack_ratio, self._config.max_members
-        )
+        limits = Limits(self._config.max_unpacked_bytes, self._config.max_unpack_ratio, self._config.max_members)
         for item, archive in archives.items():
             self._watch(0.0)
             try:

@@ -40,11 +40,7 @@ class Offer(NamedTuple):
 def is_action_id(text: object) -> bool:
     """Whether ``text`` is a decimal action id from 1 to 2147483647."""
     return (
-        isinstance(text, str)
-        and text.isascii()
-        and text.isdigit()
-        and 1 <= len(text) <= 10
-        and 0 < int(text) < 2**31
+        isinstance(text, str) and text.isascii() and text.isdigit() and 1 <= len(text) <= 10 and 0 < int(text) < 2**31
     )
 
 
@@ -102,9 +98,7 @@ def _read_item(chunk: Any) -> Item:
 
 def _asks_removal(metadata: Any) -> bool:
     entries = metadata if isinstance(metadata, list) else []
-    return any(
-        isinstance(e, dict) and e.get("key") == "action" and e.get("value") == "remove" for e in entries
-    )
+    return any(isinstance(e, dict) and e.get("key") == "action" and e.get("value") == "remove" for e in entries)
 
 
 def _sha256(artifact: dict[str, Any]) -> str:

@@ -100,9 +100,7 @@ class Agent:
         self._next_cancel_check = 0.0
         self._state = State.load(folder / "state.json")
         self._store = Store(config.root)
-        self._client = Client(
-            config.url, config.tenant, config.controller_id, config.token_file, config.http_timeout
-        )
+        self._client = Client(config.url, config.tenant, config.controller_id, config.token_file, config.http_timeout)
         self._reports = Reports(
             self._client,
             self._state,
@@ -209,11 +207,7 @@ class Agent:
         action = self._state.action
         if any(report.kind == "cancel" and report.action == target for report in self._state.outbox):
             return
-        detail = (
-            "cancelled before anything was changed"
-            if action and action.id == target
-            else "nothing was under way"
-        )
+        detail = "cancelled before anything was changed" if action and action.id == target else "nothing was under way"
         log(f"action {target}: {detail}")
         # One save for both: the action is gone and the answer is queued, or neither.
         if action is not None and action.id == target:

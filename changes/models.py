@@ -63,8 +63,7 @@ def _approves(change: Any, user: Any) -> bool:
     """`changes.approve_change`; for an emergency `changes.approve_emergency_change` is enough"""
     is_emergency = change.change_type == Change.Type.EMERGENCY
     return bool(
-        user.has_perm("changes.approve_change")
-        or (is_emergency and user.has_perm("changes.approve_emergency_change"))
+        user.has_perm("changes.approve_change") or (is_emergency and user.has_perm("changes.approve_emergency_change"))
     )
 
 
@@ -117,7 +116,9 @@ class Change(Ticket):
     risk = models.CharField(_("risk"), max_length=6, choices=Level, default=Level.MEDIUM)
     risk_reason = models.TextField(_("why this risk"), blank=True)
     is_on_hold = models.BooleanField(_("on hold"), default=False)
-    problems = models.ManyToManyField("problems.Problem", related_name="changes", blank=True, verbose_name=_("problems"))
+    problems = models.ManyToManyField(
+        "problems.Problem", related_name="changes", blank=True, verbose_name=_("problems")
+    )
     incidents = models.ManyToManyField(
         "incidents.Incident", related_name="changes", blank=True, verbose_name=_("incidents")
     )
@@ -162,21 +163,31 @@ class Change(Ticket):
         ]
 
     @transition(
-        "state", State.DRAFT, State.SUBMITTED, conditions=[_has_plans], permission="changes.request_change",
+        "state",
+        State.DRAFT,
+        State.SUBMITTED,
+        conditions=[_has_plans],
+        permission="changes.request_change",
         custom={"label": _("Submit"), "style": "primary"},
     )
     def submit(self) -> None:
         """The author hands it over."""
 
     @transition(
-        "state", State.SUBMITTED, State.ASSESSED, conditions=[_is_normal], permission="changes.assess_change",
+        "state",
+        State.SUBMITTED,
+        State.ASSESSED,
+        conditions=[_is_normal],
+        permission="changes.assess_change",
         custom={"label": _("Assess"), "style": "primary"},
     )
     def assess(self) -> None:
         """Risk and impact are known."""
 
     @transition(
-        "state", State.ASSESSED, State.AUTHORISED,
+        "state",
+        State.ASSESSED,
+        State.AUTHORISED,
         permission=_approves,
         custom={"label": _("Approve"), "style": "success"},
     )
@@ -184,14 +195,20 @@ class Change(Ticket):
         """Approved by somebody who took no part in it."""
 
     @transition(
-        "state", State.SUBMITTED, State.AUTHORISED, conditions=[_is_standard], permission="changes.manage_change",
+        "state",
+        State.SUBMITTED,
+        State.AUTHORISED,
+        conditions=[_is_standard],
+        permission="changes.manage_change",
         custom={"label": _("Accept as standard"), "style": "primary"},
     )
     def accept_standard(self) -> None:
         """Pre-authorised by its template."""
 
     @transition(
-        "state", [State.SUBMITTED, State.ASSESSED], State.REJECTED,
+        "state",
+        [State.SUBMITTED, State.ASSESSED],
+        State.REJECTED,
         permission=_approves_or_assesses,
         custom={"label": _("Reject"), "style": "danger"},
     )
@@ -199,21 +216,30 @@ class Change(Ticket):
         """Not like this; the author may revise it."""
 
     @transition(
-        "state", [State.REJECTED, State.SUBMITTED, State.ASSESSED, State.AUTHORISED, State.SCHEDULED], State.DRAFT,
-        permission="changes.request_change", custom={"label": _("Revise"), "style": "secondary"},
+        "state",
+        [State.REJECTED, State.SUBMITTED, State.ASSESSED, State.AUTHORISED, State.SCHEDULED],
+        State.DRAFT,
+        permission="changes.request_change",
+        custom={"label": _("Revise"), "style": "secondary"},
     )
     def revise(self) -> None:
         """Back to the author; approvals are void."""
 
     @transition(
-        "state", State.AUTHORISED, State.SCHEDULED, conditions=[_is_planned], permission="changes.manage_change",
+        "state",
+        State.AUTHORISED,
+        State.SCHEDULED,
+        conditions=[_is_planned],
+        permission="changes.manage_change",
         custom={"label": _("Schedule"), "style": "primary"},
     )
     def schedule(self) -> None:
         """Start and end are agreed."""
 
     @transition(
-        "state", [State.AUTHORISED, State.SCHEDULED], State.IMPLEMENTING,
+        "state",
+        [State.AUTHORISED, State.SCHEDULED],
+        State.IMPLEMENTING,
         custom={"label": _("Implementation started"), "system": True},
     )
     def implement(self) -> None:
@@ -228,21 +254,29 @@ class Change(Ticket):
         """The rollout was aborted before anything was installed."""
 
     @transition(
-        "state", [State.IMPLEMENTING, State.IMPLEMENTED, State.REVIEWED], State.AUTHORISED,
+        "state",
+        [State.IMPLEMENTING, State.IMPLEMENTED, State.REVIEWED],
+        State.AUTHORISED,
         custom={"label": _("Backed out"), "system": True},
     )
     def back_out(self) -> None:
         """Rolled back; the approval stays while the content is the same."""
 
     @transition(
-        "state", State.IMPLEMENTED, State.REVIEWED, permission="changes.manage_change",
+        "state",
+        State.IMPLEMENTED,
+        State.REVIEWED,
+        permission="changes.manage_change",
         custom={"label": _("Record review"), "style": "primary"},
     )
     def review(self) -> None:
         """The post-implementation review is written."""
 
     @transition(
-        "state", State.REVIEWED, State.CLOSED, permission="changes.manage_change",
+        "state",
+        State.REVIEWED,
+        State.CLOSED,
+        permission="changes.manage_change",
         custom={"label": _("Close"), "style": "secondary"},
     )
     def close(self) -> None:

@@ -66,7 +66,9 @@ class CIQuerySet(models.QuerySet["ConfigurationItem"]):
         return self.filter(owner=user)
 
 
-@pghistory.track(exclude=['last_seen_at', 'attributes', 'attributes_at', 'attributes_wanted'], model_name="ConfigurationItemHistory")
+@pghistory.track(
+    exclude=["last_seen_at", "attributes", "attributes_at", "attributes_wanted"], model_name="ConfigurationItemHistory"
+)
 class ConfigurationItem(models.Model):
     """A thing under configuration control. Never deleted, only retired.
 
@@ -88,7 +90,12 @@ class ConfigurationItem(models.Model):
     ci_class = models.ForeignKey(CIClass, models.PROTECT, related_name="cis", verbose_name=_("class"))
     lifecycle = models.CharField(_("lifecycle"), max_length=12, choices=Lifecycle, default=Lifecycle.IN_OPERATION)
     owner = models.ForeignKey(
-        settings.AUTH_USER_MODEL, models.PROTECT, null=True, blank=True, related_name="owned_cis", verbose_name=_("owner")
+        settings.AUTH_USER_MODEL,
+        models.PROTECT,
+        null=True,
+        blank=True,
+        related_name="owned_cis",
+        verbose_name=_("owner"),
     )
     team = models.ForeignKey(
         "accounts.Team", models.PROTECT, null=True, blank=True, related_name="cis", verbose_name=_("team")
@@ -134,7 +141,7 @@ class ConfigurationItem(models.Model):
         return self.name
 
 
-@pghistory.track(exclude=['sha256'], model_name="AgentTokenHistory")
+@pghistory.track(exclude=["sha256"], model_name="AgentTokenHistory")
 class AgentToken(models.Model):
     """A device's secret: 32 random bytes, shown once, kept as SHA-256. Two are valid during a rotation."""
 
@@ -185,9 +192,7 @@ class InstalledVersion(models.Model):
 
     ci = models.ForeignKey(ConfigurationItem, models.PROTECT, related_name="installed_versions")
     product = models.ForeignKey("software.Product", models.PROTECT, related_name="installations")
-    version = models.ForeignKey(
-        "software.Version", models.PROTECT, null=True, blank=True, related_name="installations"
-    )
+    version = models.ForeignKey("software.Version", models.PROTECT, null=True, blank=True, related_name="installations")
     label = models.CharField(_("version"), max_length=64)
     replaced = models.ForeignKey("self", models.PROTECT, null=True, blank=True, related_name="+")
     valid_from = models.DateTimeField(_("since"))

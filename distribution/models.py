@@ -88,17 +88,11 @@ LEGAL_STEPS: dict[str, frozenset[str]] = {
             "excluded",
         }
     ),
-    "downloading": frozenset(
-        {"installing", "confirming", "cancelling", "cancelled", "unknown", "succeeded", "failed"}
-    ),
+    "downloading": frozenset({"installing", "confirming", "cancelling", "cancelled", "unknown", "succeeded", "failed"}),
     "installing": frozenset({"confirming", "cancelling", "cancelled", "unknown", "succeeded", "failed"}),
     "confirming": frozenset({"succeeded", "failed", "unknown"}),
-    "cancelling": frozenset(
-        {"cancelled", "offered", "downloading", "installing", "confirming", "succeeded", "failed"}
-    ),
-    "unknown": frozenset(
-        {"offered", "downloading", "installing", "confirming", "succeeded", "failed", "cancelled"}
-    ),
+    "cancelling": frozenset({"cancelled", "offered", "downloading", "installing", "confirming", "succeeded", "failed"}),
+    "unknown": frozenset({"offered", "downloading", "installing", "confirming", "succeeded", "failed", "cancelled"}),
 }
 
 
@@ -187,9 +181,7 @@ class DeploymentItem(models.Model):
     to_version = models.ForeignKey(
         "software.Version", models.PROTECT, null=True, blank=True, related_name="deployments"
     )
-    from_version = models.ForeignKey(
-        "software.Version", models.PROTECT, null=True, blank=True, related_name="+"
-    )
+    from_version = models.ForeignKey("software.Version", models.PROTECT, null=True, blank=True, related_name="+")
     position = models.PositiveSmallIntegerField(default=1)
 
     class Meta:

@@ -98,42 +98,59 @@ class Incident(Ticket):
         ]
 
     @transition(
-        "state", State.NEW, State.ASSIGNED, permission="incidents.work_incident",
+        "state",
+        State.NEW,
+        State.ASSIGNED,
+        permission="incidents.work_incident",
         custom={"label": _("Assign"), "style": "primary"},
     )
     def assign(self) -> None:
         """A person or a team has it."""
 
     @transition(
-        "state", [State.NEW, State.ASSIGNED], State.IN_PROGRESS, permission="incidents.work_incident",
+        "state",
+        [State.NEW, State.ASSIGNED],
+        State.IN_PROGRESS,
+        permission="incidents.work_incident",
         custom={"label": _("Start work"), "style": "primary"},
     )
     def start(self) -> None:
         """Somebody works on it."""
 
     @transition(
-        "state", [State.ASSIGNED, State.IN_PROGRESS], State.ON_HOLD, permission="incidents.work_incident",
+        "state",
+        [State.ASSIGNED, State.IN_PROGRESS],
+        State.ON_HOLD,
+        permission="incidents.work_incident",
         custom={"label": _("Put on hold"), "style": "warning"},
     )
     def hold(self) -> None:
         """It waits for somebody or something else."""
 
     @transition(
-        "state", State.ON_HOLD, State.IN_PROGRESS, permission="incidents.work_incident",
+        "state",
+        State.ON_HOLD,
+        State.IN_PROGRESS,
+        permission="incidents.work_incident",
         custom={"label": _("Resume"), "style": "primary"},
     )
     def resume(self) -> None:
         """What it waited for has come."""
 
     @transition(
-        "state", [State.ASSIGNED, State.IN_PROGRESS, State.ON_HOLD], State.RESOLVED,
-        permission="incidents.work_incident", custom={"label": _("Resolve"), "style": "success"},
+        "state",
+        [State.ASSIGNED, State.IN_PROGRESS, State.ON_HOLD],
+        State.RESOLVED,
+        permission="incidents.work_incident",
+        custom={"label": _("Resolve"), "style": "success"},
     )
     def resolve(self) -> None:
         """Service is restored."""
 
     @transition(
-        "state", State.RESOLVED, State.IN_PROGRESS,
+        "state",
+        State.RESOLVED,
+        State.IN_PROGRESS,
         permission=_works_on_it_or_asked,
         custom={"label": _("Reopen"), "style": "warning"},
     )
@@ -141,7 +158,9 @@ class Incident(Ticket):
         """It was not restored after all; the requester may say so, too."""
 
     @transition(
-        "state", State.RESOLVED, State.CLOSED,
+        "state",
+        State.RESOLVED,
+        State.CLOSED,
         permission=_works_on_it_or_asked,
         custom={"label": _("Close"), "style": "secondary"},
     )
@@ -149,8 +168,11 @@ class Incident(Ticket):
         """The requester confirmed it, or enough days have passed."""
 
     @transition(
-        "state", [State.NEW, State.ASSIGNED, State.IN_PROGRESS, State.ON_HOLD], State.CANCELLED,
-        permission="incidents.work_incident", custom={"label": _("Cancel"), "style": "danger"},
+        "state",
+        [State.NEW, State.ASSIGNED, State.IN_PROGRESS, State.ON_HOLD],
+        State.CANCELLED,
+        permission="incidents.work_incident",
+        custom={"label": _("Cancel"), "style": "danger"},
     )
     def cancel(self) -> None:
         """Reported by mistake, or a duplicate."""
@@ -174,5 +196,3 @@ class IncidentEntry(TimelineEntry):
         constraints = [
             models.UniqueConstraint(fields=["ticket", "key"], name="incident_entry_key_once", condition=~Q(key=""))
         ]
-
-

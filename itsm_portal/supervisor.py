@@ -170,9 +170,7 @@ class Supervisor:
         with self._lock:
             if name in self._children:
                 raise SupervisorError(f"there is a child named {name} already")
-            child = _Child(
-                name, list(argv), dict(env or {}), cwd, restart, stage, self.log_dir / f"{name}.log"
-            )
+            child = _Child(name, list(argv), dict(env or {}), cwd, restart, stage, self.log_dir / f"{name}.log")
             child.due = time.monotonic() if self._owner is not None else None
             self._children[name] = child
 
@@ -195,9 +193,7 @@ class Supervisor:
             except BaseException as error:
                 self.stop()
                 if isinstance(error, OSError):
-                    raise SupervisorError(
-                        f"could not start {error.filename or 'a child'}: {error}"
-                    ) from error
+                    raise SupervisorError(f"could not start {error.filename or 'a child'}: {error}") from error
                 raise
 
     def poll(self) -> None:
@@ -255,9 +251,7 @@ class Supervisor:
         with self._lock:
             deadline = time.monotonic() + self._stop_seconds
             for stage in sorted({child.stage for child in self._children.values()}, reverse=True):
-                left = [
-                    c for c in reversed(self._children.values()) if c.stage == stage and c.process is not None
-                ]
+                left = [c for c in reversed(self._children.values()) if c.stage == stage and c.process is not None]
                 for child in left:
                     if child.process is not None and not child.dead():
                         os.kill(child.process.pid, signal.SIGTERM)

@@ -76,9 +76,7 @@ class Problem(Ticket):
                 condition=Q(is_known_error=False) | (~Q(root_cause="") & ~Q(workaround="")),
                 name="problem_known_error_is_documented",
             ),
-            models.CheckConstraint(
-                condition=~Q(state="closed") | ~Q(close_code=""), name="problem_closed_with_code"
-            ),
+            models.CheckConstraint(condition=~Q(state="closed") | ~Q(close_code=""), name="problem_closed_with_code"),
         ]
         permissions = [
             ("see_all_problems", "Can see every problem"),
@@ -87,42 +85,59 @@ class Problem(Ticket):
         ]
 
     @transition(
-        "state", State.NEW, State.ASSESSED, permission="problems.work_problem",
+        "state",
+        State.NEW,
+        State.ASSESSED,
+        permission="problems.work_problem",
         custom={"label": _("Assess"), "style": "primary"},
     )
     def assess(self) -> None:
         """Worth finding the cause."""
 
     @transition(
-        "state", State.ASSESSED, State.ROOT_CAUSE_ANALYSIS, permission="problems.work_problem",
+        "state",
+        State.ASSESSED,
+        State.ROOT_CAUSE_ANALYSIS,
+        permission="problems.work_problem",
         custom={"label": _("Start analysis"), "style": "primary"},
     )
     def analyse(self) -> None:
         """The root cause is being looked for."""
 
     @transition(
-        "state", State.ROOT_CAUSE_ANALYSIS, State.FIX_IN_PROGRESS, conditions=[_has_root_cause],
-        permission="problems.work_problem", custom={"label": _("Start fix"), "style": "primary"},
+        "state",
+        State.ROOT_CAUSE_ANALYSIS,
+        State.FIX_IN_PROGRESS,
+        conditions=[_has_root_cause],
+        permission="problems.work_problem",
+        custom={"label": _("Start fix"), "style": "primary"},
     )
     def start_fix(self) -> None:
         """The cause is known; a change is to remove it."""
 
     @transition(
-        "state", [State.ASSESSED, State.ROOT_CAUSE_ANALYSIS], State.FIX_IN_PROGRESS,
+        "state",
+        [State.ASSESSED, State.ROOT_CAUSE_ANALYSIS],
+        State.FIX_IN_PROGRESS,
         custom={"label": _("Fix is being rolled out"), "system": True},
     )
     def fix_by_release(self) -> None:
         """A rollout that fixes it has started."""
 
     @transition(
-        "state", [State.ROOT_CAUSE_ANALYSIS, State.FIX_IN_PROGRESS], State.RESOLVED,
-        permission="problems.work_problem", custom={"label": _("Resolve"), "style": "success"},
+        "state",
+        [State.ROOT_CAUSE_ANALYSIS, State.FIX_IN_PROGRESS],
+        State.RESOLVED,
+        permission="problems.work_problem",
+        custom={"label": _("Resolve"), "style": "success"},
     )
     def resolve(self) -> None:
         """The cause is gone, or the risk is accepted."""
 
     @transition(
-        "state", [State.ASSESSED, State.ROOT_CAUSE_ANALYSIS, State.FIX_IN_PROGRESS], State.RESOLVED,
+        "state",
+        [State.ASSESSED, State.ROOT_CAUSE_ANALYSIS, State.FIX_IN_PROGRESS],
+        State.RESOLVED,
         custom={"label": _("Fix implemented"), "system": True},
     )
     def resolve_by_fix(self) -> None:
@@ -133,15 +148,21 @@ class Problem(Ticket):
         """The release that fixed it was rolled back."""
 
     @transition(
-        "state", State.RESOLVED, State.ROOT_CAUSE_ANALYSIS, permission="problems.work_problem",
+        "state",
+        State.RESOLVED,
+        State.ROOT_CAUSE_ANALYSIS,
+        permission="problems.work_problem",
         custom={"label": _("Reopen"), "style": "warning"},
     )
     def reopen(self) -> None:
         """It came back."""
 
     @transition(
-        "state", [State.NEW, State.ASSESSED, State.ROOT_CAUSE_ANALYSIS, State.FIX_IN_PROGRESS, State.RESOLVED],
-        State.CLOSED, permission="problems.work_problem", custom={"label": _("Close"), "style": "secondary"},
+        "state",
+        [State.NEW, State.ASSESSED, State.ROOT_CAUSE_ANALYSIS, State.FIX_IN_PROGRESS, State.RESOLVED],
+        State.CLOSED,
+        permission="problems.work_problem",
+        custom={"label": _("Close"), "style": "secondary"},
     )
     def close(self) -> None:
         """Done, with a close code."""

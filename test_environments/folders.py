@@ -36,9 +36,7 @@ def why_not_a_source(root: Path, folder: str) -> str:
         except OSError:
             return _("The folder %(folder)s does not exist.") % {"folder": folder}
         if stat.S_ISLNK(mode):
-            return _("The folder %(folder)s is reached through a link; name the real folder.") % {
-                "folder": folder
-            }
+            return _("The folder %(folder)s is reached through a link; name the real folder.") % {"folder": folder}
         if not stat.S_ISDIR(mode):
             return _("%(folder)s is not a folder.") % {"folder": folder}
     return ""

@@ -72,9 +72,7 @@ def held(environment_id: int, lease: uuid.UUID) -> Iterator[tuple[TestEnvironmen
     """A short transaction in which the row is ours; all written in it counts only while the lease does."""
     with transaction.atomic():
         now = database_now()
-        if not TestEnvironment.objects.filter(pk=environment_id, lease=lease).update(
-            leased_until=now + LEASE
-        ):
+        if not TestEnvironment.objects.filter(pk=environment_id, lease=lease).update(leased_until=now + LEASE):
             raise LeaseLost
         yield TestEnvironment.objects.select_related("source", "copy").get(pk=environment_id), now
 
@@ -103,11 +101,7 @@ class Job:
             else:
                 self._make()
         except (DriverError, OSError) as error:
-            reason = (
-                f"{error.strerror or error}: {error.filename or ''}"
-                if isinstance(error, OSError)
-                else str(error)
-            )
+            reason = f"{error.strerror or error}: {error.filename or ''}" if isinstance(error, OSError) else str(error)
             with held(self.environment_id, self.lease) as (environment, now):
                 fail_environment(environment, now=now, text=reason)
 
@@ -136,9 +130,7 @@ class Job:
             versions = environment.versions
             source = CopySource.objects.filter(ci_id=environment.source_id).first()
         if source is None:
-            raise DriverError(
-                _("The source may no longer be copied: its folder was taken from “Sources of copies”.")
-            )
+            raise DriverError(_("The source may no longer be copied: its folder was taken from “Sources of copies”."))
         captured = driver.capture(source.folder)
         reach("captured")
         with held(self.environment_id, self.lease) as (environment, now):
@@ -169,15 +161,11 @@ def _new_identity(environment: TestEnvironment, *, now: datetime) -> str:
     """A new token for the copy; what the copy reported or ran before no longer counts. Returns the token."""
     copy = environment.copy
     if copy is None:
-        raise DriverError(
-            _("The environment has no configuration item of its own; destroy it and request a new one.")
-        )
+        raise DriverError(_("The environment has no configuration item of its own; destroy it and request a new one."))
     revoke_tokens(copy.pk, now=now)
     for installed in InstalledVersion.objects.filter(ci=copy, valid_to=None).select_related("product"):
         record_removed(copy, product=installed.product, now=now, source=environment.number)
-    ConfigurationItem.objects.filter(pk=copy.pk).update(
-        attributes={}, attributes_at=None, attributes_wanted=True
-    )
+    ConfigurationItem.objects.filter(pk=copy.pk).update(attributes={}, attributes_at=None, attributes_wanted=True)
     return issue_agent_token(copy, actor=None, now=now)
 
 

@@ -95,9 +95,7 @@ class TestEnvironment(StatefulModel):
     )
     lease = models.UUIDField(null=True, blank=True)
     leased_until = models.DateTimeField(null=True, blank=True)
-    purpose = models.CharField(
-        max_length=64, blank=True, help_text=_("Who asked, in plain text: REL-0000002.")
-    )
+    purpose = models.CharField(max_length=64, blank=True, help_text=_("Who asked, in plain text: REL-0000002."))
     requested_by = models.ForeignKey(
         settings.AUTH_USER_MODEL, models.PROTECT, null=True, related_name="test_environments"
     )
@@ -127,9 +125,7 @@ class TestEnvironment(StatefulModel):
     def capture(self) -> None:
         """The host process has taken the request."""
 
-    @transition(
-        "state", State.CAPTURING, State.PROVISIONING, custom={"label": _("Provision"), "system": True}
-    )
+    @transition("state", State.CAPTURING, State.PROVISIONING, custom={"label": _("Provision"), "system": True})
     def provision(self) -> None:
         """The source was read; the copy is made and its agent started."""
 

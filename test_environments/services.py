@@ -75,9 +75,7 @@ def check_source(source: ConfigurationItem) -> CopySource:
     if source.lifecycle in {ConfigurationItem.Lifecycle.RETIRED, ConfigurationItem.Lifecycle.DISPOSED}:
         raise ConditionRefused(_("%(ci)s is retired. Choose a CI in operation.") % {"ci": source})
     if not source.agent_id:
-        raise ConditionRefused(
-            _("%(ci)s has no agent, so a copy of it could not be updated.") % {"ci": source}
-        )
+        raise ConditionRefused(_("%(ci)s has no agent, so a copy of it could not be updated.") % {"ci": source})
     folder = CopySource.objects.filter(ci=source).first()
     if folder is None:
         raise ConditionRefused(
@@ -96,9 +94,7 @@ def check_source(source: ConfigurationItem) -> CopySource:
 def _purpose(text: str) -> str:
     limit = TestEnvironment._meta.get_field("purpose").max_length or 0
     if len(text) > limit:
-        raise InvalidInput(
-            _("The purpose has at most %(limit)d characters.") % {"limit": limit}, field="purpose"
-        )
+        raise InvalidInput(_("The purpose has at most %(limit)d characters.") % {"limit": limit}, field="purpose")
     return text
 
 
@@ -217,9 +213,9 @@ def why_stuck(environment: TestEnvironment, *, now: datetime) -> str:
     if environment.is_wanted_running:
         if waited <= REPORT_DEADLINE:
             return ""
-        return _(
-            "The copy's agent has not reported within %(minutes)d minutes. Its log is in the copy's folder."
-        ) % {"minutes": REPORT_DEADLINE.total_seconds() // 60}
+        return _("The copy's agent has not reported within %(minutes)d minutes. Its log is in the copy's folder.") % {
+            "minutes": REPORT_DEADLINE.total_seconds() // 60
+        }
     if waited <= HOST_DEADLINE or is_host_running():
         return ""
     return _("No test host runs (manage.py run_test_hosts). Start it, then retry.")

@@ -124,7 +124,9 @@ def test_the_agent_needs_only_the_standard_library() -> None:
 
 
 def test_templates_have_no_inline_script_style_or_handler() -> None:
-    pattern = re.compile(r"<script(?![^>]*\b(src|nonce)=)|<style(?![^>]*nonce=)|\sstyle=\"|\son[a-z]+=\"", re.IGNORECASE)
+    pattern = re.compile(
+        r"<script(?![^>]*\b(src|nonce)=)|<style(?![^>]*nonce=)|\sstyle=\"|\son[a-z]+=\"", re.IGNORECASE
+    )
     found = [
         f"{path.relative_to(ROOT)}: {hit.group(0)}"
         for path in (ROOT / "templates").rglob("*.html")

@@ -1,4 +1,4 @@
-"""The world before the story: people, roles, 40 shops with a till server that runs billing 1.0, and the media library."""
+"""The world before the story: people, roles, 40 shops with a till server that runs billing 1.0, the media library."""
 
 import io
 import json

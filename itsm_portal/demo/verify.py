@@ -1,4 +1,4 @@
-"""Checks every fact of the story afterwards: on the disks, in the agents' journals, in the database, in the mail folder."""
+"""Checks every fact of the story: on the disks, in the agents' journals, in the database, in the mail folder."""
 
 import json
 from collections import Counter

@@ -18,9 +18,7 @@ from tests.agent.ddi_server import TOKEN, DdiServer
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 
-def software(
-    product: str, version: str, *, healthy: bool | None = True, text: str = "", size: int = 0
-) -> bytes:
+def software(product: str, version: str, *, healthy: bool | None = True, text: str = "", size: int = 0) -> bytes:
     """A good archive; ``healthy`` False: the check fails, None: no check. ``size`` adds random bytes."""
     info: dict[str, Any] = {"product": product, "version": version}
     files = {"app.txt": (text or f"{product} {version}").encode()}
@@ -132,9 +130,7 @@ class Ci:
         return json.loads((self.root / ".agent" / "state.json").read_bytes())
 
     def journal(self) -> list[dict[str, Any]]:
-        return [
-            json.loads(line) for line in (self.root / ".agent" / "journal.jsonl").read_text().splitlines()
-        ]
+        return [json.loads(line) for line in (self.root / ".agent" / "journal.jsonl").read_text().splitlines()]
 
 
 __all__ = ["Ci", "NoSignals", "archive", "run_agent", "software"]

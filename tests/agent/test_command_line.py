@@ -72,9 +72,7 @@ def test_sigterm_stops_at_once_while_sleeping(ci: Ci, server: DdiServer) -> None
     assert time.monotonic() - started < 1
 
 
-def test_sigterm_in_a_download_stops_between_blocks_and_a_new_start_goes_on(
-    ci: Ci, server: DdiServer
-) -> None:
+def test_sigterm_in_a_download_stops_between_blocks_and_a_new_start_goes_on(ci: Ci, server: DdiServer) -> None:
     action = server.offer(server.chunk("app", "1.0", software("app", "1.0", size=400_000)))
     server.chunk_delay = 0.1
     agent = ci.start()
@@ -139,9 +137,7 @@ def test_unreadable_state_is_not_guessed(ci: Ci, server: DdiServer) -> None:
     assert ci.once() == 4
 
 
-def test_status_prints_what_really_runs(
-    ci: Ci, server: DdiServer, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_status_prints_what_really_runs(ci: Ci, server: DdiServer, capsys: pytest.CaptureFixture[str]) -> None:
     server.offer(server.chunk("app", "1.0", software("app", "1.0")))
     ci.cycle()
 

@@ -11,9 +11,7 @@ def action_feedback() -> str:
     return r"deploymentBase/\d+/feedback"
 
 
-def test_lost_answer_to_the_close_is_taken_as_delivered_on_410(
-    ci: Ci, server: DdiServer, action_feedback: str
-) -> None:
+def test_lost_answer_to_the_close_is_taken_as_delivered_on_410(ci: Ci, server: DdiServer, action_feedback: str) -> None:
     action = server.offer(server.chunk("app", "1.0", software("app", "1.0")))
     server.fault("POST", action_feedback, execution="closed", drop=True)
 
@@ -27,9 +25,7 @@ def test_lost_answer_to_the_close_is_taken_as_delivered_on_410(
 
 
 @pytest.mark.parametrize("status", [409, 429, 500, 503, 401])
-def test_report_is_kept_until_the_server_takes_it(
-    ci: Ci, server: DdiServer, action_feedback: str, status: int
-) -> None:
+def test_report_is_kept_until_the_server_takes_it(ci: Ci, server: DdiServer, action_feedback: str, status: int) -> None:
     action = server.offer(server.chunk("app", "1.0", software("app", "1.0")))
     server.fault("POST", action_feedback, status=status)
 

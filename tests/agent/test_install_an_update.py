@@ -26,12 +26,8 @@ def test_attributes_follow_the_close_without_another_poll(ci: Ci, server: DdiSer
 
     ci.cycle()
 
-    last_poll = max(
-        i for i, r in enumerate(server.requests) if r[:2] == ("GET", "/DEFAULT/controller/v1/ci-0001")
-    )
-    after = [
-        path.rpartition("/")[2] for method, path, _ in server.requests[last_poll + 1 :] if method != "GET"
-    ]
+    last_poll = max(i for i, r in enumerate(server.requests) if r[:2] == ("GET", "/DEFAULT/controller/v1/ci-0001"))
+    after = [path.rpartition("/")[2] for method, path, _ in server.requests[last_poll + 1 :] if method != "GET"]
     assert after[-2:] == ["feedback", "configData"]
 
 
@@ -193,9 +189,7 @@ def test_details_of_a_talkative_check_are_bounded(ci: Ci, server: DdiServer) -> 
     from tests.agent.ci import archive
 
     script = "import sys\nfor i in range(3000): print(i, 'z' * 700, '\\x1b[1m')\nsys.exit(1)"
-    info = json.dumps(
-        {"product": "app", "version": "1.0", "health": {"command": ["python3", "h.py"]}}
-    ).encode()
+    info = json.dumps({"product": "app", "version": "1.0", "health": {"command": ["python3", "h.py"]}}).encode()
     data = archive({"software.json": info, "app.txt": b"x", "h.py": script.encode()})
     action = server.offer(server.chunk("app", "1.0", data))
 

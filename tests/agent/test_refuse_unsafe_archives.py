@@ -140,9 +140,7 @@ def _too_short_size(chunk: dict[str, Any]) -> None:
     ("spoil", "code"),
     [(_wrong_hash, "wrong_hash"), (_no_hash, "missing_sha256"), (_too_short_size, "artifact_too_long")],
 )
-def test_artifact_that_is_not_the_announced_one_is_refused(
-    ci: Ci, server: DdiServer, spoil: Any, code: str
-) -> None:
+def test_artifact_that_is_not_the_announced_one_is_refused(ci: Ci, server: DdiServer, spoil: Any, code: str) -> None:
     chunk = server.chunk("app", "1.0", software("app", "1.0"))
     spoil(chunk)
     action = server.offer(chunk)

@@ -55,12 +55,8 @@ def test_killed_while_installing_finishes_after_restart(ci: Ci, server: DdiServe
     assert_consistent(ci, server, action)
 
 
-@pytest.mark.parametrize(
-    "point", ["before_switch", "mid_switch", "after_switch", *REVERT_POINTS, "before_close"]
-)
-def test_killed_around_a_failing_update_goes_back_after_restart(
-    ci: Ci, server: DdiServer, point: str
-) -> None:
+@pytest.mark.parametrize("point", ["before_switch", "mid_switch", "after_switch", *REVERT_POINTS, "before_close"])
+def test_killed_around_a_failing_update_goes_back_after_restart(ci: Ci, server: DdiServer, point: str) -> None:
     # lib is seeded with the very label that is offered: the hardest way back.
     ci.seed("app", "1.0", "old app")
     ci.seed("lib", "2.0", "old lib")
@@ -156,9 +152,7 @@ def test_any_crashes_in_any_scenario_end_in_one_of_two_states(
             ci.seed("app", seeded, "old app")
         chunks = [server.chunk("app", "2.0", software("app", "2.0", healthy=healthy, size=100_000))]
         if lib == "removed":
-            chunks.append(
-                {"part": "lib", "artifacts": [], "metadata": [{"key": "action", "value": "remove"}]}
-            )
+            chunks.append({"part": "lib", "artifacts": [], "metadata": [{"key": "action", "value": "remove"}]})
         elif lib != "absent":
             chunks.append(server.chunk("lib", "2.0", software("lib", "2.0", healthy=lib == "good")))
         action = server.offer(*chunks)

@@ -18,7 +18,5 @@ class Command(BaseCommand):
         try:
             changed = setup_roles()
         except LookupError as error:
-            raise CommandError(
-                f"No model declares these rights: {error}. Run `manage.py migrate` first."
-            ) from error
+            raise CommandError(f"No model declares these rights: {error}. Run `manage.py migrate` first.") from error
         self.stdout.write(f"{len(ROLES)} roles, {changed} changed.")

@@ -181,9 +181,7 @@ def _read_tree(parent: int, name: str, prefix: str, entries: list[Entry]) -> Non
             elif stat.S_ISREG(mode):
                 entries.append(_file_entry(handle, child, f"{path}/"))
             elif stat.S_ISLNK(mode):
-                entries.append(
-                    Entry(f"{path}/{child}", "link", 0o777, target=os.readlink(child, dir_fd=handle))
-                )
+                entries.append(Entry(f"{path}/{child}", "link", 0o777, target=os.readlink(child, dir_fd=handle)))
             else:
                 raise DriverError(_("%(path)s is not a plain file.") % {"path": f"{path}/{child}"})
 
@@ -192,9 +190,7 @@ def _file_entry(handle: int, name: str, prefix: str) -> Entry:
     try:
         facts = os.stat(name, dir_fd=handle, follow_symlinks=False)
     except OSError as error:
-        raise SourceChanged(
-            _("%(path)s changed while it was read; try again.") % {"path": prefix + name}
-        ) from error
+        raise SourceChanged(_("%(path)s changed while it was read; try again.") % {"path": prefix + name}) from error
     return Entry(prefix + name, "file", stat.S_IMODE(facts.st_mode) & 0o777, facts.st_size, facts.st_mtime_ns)
 
 

@@ -57,9 +57,7 @@ def _write(root: int, entry: Entry, target: Path, check: Callable[[], None]) -> 
     else:
         digest = _copy_file(root, entry, target, check)
         if _digest(target, check) != digest:
-            raise DriverError(
-                _("%(path)s could not be copied without errors: check the disk.") % {"path": entry.path}
-            )
+            raise DriverError(_("%(path)s could not be copied without errors: check the disk.") % {"path": entry.path})
         target.chmod(entry.mode)
         reach("copying")
 
@@ -99,9 +97,7 @@ def _check_link(target: Path, entry: Entry) -> None:
 
 
 def _leads_out(entry: Entry) -> str:
-    return _("%(path)s is a link that leads out of its version; such software cannot be copied.") % {
-        "path": entry.path
-    }
+    return _("%(path)s is a link that leads out of its version; such software cannot be copied.") % {"path": entry.path}
 
 
 def remove_tree(folder: Path, check: Callable[[], None] = lambda: None) -> None:

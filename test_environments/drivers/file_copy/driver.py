@@ -44,9 +44,7 @@ def capture(folder: str) -> Capture:
     raise AssertionError
 
 
-def create(
-    environment_id: int, captured: Capture, *, versions: dict[str, str], check: Callable[[], None]
-) -> None:
+def create(environment_id: int, captured: Capture, *, versions: dict[str, str], check: Callable[[], None]) -> None:
     """Copies the source into `.new-<id>`. `versions` (product: version) replace what the source runs.
 
     Whatever an earlier try left is removed. After a refusal nothing is left. Raises DriverError, OSError.
@@ -57,9 +55,7 @@ def create(
     remove_tree(new)
     try:
         new.mkdir(mode=0o700)
-        copy_source(
-            Path(settings.TEST_ENVIRONMENT_SOURCES), captured, new / "root", running=running, check=check
-        )
+        copy_source(Path(settings.TEST_ENVIRONMENT_SOURCES), captured, new / "root", running=running, check=check)
     except BaseException:
         remove_tree(new)
         raise
@@ -80,9 +76,7 @@ def place(environment_id: int, *, config: dict[str, Any], token: str) -> None:
     """Gives the copy in `.new-<id>` its agent's configuration, its token and its place. Raises OSError."""
     new, final = _beside(environment_id, ".new-"), folder_of(environment_id)
     _write_private(new / "token", f"{token}\n")
-    _write_private(
-        new / "agent.json", json.dumps({**config, "token_file": "token", "root": "root"}, indent=2)
-    )
+    _write_private(new / "agent.json", json.dumps({**config, "token_file": "token", "root": "root"}, indent=2))
     reach("token_written")
     _move_away(environment_id)
     os.rename(new, final)

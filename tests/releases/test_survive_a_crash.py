@@ -4,6 +4,7 @@ A crash between two statements is what a `kill -9` of the worker leaves in the d
 transaction. Whatever had been committed must be enough for the next tick.
 """
 
+import re
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import timedelta
@@ -66,7 +67,8 @@ def facts() -> dict[str, Any]:
         "problems": rows(Problem, "state"),
         "incidents": rows(Incident, "title", "state", "hold_reason", "resolved_by_event"),
         "entries": rows(IncidentEntry, "ticket__title", "kind", "key"),
-        "messages": rows(Outbox, "event", "recipient__username", "thread"),
+        # Numbers of tickets that the tick opens differ from try to try.
+        "messages": re.sub(r"(INC-|incident:)\d+", r"\1", str(rows(Outbox, "event", "recipient__username", "thread"))),
         "caused": rows(Release.caused_incidents.through, "incident__title"),
     }
 
@@ -209,4 +211,3 @@ def test_a_tick_that_dies_at_any_statement_is_as_if_it_had_not_died(
         number += 1
     assert number > 20
     assert states > 1
-    print(scene.__name__, number, states)

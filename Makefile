@@ -32,7 +32,7 @@ help: ## Lists the targets
 	@$(UV) pip install --quiet --python $(BIN)/python --require-hashes -r requirements/dev.txt
 	@touch $@
 
-static/vendor/.stamp: package-lock.json frontend/build.py .venv/runtime.stamp
+static/vendor/.stamp: package.json package-lock.json frontend/icons.txt frontend/build.py .venv/runtime.stamp
 	@echo "Setting up: front-end parts"
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python frontend/build.py
 	@touch $@

@@ -1,20 +1,30 @@
 """What people read when a rollout ends: in the ticket and by mail, in their language, with the chain."""
 
-from collections.abc import Iterable, Sequence
+import zoneinfo
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
-from django.conf import settings
 from django.utils import translation
+from django.utils.formats import date_format
 from django.utils.translation import gettext as _
 
 from notifications.services import notify
 from releases.models import Rollout
 
 
+def _kept(rollout: Rollout, name: str, make: Callable[[], str]) -> str:
+    """A text that is the same for every reader, read once for each rollout in hand: owners come in thousands."""
+    texts: dict[str, str] = rollout.__dict__.setdefault("_notice_texts", {})
+    if name not in texts:
+        texts[name] = make()
+    return texts[name]
+
+
 def package_text(rollout: Rollout) -> str:
     """The versions of the package: `Billing 2.1, Agent 1.4`."""
-    return ", ".join(str(item.version) for item in rollout.release.items.select_related("version__product"))
+    items = rollout.release.items.select_related("version__product")
+    return _kept(rollout, "package", lambda: ", ".join(str(item.version) for item in items))
 
 
 def completed_text(rollout: Rollout, cis: Sequence[str] = ()) -> str:
@@ -39,11 +49,27 @@ def rolled_back_text(rollout: Rollout, cis: Sequence[str] = ()) -> str:
     return _("%(package)s was rolled back (%(release)s, %(rollout)s).") % what
 
 
-def _chain(rollout: Rollout, thread: str) -> str:
-    """The line from the reader's ticket to the version, as text."""
-    changes = ", ".join(change.number for change in rollout.release.changes.order_by("pk"))
-    steps = [thread, changes, rollout.release.number, rollout.number, package_text(rollout)]
-    return " → ".join(dict.fromkeys(step for step in steps if step))
+def _chain(rollout: Rollout, thread: str, cis: Sequence[str]) -> str:
+    """The line from the reader's ticket to the version on his CI, as text."""
+
+    def numbers() -> str:
+        changes = list(rollout.release.changes.order_by("pk").prefetch_related("problems"))
+        problems = dict.fromkeys(problem.number for change in changes for problem in change.problems.all())
+        return " → ".join(filter(None, (", ".join(problems), ", ".join(change.number for change in changes))))
+
+    version = " · ".join(filter(None, (", ".join(cis), package_text(rollout))))
+    middle = [step for step in _kept(rollout, "chain", numbers).split(" → ") if step and step != thread]
+    return " → ".join([thread, *middle, rollout.release.number, rollout.number, version])
+
+
+def _time_text(moment: datetime, person: Any) -> str:
+    """A time as the reader writes it, in his own zone."""
+    try:
+        zone = zoneinfo.ZoneInfo(person.time_zone)
+    except (zoneinfo.ZoneInfoNotFoundError, ValueError):
+        zone = zoneinfo.ZoneInfo("UTC")
+    local = moment.astimezone(zone)
+    return f"{date_format(local, 'DATETIME_FORMAT')} ({local.tzname()})"
 
 
 def tell_completed(
@@ -59,7 +85,8 @@ def tell_completed(
     """Tells people once, in this thread, that the package is installed."""
     for person in people:
         with translation.override(person.language):
-            lines = [completed_text(rollout, cis)]
+            done = _time_text(rollout.finished_at or now, person)
+            lines = [completed_text(rollout, cis), _("The rollout was completed on %s.") % done]
             if is_resolved:
                 lines.append(_("%s waited for this and is resolved now.") % thread)
                 lines.append(_("Does the trouble go on? Open the ticket and choose “Reopen”."))
@@ -72,6 +99,7 @@ def tell_completed(
                 thread=thread,
                 path=path,
                 now=now,
+                cis=cis,
             )
 
 
@@ -94,6 +122,7 @@ def tell_rolled_back(
                 thread=thread,
                 path=path,
                 now=now,
+                cis=cis,
             )
 
 
@@ -108,7 +137,7 @@ def tell_not_back(
                 _("%s could not be taken back and needs you.") % ", ".join(cis),
             ]
             subject = _("A rollback did not reach your CI")
-            _send(rollout, person, "rolled_back", subject, lines, thread=thread, path=path, now=now)
+            _send(rollout, person, "rolled_back", subject, lines, thread=thread, path=path, now=now, cis=cis)
 
 
 def _send(
@@ -121,9 +150,10 @@ def _send(
     thread: str,
     path: str,
     now: datetime,
+    cis: Sequence[str],
 ) -> None:
     address = f"/{path}/{thread}/"
-    text = "\n\n".join([*lines, _chain(rollout, thread), f"{settings.PORTAL_URL}{address}"])
+    text = "\n\n".join([*lines, _chain(rollout, thread, cis)])
     notify(
         event=f"rollout:{rollout.pk}:{what}",
         recipient=person,

@@ -235,6 +235,11 @@ CELERY_BEAT_SCHEDULE = {
         "notifications": "notifications.tasks.send_notifications",
     }.items()
 }
+CELERY_BEAT_SCHEDULE["close resolved incidents"] = {
+    "task": "incidents.tasks.auto_close_incidents",
+    "schedule": 600.0,
+    "options": {"expires": 600.0, "ignore_result": True},
+}
 
 # --- Agents -------------------------------------------------------------------------------------------------------
 DDI_TENANT = "DEFAULT"

@@ -1,15 +1,26 @@
 """The priority matrix, and what the admin pages of all tickets share."""
 
+from typing import Any
+
 from django.contrib import admin
+from django.http import HttpRequest
+from django.utils.translation import gettext as _
 
 from accounts.admin_classes import ReadOnlyAdmin, SetupAdmin
+from tickets.clock import now_of
 from tickets.models import PriorityRule
+from tickets.services import reprioritise
 
 
 @admin.register(PriorityRule)
 class PriorityRuleAdmin(SetupAdmin):
     list_display = ["impact", "urgency", "priority"]
     list_filter = ["priority"]
+
+    def save_model(self, request: HttpRequest, obj: PriorityRule, form: Any, change: bool) -> None:
+        super().save_model(request, obj, form, change)
+        changed = reprioritise(obj, now=now_of(request))
+        self.message_user(request, _("%d open tickets have a new priority.") % changed)
 
 
 class TicketAdmin(ReadOnlyAdmin):

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from datetime import datetime
 from typing import Any, TypeVar
 
+from django.apps import apps
 from django.core.exceptions import ValidationError
 from django.db import IntegrityError, transaction
 from django.db.models import CharField, F
@@ -37,6 +38,17 @@ def priority_for(impact: str, urgency: str) -> Priority:
         raise InvalidInput(_("Impact and urgency are high, medium or low."), field="impact")
     rule = PriorityRule.objects.filter(impact=impact, urgency=urgency).only("priority").first()
     return Priority(rule.priority) if rule else DEFAULT_MATRIX[(impact, urgency)]
+
+
+def reprioritise(rule: PriorityRule, *, now: datetime) -> int:
+    """Gives the open tickets of the rule's cell its priority; finished ones keep theirs. Returns how many changed."""
+    changed = 0
+    for model in apps.get_models():
+        if issubclass(model, Ticket):
+            cell = model._default_manager.open().filter(impact=rule.impact, urgency=rule.urgency)  # type: ignore[attr-defined]
+            other = cell.exclude(priority=rule.priority)
+            changed += other.update(priority=rule.priority, updated_at=now, version=F("version") + 1)
+    return changed
 
 
 def create_ticket(model: type[T], *, actor: Any, now: datetime, **values: Any) -> T:

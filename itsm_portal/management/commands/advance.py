@@ -7,6 +7,7 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandParser
 
+from incidents.services import auto_close_incidents
 from notifications.services import send_notifications
 from releases.executor import advance_rollouts
 from test_environments.services import advance_test_environments
@@ -25,7 +26,8 @@ class Command(BaseCommand):
             signal.signal(number, lambda *_: stop.set())
         while True:
             now = database_now()
-            moved = advance_rollouts(now=now) + advance_test_environments(now=now) + send_notifications(now=now)
+            moved = advance_rollouts(now=now) + advance_test_environments(now=now)
+            moved += auto_close_incidents(now=now) + send_notifications(now=now)
             if not options["loop"]:
                 self.stdout.write(f"{moved} moved")
                 return

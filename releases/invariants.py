@@ -164,21 +164,25 @@ def _files() -> Iterator[str]:
 
 # --- I3 --------------------------------------------------------------------------------------------
 _REPORTS = """
-SELECT count(*) FROM distribution_deploymentevent WHERE deployment_id = %s AND kind IN ('report', 'cancel_report')
+SELECT count(*) FROM distribution_deploymentevent
+WHERE deployment_id = %s AND kind IN ('report', 'cancel_report') AND NOT is_duplicate
 """
 
 
 def _journals(folder: Path) -> Iterator[str]:
-    """Each report that a device saw accepted has its event; none more than the device sent."""
-    accepted, sent = Counter[int](), Counter[int]()
+    """Each report that a device saw accepted has its event; there are none that the device did not send.
+
+    Repetitions aside: a device that was killed while it waited for the answer has written down the repetition only.
+    """
+    reports: dict[tuple[int, Any], bool] = {}
     for path in sorted(folder.rglob("journal.jsonl*")):
-        for line in _lines(path):
+        for position, line in enumerate(_lines(path)):
             if line.get("action") is None:
                 continue
-            action = int(line["action"])
-            # Without an answer: the portal may have taken it all the same.
-            sent[action] += line.get("status") is None or line["status"] == 200
-            accepted[action] += line.get("status") == 200
+            report = int(line["action"]), line.get("report", f"line {position}")
+            reports[report] = reports.get(report, False) or line.get("status") == 200
+    sent = Counter(action for action, _number in reports)
+    accepted = Counter(action for (action, _number), is_accepted in reports.items() if is_accepted)
     with connection.cursor() as cursor:
         for action in sorted(sent):
             cursor.execute(_REPORTS, [action])

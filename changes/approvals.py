@@ -48,6 +48,7 @@ def check_may_decide(change: Change, actor: Any) -> None:
     if actor is None or actor.is_service_account:
         raise SeparationOfDuties(_("Only a person approves. Ask a member of the approval board."))
     parts = {
+        **({actor.pk: _("one of its editors")} if change.history.filter(last_editor=actor).exists() else {}),  # type: ignore[attr-defined]
         change.last_editor_id: _("its last editor"),
         change.requester_id: _("its requester"),
         change.created_by_id: _("its author"),

@@ -119,7 +119,7 @@ class ChangeCreate(ServiceFormPage):
         if source is not None:
             found["title"] = _("Fix: %(title)s") % {"title": source.title}
             found["impact"], found["urgency"] = source.impact, source.urgency
-        slugs = self.request.GET.getlist("products")[:100]
+        slugs = [slug.replace("\0", "") for slug in self.request.GET.getlist("products")[:100]]
         found["products"] = list(Product.objects.filter(slug__in=slugs)) if slugs else []
         return found
 

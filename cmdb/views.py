@@ -43,7 +43,7 @@ class CIOptions(PortalPage, View):
     """Proposals for a field that takes a CI by name: what is typed so far stands in any field of the request."""
 
     def get(self, request: HttpRequest) -> HttpResponse:
-        text = request.GET.get(request.GET.get("field", ""), "")
+        text = request.GET.get(request.GET.get("field", ""), "").replace("\0", "")
         visible = ConfigurationItem.objects.visible_to(request.user).production()
         names = visible.filter(name__icontains=text).order_by("name").values_list("name")[:20]
         return HttpResponse(format_html_join("", '<option value="{}"></option>', names))

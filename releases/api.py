@@ -18,6 +18,7 @@ from distribution.serializers import DeploymentSerializer
 from releases import services
 from releases.models import Release, Rollout, Verdict, Wave
 from releases.serializers import (
+    ApproveReleaseSerializer,
     DraftReleaseSerializer,
     EditReleaseSerializer,
     PlanSerializer,
@@ -39,7 +40,6 @@ from tickets.api import Call, NumberFilter, ObjectViewSet, TicketFilter, TicketV
 from tickets.exceptions import InvalidInput
 from tickets.serializers import (
     MandatoryOpinionSerializer,
-    OpinionSerializer,
     OptionalReasonSerializer,
     ReasonSerializer,
 )
@@ -73,7 +73,7 @@ class ReleaseViewSet(TicketViewSet):
         "start_test": Call(services.start_test, StartTestSerializer),
         "void_test": Call(services.void_test, OptionalReasonSerializer),
         "skip_test": Call(services.skip_test, ReasonSerializer, EXCEPT),
-        "approve": Call(services.approve_release, OpinionSerializer, has_right_to_approve),
+        "approve": Call(services.approve_release, ApproveReleaseSerializer, has_right_to_approve),
         "reject": Call(services.reject_release, MandatoryOpinionSerializer, has_right_to_approve),
         "start_rollout": Call(
             services.start_rollout, permission=START, gives=RolloutSerializer, status=status.HTTP_201_CREATED

@@ -13,12 +13,12 @@ from cmdb.forms import CIField, CIListField, limit_cis
 from cmdb.models import CIClass, ConfigurationItem
 from releases.models import Release, RolloutException
 from releases.policy import RolloutPolicy, TargetSelector
-from releases.services import left_out_changes
+from releases.services import left_out_changes, release_hash
 from software.models import Product, Version
 from test_environments.models import CopySource
 from tickets.activities import Process
 from tickets.exceptions import InvalidInput
-from tickets.forms import LongText, PortalForm, TicketForm, activity_field
+from tickets.forms import ApproveForm, LongText, PortalForm, TicketForm, activity_field
 
 WAVE = re.compile(r"^(?:(?P<percent>\d+(?:\.\d+)?)\s*%|(?P<rest>rest)|(?P<count>\d+))$")
 
@@ -54,10 +54,24 @@ class ReleaseForm(TicketForm):
 
 class EditReleaseForm(ReleaseForm):
     expected_version = forms.IntegerField(widget=forms.HiddenInput)
+    left_out_reason = LongText(
+        label=gettext_lazy("Why planned changes are taken out"), rows=2, required=False, max_length=2000
+    )
 
     def prepare(self) -> None:
         super().prepare()
         del self.fields["activity"]
+        if self.instance.state == Release.State.DRAFT:
+            del self.fields["left_out_reason"]  # planning asks
+
+
+class ApproveReleaseForm(ApproveForm):
+    """The approval is bound to the content that the approver has seen."""
+
+    seen_hash = forms.CharField(widget=forms.HiddenInput)
+
+    def prepare(self) -> None:
+        self.initial.setdefault("seen_hash", release_hash(self.instance))
 
 
 class PlanForm(PortalForm):

@@ -7,6 +7,7 @@ from rest_framework import serializers
 
 from changes.models import Change
 from cmdb.models import ConfigurationItem
+from releases.live import visible_exceptions
 from releases.models import PackageItem, Release, RolloutException
 from releases.serializers_rollout import RolloutListSerializer, TestRunSerializer
 from releases.services import release_hash
@@ -17,6 +18,7 @@ from tickets.serializers import (
     LinkSerializer,
     NumberField,
     NumbersField,
+    OpinionSerializer,
     PersonSerializer,
     TicketListSerializer,
     TicketSerializer,
@@ -69,6 +71,7 @@ class ReleaseSerializer(TicketSerializer):
     items = serializers.SerializerMethodField()
     left_out = serializers.SerializerMethodField()
     caused_incidents = serializers.SerializerMethodField()
+    content_hash = serializers.SerializerMethodField()
     approvals = serializers.SerializerMethodField()
     exceptions = serializers.SerializerMethodField()
     test_runs = serializers.SerializerMethodField()
@@ -78,7 +81,7 @@ class ReleaseSerializer(TicketSerializer):
         model = Release
         fields = [
             *TicketSerializer.Meta.fields, "release_type", "changes", "items", "left_out", "policy", "targets",
-            "last_editor", "caused_incidents", "approvals", "exceptions", "test_runs",
+            "last_editor", "caused_incidents", "content_hash", "approvals", "exceptions", "test_runs",
             "rollouts",
         ]  # fmt: skip
 
@@ -100,15 +103,21 @@ class ReleaseSerializer(TicketSerializer):
     def get_caused_incidents(self, release: Release) -> list[dict[str, Any]]:
         return self.visible_links(release.caused_incidents)
 
+    def get_content_hash(self, release: Release) -> str:
+        """What an approval of the present content is bound to; give it back as `seen_hash`."""
+        if getattr(self, "_hash_of", None) is not release:
+            self._hash_of, self._hash = release, release_hash(release)
+        return self._hash
+
     @extend_schema_field(ReleaseApprovalSerializer(many=True))
     def get_approvals(self, release: Release) -> list[dict[str, Any]]:
         rows = release.approvals.select_related("approver")
-        context = {**self.context, "content_hash": release_hash(release)}
+        context = {**self.context, "content_hash": self.get_content_hash(release)}
         return list(ReleaseApprovalSerializer(rows, many=True, context=context).data)
 
     @extend_schema_field(ExceptionSerializer(many=True))
     def get_exceptions(self, release: Release) -> list[dict[str, Any]]:
-        rows = release.exceptions.select_related("ci", "recorded_by").order_by("pk")
+        rows = visible_exceptions(release, self.viewer)
         return list(ExceptionSerializer(rows, many=True, context=self.context).data)
 
     @extend_schema_field(TestRunSerializer(many=True))
@@ -173,8 +182,12 @@ class DraftReleaseSerializer(ReleaseContentSerializer):
 
 
 class EditReleaseSerializer(ReleaseContentSerializer):
-    """What is left out stays. `expected_version` refuses the edit (409) when somebody else edited meanwhile."""
+    """What is left out stays. `expected_version` refuses the edit (409) when somebody else edited meanwhile.
 
+    `left_out_reason` says why planned changes are taken out of a release that was planned already.
+    """
+
+    left_out_reason = serializers.CharField(max_length=2000, allow_blank=True, required=False)
     expected_version = serializers.IntegerField(required=False, min_value=1)
 
 
@@ -191,6 +204,12 @@ class PlanSerializer(serializers.Serializer):
                 raise serializers.ValidationError(f"“{text[:64]}” is no number of an RFC.")
             reasons[key] = reason
         return reasons
+
+
+class ApproveReleaseSerializer(OpinionSerializer):
+    """`seen_hash` is the `content_hash` that the approver read: another content is not approved (409)."""
+
+    seen_hash = serializers.CharField(max_length=64, allow_blank=True, default="")
 
 
 class StartTestSerializer(serializers.Serializer):

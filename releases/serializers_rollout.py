@@ -40,6 +40,14 @@ class TestRunSerializer(serializers.ModelSerializer):
     source_ci = serializers.CharField(source="environment.source.number", read_only=True)
     started_by = PersonSerializer(read_only=True)
 
+    def to_representation(self, instance: TestRun) -> dict[str, Any]:
+        """Whose CI was copied and what went wrong there is for those who see environments, as in the portal."""
+        shown = super().to_representation(instance)
+        request = self.context.get("request")
+        if request is None or not request.user.has_perm("test_environments.see_environments"):
+            shown |= {"environment": "", "source_ci": "", "reason": ""}
+        return shown
+
     class Meta:
         model = TestRun
         fields = [
@@ -136,6 +144,14 @@ class RolloutEventSerializer(serializers.ModelSerializer):
 
     wave = serializers.IntegerField(source="wave.number", read_only=True, allow_null=True, default=None)
     actor = PersonSerializer(read_only=True, allow_null=True)
+
+    def to_representation(self, instance: RolloutEvent) -> dict[str, Any]:
+        """What is said about single CIs is for those who may see all of them, as in the portal."""
+        shown = super().to_representation(instance)
+        request = self.context.get("request")
+        if request is None or not request.user.has_perm("releases.see_all_releases"):
+            shown["text"] = ""
+        return shown
 
     class Meta:
         model = RolloutEvent

@@ -13,6 +13,7 @@ from incidents.models import Incident
 from releases import services
 from releases.filters import ReleaseFilter
 from releases.forms import (
+    ApproveReleaseForm,
     EditReleaseForm,
     ExceptionForm,
     LeftOutForm,
@@ -29,7 +30,7 @@ from releases.tables import ReleaseTable
 from releases.targets import target_cis, without_way_back
 from software.models import Version
 from tickets.clock import now_of
-from tickets.forms import ApproveForm, CommentForm, OptionalReasonForm, ReasonForm, RejectForm
+from tickets.forms import CommentForm, OptionalReasonForm, ReasonForm, RejectForm
 from tickets.numbers import parse_number
 from tickets.verbs import VerbPage
 from tickets.views import DetailPage, ListPage, ObjectPage, ServiceFormPage, VerbPageView
@@ -76,7 +77,7 @@ VERBS = {
     "close": VerbPage(icon="lock"),
     "cancel": VerbPage(ReasonForm, icon="ban"),
     "approve": VerbPage(
-        ApproveForm, label=gettext_lazy("Approve"), style="success", icon="thumb-up", allowed=_may_decide
+        ApproveReleaseForm, label=gettext_lazy("Approve"), style="success", icon="thumb-up", allowed=_may_decide
     ),
     "reject": VerbPage(
         RejectForm, label=gettext_lazy("Reject"), style="danger", icon="thumb-down", allowed=_may_decide
@@ -143,11 +144,14 @@ class ReleaseDetail(DetailPage):
 
     def tab_package(self, release: Release) -> dict[str, Any]:
         items = release.items.select_related("version__product").prefetch_related("version__artifacts")
+        visible = Change.objects.visible_to(self.request.user).values("pk")
         return {
             "items": list(items),
-            "changes": list(release.changes.select_related("requester").order_by("pk")),
-            "left_out": list(release.left_out.select_related("change")),
-            "not_yet_named": list(services.left_out_changes(release)) if release.state == "draft" else [],
+            "changes": list(release.changes.filter(pk__in=visible).select_related("requester").order_by("pk")),
+            "left_out": list(release.left_out.filter(change__in=visible).select_related("change")),
+            "not_yet_named": list(services.left_out_changes(release).filter(pk__in=visible))
+            if release.state == "draft"
+            else [],
         }
 
     def tab_test(self, release: Release) -> dict[str, Any]:

@@ -91,7 +91,7 @@ class VersionCreate(SoftwareForm):
 class VersionPage(SoftwareForm):
     def instance(self, **kwargs: Any) -> Version:
         rows = Version.objects.select_related("product")
-        return get_object_or_404(rows, product__slug=kwargs["slug"], label=kwargs["label"])
+        return get_object_or_404(rows, product__slug=kwargs["slug"], label=kwargs["label"].replace("\0", ""))
 
 
 class ArtifactUpload(VersionPage):

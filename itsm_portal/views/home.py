@@ -15,9 +15,11 @@ from notifications.models import Outbox
 from problems.models import Problem
 from releases.live import segments_of
 from releases.models import Release, Rollout, Wave
+from releases.services import has_valid_approval
 from tickets.views import PortalPage
 
 SHOWN = 8
+DECIDES = ("changes.approve_change", "changes.approve_emergency_change", "releases.approve_release")
 
 
 class Home(PortalPage, View):
@@ -29,7 +31,7 @@ class Home(PortalPage, View):
         user = self.person
         works = user.has_perm("incidents.work_incident") or user.has_perm("problems.work_problem")
         builds = user.has_perm("releases.build_release") or user.has_perm("changes.request_change")
-        decides = user.has_perm("changes.approve_change") or user.has_perm("releases.approve_release")
+        decides = any(user.has_perm(right) for right in DECIDES)
         is_staff = works or builds or decides or user.has_perm("releases.pause_rollout")
         context = self.get_context_data(
             title=_("Home"),
@@ -74,12 +76,18 @@ class Home(PortalPage, View):
     def approvals(self, user: Any) -> list[Any]:
         """RFCs and releases that wait for a decision of this person: not his own."""
         waiting: list[Any] = []
-        if user.has_perm("changes.approve_change"):
+        may_all = user.has_perm("changes.approve_change")
+        is_emergency = user.has_perm("changes.approve_emergency_change")
+        if may_all or is_emergency:
             rows = Change.objects.visible_to(user).filter(state=Change.State.ASSESSED)
+            rows = rows if may_all else rows.filter(change_type=Change.Type.EMERGENCY)
             waiting += list(_of_others(rows, user)[:SHOWN])
-        if user.has_perm("releases.approve_release"):
+        if user.has_perm("releases.approve_release") or is_emergency:
             releases = Release.objects.visible_to(user).filter(state=Release.State.READY)
-            waiting += list(_of_others(releases, user).exclude(approvals__approver=user)[:SHOWN])
+            if not user.has_perm("releases.approve_release"):
+                releases = releases.filter(release_type=Release.Type.EMERGENCY)
+            # An approval of an earlier content does not count, whoever gave it.
+            waiting += [release for release in _of_others(releases, user)[:SHOWN] if not has_valid_approval(release)]
         return waiting
 
 

@@ -26,7 +26,7 @@ class Search(PortalPage, View):
     """Only what the person may see is found."""
 
     def get(self, request: HttpRequest) -> HttpResponse:
-        text = request.GET.get("q", "").strip()[:200]
+        text = request.GET.get("q", "").replace("\0", "").strip()[:200]
         found = by_number(text, request.user)
         if found is not None:
             return HttpResponseRedirect(page_of_object(found))

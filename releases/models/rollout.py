@@ -9,6 +9,7 @@ from django.db.models import Q
 from django.utils.translation import gettext_lazy as _
 from django_fsm import transition
 
+from distribution.models import Deployment
 from releases.models.release import Release
 from tickets.lifecycle import StateField, StatefulModel
 from tickets.numbers import format_number
@@ -19,10 +20,11 @@ class RolloutQuerySet(models.QuerySet["Rollout"]):
         return self.filter(state__in=Rollout.ACTIVE)
 
     def visible_to(self, user: Any) -> "RolloutQuerySet":
-        """All with the right; else those of visible releases."""
+        """All with the right; else those of visible releases, and those that go to one's own CIs."""
         if user.has_perm("releases.see_all_releases"):
             return self
-        return self.filter(release__in=Release.objects.visible_to(user).values("pk"))
+        to_own = Deployment.objects.filter(ci__owner=user, batch__wave__isnull=False).values("batch__wave__rollout")
+        return self.filter(Q(release__in=Release.objects.visible_to(user).values("pk")) | Q(pk__in=to_own))
 
 
 @pghistory.track(

@@ -15,10 +15,12 @@ from tickets.services import record
 
 
 def check_second_person(release: Release, actor: User) -> None:
-    """Refuses who wrote, requested or last edited the release; superusers are not exempt, services never decide."""
+    """Refuses who wrote, requested or ever edited the release; superusers are not exempt, services never decide."""
     if actor.is_service_account:
         raise SeparationOfDuties(_("A service account never approves."))
-    if actor.pk in {release.created_by_id, release.requester_id, release.last_editor_id}:
+    taking_part = {release.created_by_id, release.requester_id, release.last_editor_id}
+    # Somebody else's later edit does not make an editor a second person: the history knows every one of them.
+    if actor.pk in taking_part or release.history.filter(last_editor=actor).exists():  # type: ignore[attr-defined]
         raise SeparationOfDuties(
             _("You wrote, requested or edited %(number)s; somebody else must decide.") % {"number": release.number}
         )
@@ -43,9 +45,15 @@ def has_valid_approval(release: Release) -> bool:
     return valid_approval(release) is not None
 
 
-def approve_release(release: Release, *, actor: User, now: datetime, comment: str = "") -> ReleaseApproval:
-    """Approves the present content of a release that is ready. Refusals: right, separation of duties, state."""
-    return _decide(release, actor=actor, now=now, decision=Decision.APPROVED, comment=comment)
+def approve_release(
+    release: Release, *, actor: User, now: datetime, comment: str = "", seen_hash: str = ""
+) -> ReleaseApproval:
+    """Approves the present content of a release that is ready. Refusals: right, separation of duties, state.
+
+    `seen_hash` is the content that the approver had before him: if it is another one now, nothing is approved
+    (`TransitionRefused`, code `edit_conflict`).
+    """
+    return _decide(release, actor=actor, now=now, decision=Decision.APPROVED, comment=comment, seen_hash=seen_hash)
 
 
 def reject_release(release: Release, *, actor: User, now: datetime, comment: str) -> ReleaseApproval:
@@ -55,7 +63,9 @@ def reject_release(release: Release, *, actor: User, now: datetime, comment: str
     return _decide(release, actor=actor, now=now, decision=Decision.REJECTED, comment=comment)
 
 
-def _decide(release: Release, *, actor: User, now: datetime, decision: str, comment: str) -> ReleaseApproval:
+def _decide(
+    release: Release, *, actor: User, now: datetime, decision: str, comment: str, seen_hash: str = ""
+) -> ReleaseApproval:
     if not has_right_to_approve(release, actor):
         raise PermissionRefused(_("You may not approve releases. Ask a release manager."))
     with transaction.atomic():
@@ -66,11 +76,17 @@ def _decide(release: Release, *, actor: User, now: datetime, decision: str, comm
                 _("%(number)s is “%(state)s”; it can be approved when its test has passed.")
                 % {"number": release.number, "state": release.get_state_display()}
             )
+        content = release_hash(release)
+        if seen_hash and seen_hash != content:
+            raise TransitionRefused(
+                _("%(number)s was edited meanwhile. Read the new version first.") % {"number": release.number},
+                code="edit_conflict",
+            )
         approval = ReleaseApproval.objects.create(
             release=release,
             approver=actor,
             decision=decision,
-            content_hash=release_hash(release),
+            content_hash=content,
             comment=comment,
             target_count=target_cis(release).count(),
             created_at=now,

@@ -86,11 +86,14 @@ def edit_release(
     versions: Iterable[Version] | None = None,
     policy: Mapping[str, Any] | None = None,
     targets: Mapping[str, Any] | None = None,
+    left_out_reason: str = "",
     **fields: Any,
 ) -> None:
     """Edits a release up to `ready`. Another package or plan voids the test and the approval that stood on the old one.
 
-    Refuses from `deploying` on, and when somebody else edited it since `expected_version`.
+    Once planned, it keeps at least one RFC and one version, and `left_out_reason` says why planned changes to its
+    products are not, or no longer, in it. Refuses from `deploying` on, and when somebody else edited it since
+    `expected_version`.
     """
     check_permission(actor, "releases.build_release", _("edit a release"))
     if unknown := set(fields) - {
@@ -111,6 +114,7 @@ def edit_release(
                 % {"number": release.number, "state": release.get_state_display()}
             )
         before_package, before_plan = package_hash(release), release_hash(release)
+        known = set(left_out_changes(release).values_list("pk", flat=True))
         if policy is not None:
             fields["policy"] = RolloutPolicy.from_json(policy).to_json()
         if targets is not None:
@@ -120,6 +124,8 @@ def edit_release(
             _set_changes(release, list(changes))
         if versions is not None:
             _set_versions(release, list(versions))
+        if release.state != Release.State.DRAFT:
+            _keep_planned(release, known, left_out_reason.strip())
         record(release, kind=EntryKind.SYSTEM, actor=actor, now=now, text=_("Edited."), public=False)
         if package_hash(release) != before_package:
             _package_changed(release, actor=actor, now=now)
@@ -131,6 +137,23 @@ def edit_release(
                 now=now,
                 text=_("The plan changed: approvals are void."),
             )
+
+
+def _keep_planned(release: Release, known: set[int], reason: str) -> None:
+    """What planning asked for holds after an edit, too; `known` were out of the package before it."""
+    if not release.changes.exists() or not release.items.exists():
+        raise ConditionRefused(_("A planned release has at least one RFC and one version. Cancel it if it has none."))
+    release.left_out.filter(change__in=release.changes.values("pk")).delete()
+    missing = list(left_out_changes(release).exclude(pk__in=known))
+    if missing and not reason:
+        raise ConditionRefused(
+            _("A package contains all planned changes. Keep these in, or say why they are left out: %(numbers)s.")
+            % {"numbers": ", ".join(change.number for change in missing)},
+            code="left_out_reason_missing",
+            detail={"changes": [change.number for change in missing]},
+        )
+    for change in missing:
+        LeftOutChange.objects.update_or_create(release=release, change=change, defaults={"reason": reason})
 
 
 def _package_changed(release: Release, *, actor: User, now: datetime) -> None:
@@ -158,6 +181,12 @@ def _set_changes(release: Release, changes: list[Change]) -> None:
                 % {"number": change.number, "state": change.get_state_display()},
                 field="changes",
             )
+    begun = release.changes.filter(state=Change.State.IMPLEMENTING).exclude(pk__in=[c.pk for c in changes])
+    if names := [change.number for change in begun]:
+        raise ConditionRefused(
+            _("An aborted rollout has installed %(changes)s on some CIs. Roll that back before you take it out.")
+            % {"changes": ", ".join(names)}
+        )
     release.changes.set(changes)
 
 

@@ -69,6 +69,16 @@ def _check_gates(release: Release, actor: User) -> int:
         raise ConditionRefused(_("The present content is not approved. Ask a release manager to approve it."))
     if approval.approver_id == actor.pk:
         raise SeparationOfDuties(_("You approved this release; somebody else must start it."))
+    # Otherwise whoever may not resume a rollout that stopped by itself would abort it and start another one.
+    breached = release.rollouts.filter(
+        breach_incident__isnull=False, breach_incident__created_at__gte=approval.created_at
+    )
+    if (stopped := breached.order_by("pk").last()) is not None:
+        raise ConditionRefused(
+            _("%(rollout)s had too many failures since the approval. Ask for a new approval.")
+            % {"rollout": stopped.number},
+            code="breached_since_approval",
+        )
     check_ready(release)
     targets = target_cis(release).count()
     if not targets:

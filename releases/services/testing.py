@@ -48,8 +48,10 @@ def start_test(release: Release, *, actor: User, now: datetime, source_ci: Confi
                 _("%(ci)s runs none of the products in this package; a copy of it would prove nothing.")
                 % {"ci": source_ci.name}
             )
+        move_ticket(release, "start_test", actor=actor, now=now, text=_("Test on a copy of a production CI."))
+        # Requesters read the release, too; whose CI it is, is for those who may see it.
         text = _("Test on a copy of %(ci)s.") % {"ci": source_ci.name}
-        move_ticket(release, "start_test", actor=actor, now=now, text=text)
+        record(release, kind=EntryKind.SYSTEM, actor=actor, now=now, text=text, public=False)
         environment = environments.request_environment(source_ci, actor=actor, now=now, purpose=release.number)
         return TestRun.objects.create(
             release=release,

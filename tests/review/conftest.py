@@ -1,0 +1,3 @@
+from tests.releases.conftest import media, world
+
+__all__ = ["media", "world"]

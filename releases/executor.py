@@ -269,7 +269,9 @@ def _pause_after_planned_end(rollout: Rollout, now: datetime) -> bool:
     end = _planned_window(rollout)[1]
     if end is None or now < end or rollout.release.release_type == Release.Type.EMERGENCY:
         return False
-    if rollout.events.filter(kind=RolloutEvent.Kind.RESUMED, at__gte=end).exists():
+    resumed = rollout.events.filter(kind=RolloutEvent.Kind.RESUMED, at__gte=end)
+    # Who started it does not accept the overrun himself by a pause and a resume of his own.
+    if resumed.exclude(actor=rollout.started_by_id).exists():
         return False
     reason = _("The planned end of its RFCs has passed: %s") % end.isoformat(timespec="minutes")
     pause(rollout, kind=Rollout.PauseKind.WINDOW, reason=reason, actor=None, now=now)

@@ -312,8 +312,13 @@ def record_exception(
     check_second_person(release, actor)
     if not reason.strip():
         raise InvalidInput(_("Say why the risk is accepted."), field="reason")
-    if kind not in RolloutException.Kind.values:
-        raise InvalidInput(_("Unknown kind of exception."), field="kind")
+    if kind != RolloutException.Kind.NO_WAY_BACK:
+        # The engine lists failed rollbacks, and skipping the test gate is a verb of its own.
+        raise InvalidInput(
+            _("Only a missing way back is recorded here. To skip the test use “skip_test”."), field="kind"
+        )
+    if ci is None:
+        raise InvalidInput(_("Name the CI that has no way back."), field="ci")
     with transaction.atomic():
         exception = RolloutException.objects.create(
             release=release,

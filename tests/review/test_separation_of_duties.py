@@ -1,5 +1,7 @@
 """Ways around the second person that somebody with two roles, or in a hurry, would try."""
 
+from datetime import timedelta
+
 import pytest
 
 from changes.approvals import check_may_decide
@@ -8,7 +10,7 @@ from changes.services import edit_change
 from releases import services
 from tests.factories import make_user
 from tests.releases.world import BIG_BANG, World
-from tickets.exceptions import ConditionRefused, SeparationOfDuties, TransitionRefused
+from tickets.exceptions import ConditionRefused, InvalidInput, SeparationOfDuties, TransitionRefused
 
 
 def test_an_editor_approves_nothing_though_somebody_else_edited_after_him(world: World) -> None:
@@ -66,3 +68,34 @@ def test_who_may_not_resume_does_not_abort_and_start_anew_either(world: World) -
     world.tick(1)
     services.approve_release(release, actor=world.mona, now=world.now)
     services.start_rollout(release, actor=world.sven, now=world.now)
+
+
+def test_the_starter_does_not_accept_the_overrun_by_a_pause_of_his_own(world: World) -> None:
+    world.add_cis(3)
+    rollout = world.started(changes=[world.change(planned_end=world.now + timedelta(seconds=50))])
+    world.tick()
+    services.pause_rollout(rollout, actor=world.sven, now=world.now, reason="a look")
+    world.tick(60)
+    services.resume_rollout(rollout, actor=world.sven, now=world.now)
+    world.tick(1)
+    rollout.refresh_from_db()
+    assert (rollout.state, rollout.pause_kind) == ("paused", "window")
+    with pytest.raises(SeparationOfDuties):
+        services.resume_rollout(rollout, actor=world.sven, now=world.now, reason="go on")
+    services.resume_rollout(rollout, actor=world.mona, now=world.now, reason="the plant agreed")
+    world.pass_time()
+    rollout.refresh_from_db()
+    assert rollout.state == "completed"
+
+
+def test_an_exception_names_its_ci_and_never_stands_for_a_skipped_test(world: World) -> None:
+    (one,) = world.add_cis(1)
+    release = world.built()
+    for values in (
+        {"kind": "test_skipped", "ci": one},
+        {"kind": "rollback_failed", "ci": one},
+        {"kind": "no_way_back"},
+    ):
+        with pytest.raises(InvalidInput):
+            services.record_exception(release, actor=world.mona, now=world.now, reason="fine", **values)
+    assert not release.exceptions.exists()

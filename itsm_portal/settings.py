@@ -325,6 +325,8 @@ if PRODUCTION:
     SECURE_HSTS_PRELOAD = environment.flag("SECURE_HSTS_PRELOAD", default=True)
     if TRUSTED_PROXIES:
         SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+        # Otherwise every failed login counts against the proxy, and one attacker locks everybody out.
+        ALLAUTH_TRUSTED_PROXY_COUNT = 1
 CONTENT_SECURITY_POLICY = {
     # The admin and the API's docs have policies of their own: itsm_portal.admin, itsm_portal.api_urls.
     "DIRECTIVES": {

@@ -77,7 +77,9 @@ class Stack:
         self.folder = folder
         self.hosts = {name: Host(folder / "fleet" / name) for name in NAMES}
         self.cis: dict[str, dict[str, Any]] = {}
-        self.supervisor = Supervisor(folder / "logs", lambda _line: None, deaths_allowed=50, stop_seconds=2)
+        self.supervisor = Supervisor(
+            folder / "logs", lambda _line: None, first_delay=0.02, deaths_allowed=50, stop_seconds=2
+        )
         self._server_url, self._database = server_url, database
         parts = urlsplit(server_url)
         self._database_url = urlunsplit(parts._replace(path=f"/{database}"))

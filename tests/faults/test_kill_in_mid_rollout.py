@@ -148,8 +148,8 @@ def test_valkey_forgets_everything(stack: Stack) -> None:
 
 @pytest.mark.slow
 def test_kill_everything_at_once(stack: Stack) -> None:
-    """Agents in mid installation, web, worker, beat and Valkey: as when the machine is switched off."""
-    rollout, held = rollout_with_held(stack, "till-2", "till-8")
+    """Seven agents in mid installation, web, worker, beat and Valkey: as when the machine is switched off."""
+    rollout, held = rollout_with_held(stack, *NAMES[1:])
     with stack.left_dead():
         stack.kill("web", "worker", "beat", "valkey", *NAMES)
         for host in held:

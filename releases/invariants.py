@@ -53,7 +53,7 @@ def check_invariants(
     stored files (I12). `tolerance` in seconds is for clocks that different processes read (I6, I7).
     """
     steps = [(source, target) for source, targets in LEGAL_STEPS.items() for target in targets]
-    params = {
+    params: dict[str, Any] = {
         "limit": LIMIT,
         "tolerance": tolerance,
         "live": [state.value for state in LIVE],

@@ -226,6 +226,7 @@ def test_a_package_of_two_products_gives_each_ci_what_applies_to_it(world: World
     world.add_ci("only-billing")
     world.add_ci("only-shop", shop="1.0")
     world.add_ci("newer-shop", billing="1.0", shop="1.2")
+    assert world.newer
     world.add_ci("neither", billing="3.0", shop="1.2")
     rollout = world.started(world.new, shop_new, policy=BIG_BANG)
     world.tick()
@@ -246,6 +247,7 @@ def test_a_package_of_two_products_gives_each_ci_what_applies_to_it(world: World
 
 def test_targets_are_production_cis_in_operation_that_the_package_applies_to(world: World) -> None:
     one, two, three, four = world.add_cis(4)
+    assert world.newer
     world.add_ci("newer", billing="3.0")
     ConfigurationItem.objects.filter(pk=two.pk).update(lifecycle="in_repair")
     ConfigurationItem.objects.filter(pk=three.pk).update(copy_of=one)

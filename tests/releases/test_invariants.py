@@ -213,7 +213,7 @@ DAMAGE: list[tuple[str, str, list[str]]] = [
     (
         "I12",
         "not in the approved package",
-        ["UPDATE releases_packageitem SET version_id = (SELECT max(id) FROM software_version)"],
+        ["UPDATE releases_packageitem SET version_id = (SELECT min(id) FROM software_version)"],
     ),
     ("I12", "was stored after", ["UPDATE software_artifact SET uploaded_at = now() + interval '10 years'"]),
     ("I12", "the row says", ["UPDATE software_artifact SET sha256 = repeat('0', 64)"]),

@@ -4,11 +4,11 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import cached_property
 from typing import Any
 
 from accounts.models import User
 from changes.models import Change
-from cmdb import services as cmdb
 from cmdb.models import ConfigurationItem, InstalledVersion
 from distribution import device
 from distribution.models import Deployment, DeploymentItem
@@ -124,22 +124,26 @@ class World:
         self.olga = make_user("olga", "operator")
         self.rita = make_user("rita", "change requester", "requester")
         self.billing: Product = make_product()
-        self.old, self.new, self.newer = (stored_version(self.billing, label) for label in ("1.0", "2.0", "3.0"))
+        self.old, self.new = (stored_version(self.billing, label) for label in ("1.0", "2.0"))
 
     # --- props ------------------------------------------------------------------------------------
+    @cached_property
+    def newer(self) -> Version:
+        return stored_version(self.billing, "3.0")
+
     def add_ci(self, name: str, owner: User | None = None, **runs: str) -> ConfigurationItem:
         """A CI in operation whose agent has reported what it runs; billing 1.0 unless said otherwise."""
         runs = runs or {"billing": "1.0"}
-        ci = make_ci(name, agent_id=name, owner=owner)
-        for slug, label in runs.items():
-            cmdb.record_installed(ci, product=Product.objects.get(slug=slug), label=label, now=self.now)
-        agent = Device(ci, runs)
-        ConfigurationItem.objects.filter(pk=ci.pk).update(
-            attributes={f"version.{slug}": label for slug, label in runs.items()},
-            attributes_at=self.now,
-            attributes_wanted=False,
+        attributes = {f"version.{slug}": label for slug, label in runs.items()}
+        said = {"attributes": attributes, "attributes_at": self.now, "attributes_wanted": False}
+        ci = make_ci(name, agent_id=name, owner=owner, **said)
+        versions = Version.objects.select_related("product").filter(product__slug__in=runs)
+        InstalledVersion.objects.bulk_create(
+            InstalledVersion(ci=ci, product=v.product, version=v, label=v.label, valid_from=self.now)
+            for v in versions
+            if runs[v.product.slug] == v.label
         )
-        self.devices.append(agent)
+        self.devices.append(Device(ci, runs))
         return ci
 
     def add_cis(self, number: int) -> list[ConfigurationItem]:

@@ -52,18 +52,20 @@ def _drop_leftovers(server: psycopg.Connection, base: str) -> None:
 
 def configure(database_url: str, data: Path) -> None:
     """Sets the environment for this process and the web server: the production profile, on loopback without TLS."""
+    (data / "static").mkdir(exist_ok=True)
     os.environ.update(
         PORTAL_PROFILE="production",
         DJANGO_SETTINGS_MODULE="itsm_portal.settings",
         DATABASE_URL=database_url,
         DATA_DIR=str(data),
+        STATIC_ROOT=str(data / "static"),
         SECRET_KEY=secrets.token_urlsafe(60),
         ALLOWED_HOSTS=HOST,
         SECURE_SSL_REDIRECT="0",
         EMAIL_URL="smtp://127.0.0.1:9",
         LOG_LEVEL="WARNING",
     )
-    for name in ("DEBUG", "STATIC_ROOT", "MEDIA_ROOT", "DDI_POLL_SECONDS"):
+    for name in ("DEBUG", "MEDIA_ROOT", "DDI_POLL_SECONDS"):
         os.environ.pop(name, None)
 
 

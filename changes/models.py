@@ -115,7 +115,6 @@ class Change(Ticket):
     change_type = models.CharField(_("type"), max_length=9, choices=Type, default=Type.NORMAL)
     risk = models.CharField(_("risk"), max_length=6, choices=Level, default=Level.MEDIUM)
     risk_reason = models.TextField(_("why this risk"), blank=True)
-    is_on_hold = models.BooleanField(_("on hold"), default=False)
     problems = models.ManyToManyField(
         "problems.Problem", related_name="changes", blank=True, verbose_name=_("problems")
     )

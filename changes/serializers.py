@@ -49,7 +49,7 @@ class ChangeSerializer(TicketSerializer):
     class Meta(TicketSerializer.Meta):
         model = Change
         fields = [
-            *TicketSerializer.Meta.fields, "change_type", "risk", "risk_reason", "is_on_hold", "problems", "incidents",
+            *TicketSerializer.Meta.fields, "change_type", "risk", "risk_reason", "problems", "incidents",
             "products", "affected_cis", "implementation_plan", "test_plan", "backout_plan", "planned_start",
             "planned_end", "last_editor", "close_code", "content_hash",
             "approvals",

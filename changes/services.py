@@ -119,6 +119,8 @@ def edit_change(
         if not values and not links:
             return
         is_content = bool(links or set(values) - set(DATES))
+        if is_content:
+            _check_may_void(change, actor)
         if change.state not in (*IN_PLACE, *BACK_TO_DRAFT):
             raise TransitionRefused(
                 _("%(number)s is “%(state)s” and cannot be edited any more. Write a new RFC.")
@@ -223,6 +225,7 @@ def schedule_change(
 def revise_change(change: Change, *, actor: Any, now: datetime, reason: str = "") -> None:
     """Takes it back to its author; approvals are void for good."""
     with locked(change):
+        _check_may_void(change, actor)
         move_ticket(change, "revise", actor=actor, now=now, text=reason.strip())
 
 
@@ -290,6 +293,17 @@ def back_out_change(change: Change, *, now: datetime, event: str, text: str) -> 
     """
     update = {"implemented_by_event": ""}
     return move_once(change, "back_out", now=now, key=f"withdrawn:{event}", text=text, update=update)
+
+
+def _check_may_void(change: Change, actor: Any) -> None:
+    """Taking approvals away is for the author, the requester and the assignee, else for a change manager."""
+    is_approved = change.state in (Change.State.AUTHORISED, Change.State.SCHEDULED)
+    his = (change.created_by_id, change.requester_id, change.assignee_id)
+    if is_approved and actor.pk not in his and not actor.has_perm(MANAGE):
+        raise PermissionRefused(
+            _("%(number)s is approved. Ask its author or a change manager to take it back to draft.")
+            % {"number": change.number}
+        )
 
 
 def _decide(change: Change, decision: str, actor: Any, now: datetime, comment: str, content: str) -> None:

@@ -7,10 +7,10 @@ from django.db import transaction
 from django.db.models import Q
 
 from cmdb.models import ConfigurationItem, InstalledVersion
-from cmdb.services import record_installed, record_removed
+from cmdb.services import record_installed, record_removed, replace_installed
 from distribution.models import LIVE, Deployment, DeploymentEvent, DeploymentItem, DeploymentState
 from distribution.steps import record_step
-from software.models import Product
+from software.models import Product, Version
 
 MAX_ATTRIBUTES = 100
 DEFAULT_KEY = "version.{product}"
@@ -69,7 +69,14 @@ def record_attributes(
             for deployment in deployments
             if _judge(deployment, [i for i in items if i.deployment_id == deployment.pk], said, now)
         ]
-        _write_installed(ci, current, said, now)
+        proven = {
+            item.product_id: (deployment.batch.label, item.to_version)
+            for deployment in deployments
+            if deployment.state == DeploymentState.SUCCEEDED
+            for item in items
+            if item.deployment_id == deployment.pk
+        }
+        _write_installed(ci, current, said, proven, now)
     return ended
 
 
@@ -164,7 +171,13 @@ def _end(deployment: Deployment, to_state: str, now: datetime, **values: str) ->
     return is_written
 
 
-def _write_installed(ci: ConfigurationItem, current: list[InstalledVersion], said: Said, now: datetime) -> None:
+def _write_installed(
+    ci: ConfigurationItem,
+    current: list[InstalledVersion],
+    said: Said,
+    proven: Mapping[int, tuple[str, Version | None]],
+    now: datetime,
+) -> None:
     rows = {row.product_id: row for row in current}
     for product_id in sorted(said.spoken_of):
         product, label, row = said.products[product_id], said.labels[product_id], rows.get(product_id)
@@ -173,6 +186,13 @@ def _write_installed(ci: ConfigurationItem, current: list[InstalledVersion], sai
                 record_removed(ci, product=product, now=now)
             continue
         if row is not None and row.label == label and row.version_id is not None:
+            continue
+        if product_id in proven:
+            # What a deployment has just proven needs no search for an explanation; the CI is locked, its row is read.
+            brought_by, version = proven[product_id]
+            replace_installed(
+                ci, row, product=product, version=version, label=label, now=now, source=brought_by, is_drift=False
+            )
             continue
         source = _explained_by(ci, product, label)
         record_installed(

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from django.db.models import Q
 from django.http import Http404, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
 from django.utils.translation import gettext as _
@@ -181,7 +182,9 @@ class ReleaseDetail(DetailPage):
         visible = Incident.objects.visible_to(self.request.user).select_related("ci")
         return {
             "caused": list(visible.filter(caused_by_releases=release)[:50]),
-            "initiating": list(visible.filter(initiated_releases=release)[:50]),
+            "initiating": list(
+                visible.filter(Q(problems__changes__releases=release) | Q(changes__releases=release)).distinct()[:50]
+            ),
             "exceptions": list(visible_exceptions(release, self.request.user)[:50]),
         }
 

@@ -43,7 +43,6 @@ class Migration(migrations.Migration):
                 ('caused_incidents', models.ManyToManyField(blank=True, related_name='caused_by_releases', to='incidents.incident', verbose_name='incidents it caused')),
                 ('changes', models.ManyToManyField(blank=True, related_name='releases', to='changes.change', verbose_name='RFCs')),
                 ('created_by', models.ForeignKey(blank=True, help_text='Empty when the portal itself opened it.', null=True, on_delete=django.db.models.deletion.PROTECT, related_name='created_%(class)ss', to=settings.AUTH_USER_MODEL, verbose_name='created by')),
-                ('initiating_incidents', models.ManyToManyField(blank=True, related_name='initiated_releases', to='incidents.incident', verbose_name='incidents that led to it')),
                 ('last_editor', models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.PROTECT, related_name='+', to=settings.AUTH_USER_MODEL, verbose_name='last editor')),
                 ('requester', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='requested_%(class)ss', to=settings.AUTH_USER_MODEL, verbose_name='requester')),
                 ('team', models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.PROTECT, related_name='%(class)ss', to='accounts.team', verbose_name='team')),

@@ -77,12 +77,6 @@ class Release(Ticket):
         blank=True,
         verbose_name=_("incidents it caused"),
     )
-    initiating_incidents = models.ManyToManyField(
-        "incidents.Incident",
-        related_name="initiated_releases",
-        blank=True,
-        verbose_name=_("incidents that led to it"),
-    )
 
     objects = ReleaseQuerySet.as_manager()
 

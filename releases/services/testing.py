@@ -26,6 +26,7 @@ logger = logging.getLogger(__name__)
 
 # How long the copy has for each step of an installation, in seconds.
 TEST_DEADLINE = 1800
+GONE = frozenset({TestEnvironment.State.ERROR, TestEnvironment.State.DESTROYING, TestEnvironment.State.DESTROYED})
 
 
 def soak_seconds_for(release_type: str) -> int:
@@ -52,6 +53,8 @@ def start_test(release: Release, *, actor: User, now: datetime, source_ci: Confi
         # Requesters read the release, too; whose CI it is, is for those who may see it.
         text = _("Test on a copy of %(ci)s.") % {"ci": source_ci.name}
         record(release, kind=EntryKind.SYSTEM, actor=actor, now=now, text=text, public=False)
+        for failed in release.test_runs.filter(state=TestRun.State.FAILED).select_related("environment"):
+            _throw_away(failed, now=now)  # kept until now to be looked at
         environment = environments.request_environment(source_ci, actor=actor, now=now, purpose=release.number)
         return TestRun.objects.create(
             release=release,
@@ -76,6 +79,7 @@ def void_current_run(release: Release, *, now: datetime, reason: str) -> None:
     for run in release.test_runs.filter(state__in=TestRun.CURRENT):
         move(run, "void", actor=None, now=now, update={"finished_at": now, "reason": reason})
         _withdraw(run, now=now)
+        _throw_away(run, now=now)
 
 
 def skip_test(release: Release, *, actor: User, now: datetime, reason: str) -> None:
@@ -129,11 +133,7 @@ def _advance(run: TestRun, now: datetime) -> bool:
 
 def _prepare(run: TestRun, now: datetime) -> bool:
     environment = run.environment
-    if environment.state in {
-        TestEnvironment.State.ERROR,
-        TestEnvironment.State.DESTROYING,
-        TestEnvironment.State.DESTROYED,
-    }:
+    if environment.state in GONE:
         return _fail(run, now, _("The copy could not be made: %s") % (environment.last_error or environment.state))
     if environment.state != TestEnvironment.State.READY or environment.copy_id is None:
         return False
@@ -156,6 +156,8 @@ def _prepare(run: TestRun, now: datetime) -> bool:
 
 def _watch_applying(run: TestRun, now: datetime) -> bool:
     assert run.batch_id is not None
+    if run.environment.state in GONE:
+        return _fail(run, now, _("The copy is gone: %s") % run.environment.get_state_display())
     distribution.mark_overdue([run.batch_id], now=now)
     deployment = Deployment.objects.filter(batch=run.batch_id).order_by("-attempt").first()
     if deployment is None:
@@ -176,7 +178,7 @@ def _watch_soaking(run: TestRun, now: datetime) -> bool:
     copy_id = run.environment.copy_id
     if not _runs_package(run):
         return _fail(run, now, _("The copy no longer reports the versions of the package."))
-    if run.environment.state not in {TestEnvironment.State.READY, TestEnvironment.State.APPLYING}:
+    if run.environment.state in GONE:
         return _fail(run, now, _("The copy is gone: %s") % run.environment.get_state_display())
     counted = run.counted_incidents.values("pk")
     fresh = list(
@@ -203,6 +205,7 @@ def _watch_soaking(run: TestRun, now: datetime) -> bool:
         "evidence": run.environment.get_evidence_display(),
     }
     move_ticket(run.release, "pass_test", actor=None, now=now, text=text)
+    _throw_away(run, now=now)
     return True
 
 
@@ -224,7 +227,8 @@ def _runs_package(run: TestRun) -> bool:
 def _fail(run: TestRun, now: datetime, reason: str) -> bool:
     move(run, "fail", actor=None, now=now, update={"finished_at": now, "reason": reason})
     _withdraw(run, now=now)
-    move_ticket(run.release, "fail_test", actor=None, now=now, text=reason)
+    # What a device says is for those who work on the release, not for everybody who may follow it.
+    move_ticket(run.release, "fail_test", actor=None, now=now, text=reason, public=False)
     return True
 
 
@@ -236,3 +240,9 @@ def _withdraw(run: TestRun, *, now: datetime) -> None:
         distribution.cancel_open([batch.pk], now=now, reason=_("The test ended."))
     if run.environment.state == TestEnvironment.State.APPLYING:
         environments.end_apply(run.environment, now=now)
+
+
+def _throw_away(run: TestRun, *, now: datetime) -> None:
+    """The copy has served; its record stays as evidence."""
+    if run.environment.state not in {TestEnvironment.State.DESTROYING, TestEnvironment.State.DESTROYED}:
+        environments.destroy_environment(run.environment, actor=None, now=now)

@@ -25,7 +25,7 @@ QUERIES = {
     "report": 3,
     "artifact": 4,
     "report closed": 4,
-    "attributes": 15,
+    "attributes": 9,
 }
 
 

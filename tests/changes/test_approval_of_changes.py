@@ -1,6 +1,6 @@
 """RFCs: separation of duties, approvals bound to the content, edits, the emergency path, the rollout's moves."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 from django.db import IntegrityError, transaction
@@ -322,3 +322,21 @@ def test_a_closed_change_is_never_moved_and_gets_its_note_once(approved):
     assert not back_out_change(approved, now=NOW, event=EVENT, text="rolled back")
     assert note_on_change(approved, now=NOW, key=EVENT, text="Review it: it was rolled back")
     assert not note_on_change(approved, now=NOW, key=EVENT, text="Review it: it was rolled back")
+
+
+def test_only_those_it_belongs_to_take_an_approved_rfc_back(now: datetime) -> None:
+    author, colleague = make_user("its-author", "change requester"), make_user("colleague", "change requester")
+    change = draft_change(
+        actor=author, now=now, title="Replace the driver", implementation_plan="Do it.", backout_plan="Undo it."
+    )
+    manager, board = make_user("a-manager", "change manager"), make_user("a-board", "CAB member")
+    submit_change(change, actor=author, now=now)
+    assess_change(change, actor=manager, now=now, risk="low", risk_reason="Small.")
+    approve_change(change, actor=board, now=now)
+    with pytest.raises(PermissionRefused):
+        edit_change(change, actor=colleague, now=now, title="Something else")
+    with pytest.raises(PermissionRefused):
+        revise_change(change, actor=colleague, now=now)
+    assert has_valid_approval(change)
+    revise_change(change, actor=author, now=now)
+    assert change.state == "draft"

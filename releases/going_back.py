@@ -102,7 +102,8 @@ def _advance_wave(rollout: Rollout, wave: Wave, forward: list[int], now: datetim
 
 def _not_overtaken(rollout: Rollout, forward: list[int]) -> list[int] | None:
     """The CIs that may go back; None: all of them, since no later rollout has offered to any."""
-    later = set(overtaking(rollout).values_list("ci", flat=True))
+    is_newest = not Rollout.objects.filter(pk__gt=rollout.pk).exists()
+    later = set() if is_newest else set(overtaking(rollout).values_list("ci", flat=True))
     if not later:
         return None
     cis = Deployment.objects.filter(batch__in=forward).values_list("ci", flat=True)

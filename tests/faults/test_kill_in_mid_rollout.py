@@ -19,7 +19,7 @@ _LOCK_DEPLOYMENT = """
     WHERE ci.name = %s AND d.batch_id = %s FOR NO KEY UPDATE OF d
 """
 
-pytestmark = pytest.mark.timeout(300)  # for busy machines; 10 to 15 s each on a quiet one
+pytestmark = pytest.mark.timeout(300)  # for busy machines: starting a part again may take ten times as long
 
 
 @pytest.fixture(scope="module")

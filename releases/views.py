@@ -179,12 +179,13 @@ class ReleaseDetail(DetailPage):
         return {"rollouts": list(release.rollouts.select_related("started_by").order_by("-pk")[:20])}
 
     def tab_review(self, release: Release) -> dict[str, Any]:
-        visible = Incident.objects.visible_to(self.request.user).select_related("ci")
+        # The lists name CIs: they are for those who may see every incident, not for one of the requesters.
+        sees_all = self.request.user.has_perm("incidents.see_all_incidents")
+        incidents = Incident.objects.select_related("ci") if sees_all else Incident.objects.none()
+        behind = Q(problems__changes__releases=release) | Q(changes__releases=release)
         return {
-            "caused": list(visible.filter(caused_by_releases=release)[:50]),
-            "initiating": list(
-                visible.filter(Q(problems__changes__releases=release) | Q(changes__releases=release)).distinct()[:50]
-            ),
+            "caused": list(incidents.filter(caused_by_releases=release)[:50]),
+            "initiating": list(incidents.filter(behind).distinct()[:50]),
             "exceptions": list(visible_exceptions(release, self.request.user)[:50]),
         }
 

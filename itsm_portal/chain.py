@@ -251,7 +251,7 @@ def _ci_step(instance: Any, release: Any, rollout: Any, user: Any) -> Step:
     target = rollout.target_count if rollout is not None else None
     names = ", ".join(str(version) for version in products.values())
     if not count:
-        later = rollout is not None and rollout.state == Rollout.State.COMPLETED
+        later = rollout is not None and rollout.finished_at is not None
         text = _("%(versions)s runs nowhere any more") if later else _("%(versions)s runs nowhere yet")
         return Step("ci", label, missing=text % {"versions": names})
     if target:

@@ -35,7 +35,7 @@ def roll_back(rollout: Rollout, now: datetime) -> bool:
     batches = [w.batch_id for w in forward]
     if _advance_wave(rollout, wave, batches, now):
         return True
-    counts = distribution.counts([*batches, wave.batch_id])
+    counts = distribution.counts([*batches, wave.batch_id, *(part.batch_id for part in parts)])
     waiting = sum(c.open - c.overdue for c in counts.values())
     if waiting:
         return wait_for(rollout, _("%d CIs are still under way") % waiting, now)
@@ -90,7 +90,7 @@ def _advance_wave(rollout: Rollout, wave: Wave, forward: list[int], now: datetim
     wrote = 0
     if forward:
         wrote = distribution.queue_rollback(
-            wave.batch, forward_batch_ids=forward, ci_ids=_not_overtaken(rollout, forward), now=now
+            wave.batch, forward_batch_ids=forward, ci_ids=_not_yet_back(rollout, wave, forward), now=now
         )
     wrote += distribution.mark_overdue([*forward, wave.batch_id], now=now)
     size = distribution.counts([wave.batch_id])[wave.batch_id].total
@@ -100,14 +100,20 @@ def _advance_wave(rollout: Rollout, wave: Wave, forward: list[int], now: datetim
     return wrote > 0
 
 
-def _not_overtaken(rollout: Rollout, forward: list[int]) -> list[int] | None:
-    """The CIs that may go back; None: all of them, since no later rollout has offered to any."""
-    is_newest = not Rollout.objects.filter(pk__gt=rollout.pk).exists()
-    later = set() if is_newest else set(overtaking(rollout).values_list("ci", flat=True))
-    if not later:
+def _not_yet_back(rollout: Rollout, wave: Wave, forward: list[int]) -> list[int] | None:
+    """The CIs that this wave takes back; None: all of them.
+
+    Others are back already or on their way by a rollback of a part, or were offered a later version since.
+    """
+    back = Deployment.objects.filter(batch__wave__rollout=rollout, batch__purpose=Batch.Purpose.ROLLBACK)
+    settled = [*OPEN, DeploymentState.SUCCEEDED, DeploymentState.SKIPPED]
+    others = set(back.exclude(batch=wave.batch_id).filter(state__in=settled).values_list("ci", flat=True))
+    if Rollout.objects.filter(pk__gt=rollout.pk).exists():
+        others |= set(overtaking(rollout).values_list("ci", flat=True))
+    if not others:
         return None
     cis = Deployment.objects.filter(batch__in=forward).values_list("ci", flat=True)
-    return sorted(set(cis) - later)
+    return sorted(set(cis) - others)
 
 
 def _end_wave(rollout: Rollout, wave: Wave, forward: list[int], now: datetime) -> None:

@@ -224,7 +224,7 @@ def play(world: World, examples: int, steps: int) -> None:
 
 
 def test_a_few_sequences(world: World) -> None:
-    play(world, examples=3, steps=15)
+    play(world, examples=2, steps=15)
 
 
 @pytest.mark.slow

@@ -94,10 +94,26 @@ def test_one_ci_goes_back_and_the_rollout_stays_completed(world: World) -> None:
     world.tick()
     assert state(rollout) == "rolled_back"
     assert sorted(Deployment.objects.filter(batch__purpose="rollback").values_list("ci__name", "state")) == [
-        ("srv-1", "skipped"),
         ("srv-1", "succeeded"),
         ("srv-2", "succeeded"),
     ]
+
+
+def test_a_ci_on_its_way_back_is_not_sent_back_again_by_the_rollback_of_everything(world: World) -> None:
+    rollout = completed(world)
+    one, two = (agent.ci for agent in world.devices)
+    world.mood("offline", one)
+    services.roll_back_ci(rollout, ci=one, actor=world.sven, now=world.now, reason="broken here")
+    services.roll_back_rollout(rollout, actor=world.sven, now=world.now, reason="everywhere")
+    world.tick()
+    world.work()
+    world.tick()
+    assert (state(rollout), world.runs()[two.name]) == ("rolling_back", "1.0")
+    world.mood("ok", one)
+    world.work()
+    world.tick()
+    assert (state(rollout), world.runs()[one.name]) == ("rolled_back", "1.0")
+    assert Deployment.objects.filter(batch__purpose="rollback").count() == 2
 
 
 def test_a_part_goes_back_only_while_paused_or_completed(world: World) -> None:

@@ -140,6 +140,7 @@ def test_past_the_planned_end_it_pauses_and_resuming_accepts_the_overrun_once(wo
     assert state(rollout) == "completed"
 
 
+@pytest.mark.slow
 def test_after_the_planned_end_no_further_wave_starts_without_a_person(world: World) -> None:
     world.add_cis(3)
     rollout = world.started(changes=[world.change(planned_end=world.now + timedelta(seconds=5))])

@@ -65,6 +65,7 @@ def test_only_somebody_else_resumes_after_an_automatic_stop_and_says_why(world: 
     assert not rollout.release.caused_incidents.exclude(pk=rollout.breach_incident_id).exists()
 
 
+@pytest.mark.slow
 def test_a_failure_after_the_accepted_ones_stops_it_again(world: World) -> None:
     one, two, three = world.add_cis(3)
     world.mood("fails", one)
@@ -262,6 +263,7 @@ def test_silent_agents_are_overdue_and_count_as_the_policy_says(world: World, co
     assert Deployment.objects.filter(overdue_at__isnull=False).count() == 2
 
 
+@pytest.mark.slow
 def test_stragglers_of_a_passed_wave_come_later_even_after_a_pause(world: World) -> None:
     _, two, _ = world.add_cis(3)
     world.mood("offline", two)

@@ -223,6 +223,7 @@ def play(world: World, examples: int, steps: int) -> None:
     )
 
 
+@pytest.mark.slow
 def test_a_few_sequences(world: World) -> None:
     play(world, examples=2, steps=15)
 

@@ -128,6 +128,7 @@ def test_incidents_in_every_state(world: World) -> None:
         assert notices(incident.number) == ([] if back in {"closed", "cancelled"} else [completed, withdrawn]), before
 
 
+@pytest.mark.slow
 def test_what_people_did_since_the_completion_stands(world: World, desk: User) -> None:
     cis = world.add_cis(3)
     reopened, closed, resolved = (world.incident(ci) for ci in cis)
@@ -219,6 +220,7 @@ def test_a_later_version_on_the_ci_counts_too(world: World) -> None:
     assert (state(rollout), state(incident)) == ("completed", "resolved")
 
 
+@pytest.mark.slow
 def test_a_problem_is_resolved_by_its_last_rfc_and_unresolved_by_any(world: World) -> None:
     world.add_cis(1)
     both, one, given_up = world.problem(), world.problem(), world.problem()
@@ -247,6 +249,7 @@ def test_a_problem_is_resolved_by_its_last_rfc_and_unresolved_by_any(world: Worl
     assert state(cancelled) == "cancelled"
 
 
+@pytest.mark.slow
 def test_a_problem_that_another_release_resolved_last_is_open_again_when_the_first_goes_back(world: World) -> None:
     one, two = world.add_cis(2)
     problem = world.problem()
@@ -310,6 +313,7 @@ def test_a_ci_taken_back_before_the_end_is_not_announced_as_installed(world: Wor
     assert notices(two.number, anna) == [cascade.completion_event(rollout)]
 
 
+@pytest.mark.slow
 def test_a_part_taken_back_after_completion_tells_only_whom_it_concerns(world: World) -> None:
     anna, ben = make_user("anna", "CI owner"), make_user("ben", "CI owner")
     one, two = world.add_ci("srv-1", owner=anna), world.add_ci("srv-2", owner=ben)
@@ -341,6 +345,7 @@ def test_a_part_taken_back_after_completion_tells_only_whom_it_concerns(world: W
     assert second.entries.count() == entries + 1
 
 
+@pytest.mark.slow
 def test_a_rollback_in_the_middle_of_the_completion_ends_with_everything_taken_back(world: World, monkeypatch) -> None:
     cis = world.add_cis(3)
     monkeypatch.setattr("releases.services.cascade.CHUNK", 1)

@@ -155,6 +155,7 @@ def test_a_wave_goes_back_once(world: World) -> None:
         services.roll_back_wave(first, actor=world.sven, now=world.now, reason="these")
 
 
+@pytest.mark.slow
 def test_a_later_rollout_forbids_the_way_back_until_it_has_gone_back_itself(world: World) -> None:
     first = completed(world)
     one, two = (agent.ci for agent in world.devices)
@@ -225,6 +226,7 @@ def test_cis_that_do_not_come_back_are_listed_and_their_owners_told(world: World
     assert (world.runs()["srv-3"], rollout.settled_at) == ("1.0", world.now), "it still comes back when it can"
 
 
+@pytest.mark.slow
 def test_a_ci_that_a_second_try_brought_back_is_no_exception_any_more(world: World) -> None:
     rollout = completed(world)
     one = world.devices[0].ci

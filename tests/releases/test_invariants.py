@@ -231,6 +231,7 @@ DAMAGE: list[tuple[str, str, list[str]]] = [
 ]
 
 
+@pytest.mark.slow
 def test_every_damage_is_seen(company: World) -> None:
     unseen = []
     for invariant, text, statements in DAMAGE:

@@ -59,6 +59,7 @@ VERBS: dict[str, tuple[Call, str, set[str]]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("verb", VERBS)
 def test_every_verb_from_every_state(world: World, verb: str) -> None:
     world.add_cis(1)

@@ -159,6 +159,7 @@ def test_a_copy_that_goes_away_while_soaking_fails_the_test(world: World, run: T
     assert state(run) == "failed"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", ["preparing", "applying", "soaking", "passed"])
 def test_an_edit_of_the_package_voids_the_test_at_every_stage(world: World, run: TestRun, stage: str) -> None:
     if stage != "preparing":

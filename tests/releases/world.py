@@ -7,6 +7,8 @@ from datetime import datetime, timedelta
 from functools import cached_property
 from typing import Any
 
+from django.contrib.auth.models import Group
+
 from accounts.models import User
 from changes.models import Change
 from cmdb.models import ConfigurationItem, InstalledVersion
@@ -18,7 +20,7 @@ from releases import executor, services
 from releases.models import Release, Rollout, Wave
 from software.models import Product, Version
 from tests.distribution.fleet import stored_version
-from tests.factories import NOW, make_ci, make_product, make_user
+from tests.factories import NOW, ensure_roles, make_ci, make_product
 from tickets.services import create_ticket
 
 POLICY: dict[str, Any] = {
@@ -31,6 +33,13 @@ POLICY: dict[str, Any] = {
     "confirm_deadline": 100,
 }
 BIG_BANG = {**POLICY, "strategy": "big_bang", "waves": [{"rest": True}]}
+ROLES = {
+    "erik": ["release engineer"],
+    "mona": ["release manager"],
+    "sven": ["release manager"],
+    "olga": ["operator"],
+    "rita": ["change requester", "requester"],
+}
 # More moves than that in one tick mean that it runs in a circle.
 MANY_MOVES = 300
 
@@ -118,11 +127,15 @@ class World:
     devices: list[Device] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.erik = make_user("erik", "release engineer")
-        self.mona = make_user("mona", "release manager")
-        self.sven = make_user("sven", "release manager")
-        self.olga = make_user("olga", "operator")
-        self.rita = make_user("rita", "change requester", "requester")
+        ensure_roles()
+        people = User.objects.bulk_create(User(username=name, email=f"{name}@example.org") for name in ROLES)
+        self.erik, self.mona, self.sven, self.olga, self.rita = people
+        groups = {group.name: group.pk for group in Group.objects.all()}
+        User.groups.through.objects.bulk_create(
+            User.groups.through(user=person, group_id=groups[role])
+            for person in people
+            for role in ROLES[person.username]
+        )
         self.billing: Product = make_product()
         self.old, self.new = (stored_version(self.billing, label) for label in ("1.0", "2.0"))
 

@@ -231,4 +231,4 @@ def test_a_few_sequences(world: World) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_many_sequences(world: World) -> None:
-    play(world, examples=60, steps=40)
+    play(world, examples=40, steps=40)

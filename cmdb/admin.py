@@ -19,7 +19,7 @@ class CIClassAdmin(SetupAdmin):
 
 @admin.register(AgentProfile)
 class AgentProfileAdmin(SetupAdmin):
-    list_display = ["name", "proof", "attribute_key", "can_remove", "one_file_only"]
+    list_display = ["name", "takes", "proof", "attribute_key", "can_remove", "one_file_only"]
     search_fields = ["name"]
 
 

@@ -9,6 +9,7 @@ from django.db import models
 from django.db.models import Q
 from django.utils.translation import gettext_lazy as _
 
+from software.models import Format
 from tickets.numbers import format_number
 
 
@@ -41,6 +42,13 @@ class AgentProfile(models.Model):
         max_length=64,
         default="version.{product}",
         help_text=_("Key of the attribute that names the version; {product} stands for the product's short name."),
+    )
+    takes = models.CharField(
+        _("takes"),
+        max_length=12,
+        choices=Format,
+        default=Format.ARCHIVE,
+        help_text=_("Of a version's files the agent gets those of this format."),
     )
     can_remove = models.BooleanField(_("can uninstall"), default=True)
     one_file_only = models.BooleanField(_("takes one file per deployment"), default=False)
@@ -136,6 +144,11 @@ class ConfigurationItem(models.Model):
     @property
     def number(self) -> str:
         return format_number(self.PREFIX, self.pk)
+
+    @property
+    def takes(self) -> str:
+        """The format of the files that its agent gets."""
+        return self.agent_profile.takes if self.agent_profile is not None else Format.ARCHIVE
 
     def __str__(self) -> str:
         return self.name

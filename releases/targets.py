@@ -1,11 +1,12 @@
 """Which CIs a release goes to, and which of them could not come back."""
 
-from django.db.models import Exists, OuterRef, Q, QuerySet
+from django.db.models import Exists, OuterRef, Q, QuerySet, Value
+from django.db.models.functions import Coalesce
 
 from cmdb.models import ConfigurationItem, InstalledVersion
 from releases.models import PackageItem, Release
 from releases.policy import TargetSelector
-from software.models import Version
+from software.models import Artifact, Format, Version
 
 
 def target_cis(release: Release) -> QuerySet[ConfigurationItem]:
@@ -38,6 +39,17 @@ def _added(release: Release, selector: TargetSelector) -> list[int]:
     """CIs for which a product of the package was added as a fresh install."""
     package = set(release.items.values_list("product_id", flat=True))
     return [ci for ci, products in selector.fresh.items() if package & set(products)]
+
+
+def without_file(release: Release) -> QuerySet[ConfigurationItem]:
+    """Targets for which a version of the package has no file: their agent takes another format."""
+    selector = TargetSelector.from_json(release.targets)
+    fitting = Artifact.objects.filter(version=OuterRef("version"), format=OuterRef(OuterRef("takes_format")))
+    unfit = PackageItem.objects.filter(release=release).exclude(Exists(fitting))
+    installed = InstalledVersion.objects.filter(ci=OuterRef(OuterRef("pk")), valid_to__isnull=True)
+    added = Q(pk__in=_added(release, selector)) & Exists(unfit)
+    cis = target_cis(release).annotate(takes_format=Coalesce("agent_profile__takes", Value(Format.ARCHIVE.value)))
+    return cis.filter(Exists(unfit.filter(product__in=installed.values("product"))) | added)
 
 
 def without_way_back(release: Release) -> QuerySet[ConfigurationItem]:

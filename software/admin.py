@@ -32,7 +32,7 @@ class VersionAdmin(ReadOnlyAdmin):
 
 @admin.register(Artifact)
 class ArtifactAdmin(ReadOnlyAdmin):
-    list_display = ["filename", "version", "size", "sha256", "uploaded_at"]
+    list_display = ["filename", "version", "format", "size", "sha256", "uploaded_at"]
     list_select_related = ["version__product"]
     search_fields = ["filename", "sha256"]
     exclude = ["file"]

@@ -19,7 +19,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from software import services
-from software.models import Product, Version
+from software.models import Format, Product, Version
 from software.serializers import (
     CreateProductSerializer,
     CreateVersionSerializer,
@@ -157,6 +157,8 @@ class VersionViewSet(ObjectViewSet):
         parameters=[
             OpenApiParameter("filename", str, description="Name of the file; needed for a raw upload."),
             OpenApiParameter("sha256", str, description="SHA-256 (hex) that the content must have."),
+            OpenApiParameter("format", str, enum=Format.values, description="Unless the name's ending tells it."),
+            OpenApiParameter("more", bool, description="More files follow: the version is not ready yet."),
         ],
         responses={201: VersionSerializer},
     )
@@ -171,26 +173,27 @@ class VersionViewSet(ObjectViewSet):
         """Stores the file: multipart with `file`, or the raw bytes with `?filename=`. Read while it comes."""
         version = self.get_object()
         check_permission(request.user, MANAGE, _("upload software"))
-        name, stream, digest = self._upload(request)
-        services.store_artifact(
-            version, actor=request.user, now=now_of(request), filename=name, stream=stream, sha256=digest
-        )
+        name, stream, said = self._upload(request)
+        services.store_artifact(version, actor=request.user, now=now_of(request), filename=name, stream=stream, **said)
         return self.answer(self.after(version), status.HTTP_201_CREATED)
 
-    def _upload(self, request: Request) -> tuple[str, Any, str]:
+    def _upload(self, request: Request) -> tuple[str, Any, dict[str, Any]]:
+        """Name and stream of the file, and what else is said about it."""
         if not str(request.META.get("CONTENT_LENGTH") or "").isdigit():
             raise LengthRequired(_("Send the size of the upload in Content-Length."))
         if (request.content_type or "").split(";")[0].strip().lower() == RawParser.media_type:
             check_size(request, settings.ARTIFACT_MAX_BYTES)
-            said = RawUploadSerializer(data=request.query_params)
-            said.is_valid(raise_exception=True)
+            raw = RawUploadSerializer(data=request.query_params)
+            raw.is_valid(raise_exception=True)
             if int(request.META["CONTENT_LENGTH"]) == 0:
                 raise InvalidInput(_("The upload is empty."), field="file")
-            return said.validated_data["filename"], request.data, said.validated_data.get("sha256", "")
+            said = dict(raw.validated_data)
+            return said.pop("filename"), request.data, said
         form = UploadSerializer(data=request.data)
         form.is_valid(raise_exception=True)
-        file = form.validated_data["file"]
-        return file.name, file, form.validated_data.get("sha256", "")
+        said = dict(form.validated_data)
+        file = said.pop("file")
+        return file.name, file, said
 
     @extend_schema(
         operation_id="version_download",

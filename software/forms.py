@@ -3,6 +3,7 @@
 from django import forms
 from django.utils.translation import gettext_lazy as _
 
+from software.models import Format
 from tickets.forms import LongText, PortalForm
 
 
@@ -25,6 +26,13 @@ class ArtifactForm(PortalForm):
         r"^[0-9a-fA-F]{64}$", label=_("SHA-256 that it must have"), required=False,
         help_text=_("Empty: whatever arrives is taken as right."),
     )  # fmt: skip
+    format = forms.ChoiceField(
+        label=_("Format"), required=False, choices=[("", _("As the name's ending tells")), *Format.choices],
+        help_text=_("Which agents get it: those whose profile takes this format."),
+    )  # fmt: skip
+    more = forms.BooleanField(
+        label=_("More files follow"), required=False, help_text=_("The version is not ready before the last one.")
+    )
 
 
 class WithdrawForm(PortalForm):

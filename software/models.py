@@ -37,6 +37,24 @@ class Product(models.Model):
         return self.name
 
 
+class Format(models.TextChoices):
+    """The channels of a version: what kind of file it is, and so which agents take it."""
+
+    ARCHIVE = "archive", _("archive")
+    SWU = "swu", _("SWUpdate image")
+    RAUC = "rauc", _("RAUC bundle")
+    ANSIBLE_ROLE = "ansible_role", _("Ansible role")
+
+
+_ENDINGS = {".swu": Format.SWU, ".raucb": Format.RAUC, ".role.tar.gz": Format.ANSIBLE_ROLE}
+
+
+def format_of(filename: str) -> Format:
+    """The format that a file's name tells by its ending; an archive unless it tells another one."""
+    found = (kind for ending, kind in _ENDINGS.items() if filename.lower().endswith(ending))
+    return next(found, Format.ARCHIVE)
+
+
 class VersionQuerySet(models.QuerySet["Version"]):
     def ready(self) -> "VersionQuerySet":
         """Versions that may be installed: with a verified artifact, not withdrawn."""
@@ -87,12 +105,16 @@ def artifact_path(artifact: "Artifact", filename: str) -> str:
 
 @pghistory.track(model_name="ArtifactHistory")
 class Artifact(models.Model):
-    """The file of a version, with its size and digests as measured when it was stored."""
+    """A file of a version, with its size and digests as measured when it was stored.
+
+    An agent gets the files of the format that its profile takes.
+    """
 
     version = models.ForeignKey(Version, models.PROTECT, related_name="artifacts")
     filename = models.CharField(
         _("file name"), max_length=128, validators=[RegexValidator(r"^[A-Za-z0-9][A-Za-z0-9._+-]*$")]
     )
+    format = models.CharField(_("format"), max_length=12, choices=Format, default=Format.ARCHIVE)
     file = models.FileField(upload_to=artifact_path, max_length=200)
     size = models.PositiveBigIntegerField(_("size in bytes"))
     sha1 = models.CharField(max_length=40)

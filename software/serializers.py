@@ -3,7 +3,7 @@
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
-from software.models import Artifact, Product, Version
+from software.models import Artifact, Format, Product, Version
 from tickets.serializers import NameField, PersonSerializer
 
 
@@ -26,7 +26,7 @@ class CreateProductSerializer(serializers.Serializer):
 class ArtifactSerializer(serializers.ModelSerializer):
     class Meta:
         model = Artifact
-        fields = ["id", "filename", "size", "sha1", "md5", "sha256", "uploaded_at"]
+        fields = ["id", "filename", "format", "size", "sha1", "md5", "sha256", "uploaded_at"]
 
 
 class VersionListSerializer(serializers.ModelSerializer):
@@ -57,15 +57,23 @@ class CreateVersionSerializer(serializers.Serializer):
     notes = serializers.CharField(max_length=50_000, allow_blank=True, default="")
 
 
-class UploadSerializer(serializers.Serializer):
-    """A multipart upload. The name comes from the file; `sha256` (hex), if given, must be the one of the content."""
+class FileSerializer(serializers.Serializer):
+    """What is said about a file beside its name: `sha256` (hex), if given, must be the one of the content; `format` is
+    told by the name's ending unless given; with `more` the version waits for further files before it is ready.
+    """
+
+    sha256 = serializers.RegexField(r"^[0-9a-fA-F]{64}$", required=False)
+    format = serializers.ChoiceField(choices=Format.choices, required=False)
+    more = serializers.BooleanField(default=False)
+
+
+class UploadSerializer(FileSerializer):
+    """A multipart upload. The name comes from the file."""
 
     file = serializers.FileField(allow_empty_file=False)
-    sha256 = serializers.RegexField(r"^[0-9a-fA-F]{64}$", required=False)
 
 
-class RawUploadSerializer(serializers.Serializer):
+class RawUploadSerializer(FileSerializer):
     """What a raw upload says in its query string."""
 
     filename = serializers.CharField(max_length=128)
-    sha256 = serializers.RegexField(r"^[0-9a-fA-F]{64}$", required=False)

@@ -8,7 +8,7 @@ from django.db.models import ProtectedError
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from software.models import Artifact, Product, Version, artifact_path
+from software.models import Artifact, Product, Version, artifact_path, format_of
 from software.storage import discard, keep, receive
 from tickets.exceptions import ConditionRefused, InvalidInput, TransitionRefused
 from tickets.lifecycle import check_permission
@@ -49,17 +49,31 @@ def create_version(product: Product, *, actor: Any, now: datetime, label: str, n
 
 
 def store_artifact(
-    version: Version, *, actor: Any, now: datetime, filename: str, stream: Any, sha256: str = ""
+    version: Version,
+    *,
+    actor: Any,
+    now: datetime,
+    filename: str,
+    stream: Any,
+    sha256: str = "",
+    format: str = "",
+    more: bool = False,
 ) -> Artifact:
-    """Stores the file of a version and makes the version ready. `sha256` (hex) is what the sender expects, if
-    known.
+    """Stores a file of a version and makes the version ready, unless `more` files follow. `sha256` (hex) is what the
+    sender expects, if known; `format` is told by the file's ending unless it is given.
 
     `stream` has `read(size)` or Django's `chunks()`. The same file under the same name again is no change;
     what a ready version consists of never changes otherwise (`ConditionRefused`). Other refusals as in
     `storage.receive`, and `InvalidInput` with code hash_mismatch.
     """
     check_permission(actor, MANAGE, str(_MANAGE_TEXT))
-    artifact = Artifact(version=version, filename=filename, uploaded_by=actor, uploaded_at=now)
+    artifact = Artifact(
+        version=version,
+        filename=filename,
+        format=format or format_of(filename),
+        uploaded_by=actor,
+        uploaded_at=now,
+    )
     validate(artifact, exclude=("file", "size", "sha1", "md5", "sha256", "uploaded_by"))
     version.refresh_from_db(fields=["state"])
     if version.state == Version.State.WITHDRAWN:
@@ -76,17 +90,19 @@ def store_artifact(
         artifact.size, artifact.sha1, artifact.md5 = received.size, received.sha1, received.md5
         artifact.sha256 = received.sha256
         artifact.file.name = artifact_path(artifact, filename)
-        return _keep(version, artifact, received)
+        return _keep(version, artifact, received, more=more)
     finally:
         discard(received)
 
 
-def _keep(version: Version, artifact: Artifact, received: Any) -> Artifact:
+def _keep(version: Version, artifact: Artifact, received: Any, *, more: bool) -> Artifact:
     with transaction.atomic():
         locked = Version.objects.select_for_update(no_key=True).get(pk=version.pk)
         stored = Artifact.objects.filter(version=version, filename=artifact.filename).first()
         if stored is not None and stored.sha256 == artifact.sha256:
             keep(received, str(stored.file.name))
+            if not more:
+                _make_ready(locked, version)
             return stored
         if locked.state != Version.State.DRAFT or stored is not None:
             raise ConditionRefused(
@@ -96,10 +112,17 @@ def _keep(version: Version, artifact: Artifact, received: Any) -> Artifact:
         # The file first: a row without its file would be worse than a file without its row.
         keep(received, str(artifact.file.name))
         artifact.save(force_insert=True)
+        if not more:
+            _make_ready(locked, version)
+    return artifact
+
+
+def _make_ready(locked: Version, version: Version) -> None:
+    """From now on the version consists of the files that it has."""
+    if locked.state == Version.State.DRAFT:
         locked.state = Version.State.READY
         locked.save(update_fields=["state"])
-    version.state = Version.State.READY
-    return artifact
+    version.state = locked.state
 
 
 def withdraw_version(version: Version, *, actor: Any, now: datetime, reason: str = "") -> bool:

@@ -106,6 +106,8 @@ class ArtifactUpload(VersionPage):
             filename=data["file"].name,
             stream=data["file"],
             sha256=data["sha256"].lower(),
+            format=data["format"],
+            more=data["more"],
         )
 
 

@@ -4,6 +4,7 @@ from django.utils.translation import gettext as _
 
 from releases.models import Release
 from releases.policy import RolloutPolicy, TargetSelector
+from releases.targets import without_file
 from software.models import Version
 from tickets.exceptions import ConditionRefused
 from tickets.services import content_hash
@@ -57,4 +58,15 @@ def check_ready(release: Release) -> None:
         raise ConditionRefused(
             _("Not ready in the media library: %(versions)s. Upload their files first.")
             % {"versions": ", ".join(not_ready)}
+        )
+
+
+def check_files(release: Release) -> None:
+    """Refuses targets whose agents take a format that a version of the package has no file of."""
+    unfit = list(without_file(release).values_list("name", flat=True)[:20])
+    if unfit:
+        raise ConditionRefused(
+            _("No file for the agents of: %(cis)s. Make a version with a file of their format, or exclude them.")
+            % {"cis": ", ".join(unfit)},
+            code="no_file",
         )

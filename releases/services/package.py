@@ -14,7 +14,7 @@ from cmdb.models import ConfigurationItem
 from releases.models import LeftOutChange, PackageItem, Release, RolloutException
 from releases.policy import RolloutPolicy, TargetSelector
 from releases.services.approval import check_second_person
-from releases.services.content import check_ready, lock_release, package_hash, release_hash
+from releases.services.content import check_files, check_ready, lock_release, package_hash, release_hash
 from releases.services.testing import void_current_run
 from releases.targets import target_cis
 from software.models import Version
@@ -256,6 +256,7 @@ def build_release(release: Release, *, actor: User, now: datetime) -> None:
     with transaction.atomic():
         release = lock_release(release)
         check_ready(release)
+        check_files(release)
         move_ticket(release, "build", actor=actor, now=now)
 
 

@@ -18,7 +18,7 @@ from releases.conditions import not_confirmed, numbers_of
 from releases.models import Release, Rollout, RolloutEvent, RolloutException, Wave
 from releases.policy import RolloutPolicy, TargetSelector
 from releases.services.approval import valid_approval
-from releases.services.content import check_ready, lock_release, release_hash
+from releases.services.content import check_files, check_ready, lock_release, release_hash
 from releases.services.log import log
 from releases.targets import target_cis, without_way_back
 from tickets.exceptions import ConditionRefused, InvalidInput, SeparationOfDuties, TransitionRefused
@@ -80,6 +80,7 @@ def _check_gates(release: Release, actor: User) -> int:
             code="breached_since_approval",
         )
     check_ready(release)
+    check_files(release)
     targets = target_cis(release).count()
     if not targets:
         raise ConditionRefused(_("No CI matches any more: there is nothing to roll out to."))

@@ -54,9 +54,9 @@ def poll(base: str, ci: ConfigurationItem, action: Action) -> dict[str, Any]:
     }
 
 
-def deployment(base: str, row: Deployment, history: int) -> dict[str, Any]:
-    """The body of deploymentBase and installedBase, with the newest `history` messages of the device (< 0:
-    all).
+def deployment(base: str, row: Deployment, history: int, takes: str) -> dict[str, Any]:
+    """The body of deploymentBase and installedBase, with the files of the format that the device takes and the newest
+    `history` messages of the device (< 0: all).
     """
     items = (
         DeploymentItem.objects.filter(deployment=row)
@@ -68,7 +68,7 @@ def deployment(base: str, row: Deployment, history: int) -> dict[str, Any]:
         "deployment": {
             "download": "forced",
             "update": "forced",
-            "chunks": [_chunk(base, item) for item in items],
+            "chunks": [_chunk(base, item, takes) for item in items],
         },
     }
     if history:
@@ -76,7 +76,7 @@ def deployment(base: str, row: Deployment, history: int) -> dict[str, Any]:
     return body
 
 
-def _chunk(base: str, item: DeploymentItem) -> dict[str, Any]:
+def _chunk(base: str, item: DeploymentItem, takes: str) -> dict[str, Any]:
     version = item.to_version or item.from_version
     chunk: dict[str, Any] = {
         "part": item.product.slug,
@@ -87,7 +87,7 @@ def _chunk(base: str, item: DeploymentItem) -> dict[str, Any]:
     if item.to_version is None:
         chunk["metadata"] = [{"key": "action", "value": "remove"}]
     else:
-        chunk["artifacts"] = [_artifact(base, artifact) for artifact in item.to_version.artifacts.all()]
+        chunk["artifacts"] = [_artifact(base, a) for a in item.to_version.artifacts.all() if a.format == takes]
     return chunk
 
 

@@ -146,6 +146,7 @@ def artifact(request: HttpRequest, ci: ConfigurationItem, module: str, filename:
         Artifact.objects.filter(
             version_id=action_id(module),
             filename=filename,
+            format=ci.takes,
             version__deployments__deployment__ci_id=ci.pk,
             version__deployments__deployment__state__in=_FETCHABLE,
         )
@@ -200,7 +201,7 @@ def _reported(
 def _deployment(request: HttpRequest, ci: ConfigurationItem, row: Deployment) -> HttpResponseBase:
     wanted = request.GET.get("actionHistory", "")
     history = int(wanted) if wanted.removeprefix("-").isdecimal() and wanted.isascii() and len(wanted) < 9 else 0
-    return _json(request, payload.deployment(payload.base_url(request, ci), row, history))
+    return _json(request, payload.deployment(payload.base_url(request, ci), row, history, ci.takes))
 
 
 def _json(request: HttpRequest, body: dict[str, Any]) -> HttpResponse:

@@ -2,12 +2,17 @@
 
 from typing import Any
 
+from django import forms
 from django.contrib import admin
+from django.core.exceptions import ValidationError
 from django.http import HttpRequest
+from django.utils.translation import gettext as _
 
 from accounts.admin_classes import ReadOnlyAdmin, SetupAdmin
-from cmdb.models import AgentProfile, AgentToken, CIClass, ConfigurationItem, InstalledVersion, Relation
+from cmdb.group_filter import check_filter
+from cmdb.models import AgentProfile, AgentToken, CIClass, CIGroup, ConfigurationItem, InstalledVersion, Relation
 from tickets.clock import now_of
+from tickets.exceptions import InvalidInput
 
 
 @admin.register(CIClass)
@@ -55,6 +60,28 @@ class ConfigurationItemAdmin(SetupAdmin):
         if not change:
             obj.created_at = now_of(request)
         super().save_model(request, obj, form, change)
+
+
+class CIGroupForm(forms.ModelForm):
+    def clean_filter(self) -> dict[str, Any]:
+        try:
+            return check_filter(self.cleaned_data["filter"] or {})
+        except InvalidInput as error:
+            raise ValidationError(error.message) from error
+
+    def clean_static_members(self) -> Any:
+        found = self.cleaned_data["static_members"]
+        if any(ci.copy_of_id is not None for ci in found):
+            raise ValidationError(_("Copies for tests are in no group."))
+        return found
+
+
+@admin.register(CIGroup)
+class CIGroupAdmin(SetupAdmin):
+    form = CIGroupForm
+    list_display = ["name", "description"]
+    search_fields = ["name"]
+    autocomplete_fields = ["static_members"]
 
 
 @admin.register(AgentToken)

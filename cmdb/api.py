@@ -1,4 +1,4 @@
-"""`/api/v1/cis/`, `/api/v1/ci-classes/` and `/api/v1/agent-profiles/`."""
+"""`/api/v1/cis/`, `/api/v1/ci-groups/`, `/api/v1/ci-classes/` and `/api/v1/agent-profiles/`."""
 
 from datetime import datetime
 from typing import Any
@@ -11,22 +11,27 @@ from rest_framework.decorators import action
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from cmdb import services
-from cmdb.models import AgentProfile, CIClass, ConfigurationItem
+from cmdb import groups, services
+from cmdb.models import AgentProfile, CIClass, CIGroup, ConfigurationItem
 from cmdb.serializers import (
     AgentProfileSerializer,
     CIClassSerializer,
+    CIGroupListSerializer,
+    CIGroupSerializer,
     CIListSerializer,
     CISerializer,
     InstalledSerializer,
     IssuedTokenSerializer,
     RegisterSerializer,
     TokenSerializer,
+    WhichCIsSerializer,
     WhichTokenSerializer,
+    WriteGroupSerializer,
 )
-from tickets.api import Call, ObjectViewSet
+from tickets.api import Call, NumberFilter, ObjectViewSet
 from tickets.exceptions import InvalidInput
 from tickets.lifecycle import check_permission
+from tickets.serializers import key_of
 
 MANAGE = "cmdb.manage_cis"
 
@@ -45,8 +50,13 @@ class CIFilter(filters.FilterSet):
     owner = filters.CharFilter(field_name="owner__username", label="User name.")
     agent_id = filters.CharFilter()
     copies = filters.BooleanFilter(field_name="copy_of", lookup_expr="isnull", exclude=True, label="Only test copies.")
+    group = filters.CharFilter(method="only_in_group", label="Number or id of a group.", max_length=40)
     runs = filters.CharFilter(method="only_running", label="`product` or `product/version` that is installed now.")
     q = filters.CharFilter(field_name="name", lookup_expr="icontains", label="Part of the name.")
+
+    def only_in_group(self, rows: Any, name: str, value: str) -> Any:
+        group = CIGroup.objects.visible_to(self.request.user).filter(pk=key_of(CIGroup, value) or 0).first()
+        return rows.filter(pk__in=group.members().values("pk")) if group is not None else rows.none()
 
     def only_running(self, rows: Any, name: str, value: str) -> Any:
         product, _slash, label = value.partition("/")
@@ -105,3 +115,32 @@ class AgentProfileViewSet(ObjectViewSet):
     serializer_class = AgentProfileSerializer
     ordering = ["name"]
     filter_backends = []
+
+
+class CIGroupFilter(filters.FilterSet):
+    q = filters.CharFilter(field_name="name", lookup_expr="icontains", label="Part of the name.")
+    names = NumberFilter(ConfigurationItem, "static_members")
+
+
+class CIGroupViewSet(ObjectViewSet):
+    """Groups of production CIs: named ones, those that fit a filter, or both."""
+
+    model = CIGroup
+    serializer_class = CIGroupSerializer
+    list_serializer_class = CIGroupListSerializer
+    filterset_class = CIGroupFilter
+    ordering_fields = ["id", "name"]
+    ordering = ["name"]
+    creates = Call(groups.create_group, WriteGroupSerializer, MANAGE)
+    edits = Call(groups.edit_group, WriteGroupSerializer, MANAGE)
+    calls = {
+        "add_members": Call(groups.add_members, WhichCIsSerializer, MANAGE),
+        "remove_members": Call(groups.remove_members, WhichCIsSerializer, MANAGE),
+    }
+
+    @extend_schema(responses=CIListSerializer(many=True))
+    @action(detail=True, methods=["get"], filter_backends=[])
+    def members(self, request: Request, **kwargs: Any) -> Response:
+        """The CIs that belong to it now and that the person may see."""
+        rows = self.get_object().members().visible_to(request.user).select_related("ci_class", "owner", "team")
+        return self.paged(rows.order_by("pk"), CIListSerializer)

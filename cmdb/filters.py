@@ -6,7 +6,7 @@ import django_filters
 from django.db.models import Q
 from django.utils.translation import gettext_lazy as _
 
-from cmdb.models import CIClass, ConfigurationItem
+from cmdb.models import CIClass, CIGroup, ConfigurationItem
 from tickets.filters import search_filter
 from tickets.numbers import parse_number
 
@@ -23,10 +23,14 @@ class CIFilter(django_filters.FilterSet):
         method="by_scope", label=_("Which"), empty_label=None,
         choices=[("production", _("production")), ("mine", _("mine")), ("copies", _("copies for tests"))],
     )  # fmt: skip
+    group = django_filters.ModelChoiceFilter(
+        method="by_group", queryset=lambda request: CIGroup.objects.visible_to(request.user), label=_("Group"),
+        empty_label=_("any"),
+    )  # fmt: skip
 
     class Meta:
         model = ConfigurationItem
-        fields = ("q", "scope", "ci_class", "lifecycle")
+        fields = ("q", "scope", "ci_class", "lifecycle", "group")
 
     def __init__(self, data: Any = None, *args: Any, **kwargs: Any) -> None:
         values = data.copy() if data is not None else {}
@@ -44,9 +48,23 @@ class CIFilter(django_filters.FilterSet):
             words |= Q(pk=number[1])
         return queryset.filter(words)
 
+    def by_group(self, queryset: Any, name: str, value: CIGroup) -> Any:
+        return queryset.filter(pk__in=value.members().values("pk"))
+
     def by_scope(self, queryset: Any, name: str, value: str) -> Any:
         if value == "copies":
             return queryset.filter(copy_of__isnull=False)
         if value == "mine":
             return queryset.production().filter(owner=self.request.user)
         return queryset.production()
+
+
+class CIGroupFilter(django_filters.FilterSet):
+    q = search_filter(_("Words of the name"))
+
+    class Meta:
+        model = CIGroup
+        fields = ("q",)
+
+    def by_text(self, queryset: Any, name: str, value: str) -> Any:
+        return queryset.filter(name__icontains=value)

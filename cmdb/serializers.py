@@ -3,8 +3,16 @@
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
-from cmdb.models import AgentProfile, AgentToken, CIClass, ConfigurationItem, InstalledVersion, Relation
-from tickets.serializers import NameField, NumberField, PersonSerializer, ViewerMixin, team_field, user_field
+from cmdb.models import AgentProfile, AgentToken, CIClass, CIGroup, ConfigurationItem, InstalledVersion, Relation
+from tickets.serializers import (
+    NameField,
+    NumberField,
+    NumbersField,
+    PersonSerializer,
+    ViewerMixin,
+    team_field,
+    user_field,
+)
 
 
 class CIClassSerializer(serializers.ModelSerializer):
@@ -113,3 +121,41 @@ class IssuedTokenSerializer(serializers.Serializer):
 
 class WhichTokenSerializer(serializers.Serializer):
     token = serializers.IntegerField(min_value=1, max_value=2**63 - 1, help_text="Id of the token.")
+
+
+class CIGroupListSerializer(serializers.ModelSerializer):
+    number = serializers.CharField(read_only=True)
+
+    class Meta:
+        model = CIGroup
+        fields = ["id", "number", "name", "description", "filter"]
+
+
+class CIGroupSerializer(CIGroupListSerializer):
+    """A group; `/members/` lists who belongs to it now, `static_members` only those that are named."""
+
+    static_members = serializers.SerializerMethodField()
+    member_count = serializers.SerializerMethodField()
+
+    class Meta(CIGroupListSerializer.Meta):
+        fields = [*CIGroupListSerializer.Meta.fields, "static_members", "member_count"]
+
+    def get_static_members(self, group: CIGroup) -> list[str]:
+        """The first 1000 of them."""
+        return [ci.number for ci in group.static_members.order_by("pk").only("pk")[:1000]]
+
+    def get_member_count(self, group: CIGroup) -> int:
+        return group.members().count()
+
+
+class WriteGroupSerializer(serializers.Serializer):
+    """A group: named CIs, a filter, or both. The filter's keys are described in docs/api.md."""
+
+    name = serializers.CharField(max_length=100)
+    description = serializers.CharField(max_length=20_000, allow_blank=True, required=False)
+    filter = serializers.DictField(required=False)
+    static_members = NumbersField(ConfigurationItem, required=False)
+
+
+class WhichCIsSerializer(serializers.Serializer):
+    cis = NumbersField(ConfigurationItem)

@@ -3,7 +3,7 @@
 import django_tables2 as tables
 from django.utils.translation import gettext_lazy as _
 
-from cmdb.models import ConfigurationItem
+from cmdb.models import CIGroup, ConfigurationItem
 from tickets.tables import MomentColumn, NumberColumn, PersonColumn, PortalTable
 from tickets.templatetags.portal import badge
 
@@ -28,3 +28,14 @@ class CITable(PortalTable):
     def render_versions(self, record: ConfigurationItem) -> str:
         rows = record.current_versions  # type: ignore[attr-defined]
         return ", ".join(f"{row.product.name} {row.label}" for row in rows) or "–"
+
+
+class CIGroupTable(PortalTable):
+    number = NumberColumn()
+    name = tables.Column(attrs={"td": {"class": "title"}})
+
+    class Meta(PortalTable.Meta):
+        model = CIGroup
+        fields = ("number", "name", "description")
+        sequence = fields
+        order_by = "name"

@@ -1,11 +1,16 @@
 from django.urls import path
 
 from cmdb.views import CICreate, CIDetail, CIList, CIOptions, CIToken
+from cmdb.views_group import CIGroupCreate, CIGroupDetail, CIGroupEdit, CIGroupList
 
 urlpatterns = [
     path("", CIList.as_view(), name="ci_list"),
     path("new/", CICreate.as_view(), name="ci_create"),
     path("options/", CIOptions.as_view(), name="ci_options"),
+    path("groups/", CIGroupList.as_view(), name="group_list"),
+    path("groups/new/", CIGroupCreate.as_view(), name="group_create"),
+    path("groups/<str:number>/", CIGroupDetail.as_view(), name="group_detail"),
+    path("groups/<str:number>/edit/", CIGroupEdit.as_view(), name="group_edit"),
     path("<str:number>/", CIDetail.as_view(), name="ci_detail"),
     path("<str:number>/token/", CIToken.as_view(), name="ci_token"),
 ]

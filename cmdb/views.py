@@ -27,6 +27,7 @@ class CIList(ListPage):
     model = ConfigurationItem
     table_class = CITable
     filterset_class = CIFilter
+    template_name = "cmdb/ci_list.html"
     section = "ci_list"
     title = gettext_lazy("Configuration items")
     related = ("ci_class", "owner")

@@ -7,7 +7,7 @@ from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitVie
 from rest_framework.routers import DefaultRouter
 
 from changes.api import ChangeViewSet
-from cmdb.api import AgentProfileViewSet, CIClassViewSet, CIViewSet
+from cmdb.api import AgentProfileViewSet, CIClassViewSet, CIGroupViewSet, CIViewSet
 from distribution.api import DeploymentViewSet
 from incidents.api import IncidentViewSet
 from itsm_portal import api
@@ -26,6 +26,7 @@ router.register("releases", ReleaseViewSet, basename="api-release")
 router.register("rollouts", RolloutViewSet, basename="api-rollout")
 router.register("deployments", DeploymentViewSet, basename="api-deployment")
 router.register("cis", CIViewSet, basename="api-ci")
+router.register("ci-groups", CIGroupViewSet, basename="api-ci-group")
 router.register("ci-classes", CIClassViewSet, basename="api-ci-class")
 router.register("agent-profiles", AgentProfileViewSet, basename="api-agent-profile")
 router.register("products", ProductViewSet, basename="api-product")

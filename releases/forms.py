@@ -10,7 +10,7 @@ from django.utils.translation import gettext_lazy
 
 from changes.models import Change
 from cmdb.forms import CIField, CIListField, limit_cis
-from cmdb.models import CIClass, ConfigurationItem
+from cmdb.models import CIClass, CIGroup, ConfigurationItem
 from releases.models import Release, RolloutException
 from releases.policy import RolloutPolicy, TargetSelector
 from releases.services import left_out_changes, release_hash
@@ -116,6 +116,10 @@ class PlanForm(PortalForm):
         CIClass.objects.all(), label=gettext_lazy("Only these classes"), required=False,
         widget=forms.CheckboxSelectMultiple, to_field_name="slug",
     )  # fmt: skip
+    groups = forms.ModelMultipleChoiceField(
+        CIGroup.objects.none(), label=gettext_lazy("Only members of these groups"), required=False,
+        widget=forms.CheckboxSelectMultiple,
+    )  # fmt: skip
     cis = CIListField(
         label=gettext_lazy("Only these CIs"), required=False, widget=forms.Textarea(attrs={"rows": 3}),
         help_text=gettext_lazy("One on each line; empty: every CI in operation that runs one of the products."),
@@ -128,7 +132,7 @@ class PlanForm(PortalForm):
         help_text=gettext_lazy("One CI = product on each line, for CIs that do not have the product yet."),
     )  # fmt: skip
     expected_version = forms.IntegerField(widget=forms.HiddenInput)
-    TARGETS = ("ci_classes", "cis", "exclude", "fresh")
+    TARGETS = ("ci_classes", "groups", "cis", "exclude", "fresh")
 
     def prepare(self) -> None:
         limit_cis(self, self.user)
@@ -139,6 +143,9 @@ class PlanForm(PortalForm):
         keys = {*selector.cis, *selector.exclude, *selector.fresh}
         names = dict(ConfigurationItem.objects.filter(pk__in=keys).values_list("pk", "name")) if keys else {}
         self.initial.setdefault("ci_classes", list(selector.ci_classes))
+        groups: Any = self.fields["groups"]
+        groups.queryset = CIGroup.objects.visible_to(self.user)
+        self.initial.setdefault("groups", list(selector.groups))
         self.initial.setdefault("cis", "\n".join(names.get(key, "") for key in selector.cis))
         self.initial.setdefault("exclude", "\n".join(names.get(key, "") for key in selector.exclude))
         products = {key for keys in selector.fresh.values() for key in keys}
@@ -192,6 +199,7 @@ class PlanForm(PortalForm):
             "policy": checked,
             "targets": {
                 "ci_classes": [ci_class.slug for ci_class in data["ci_classes"]],
+                "groups": [group.pk for group in data["groups"]],
                 "cis": [ci.pk for ci in data["cis"]],
                 "exclude": [ci.pk for ci in data["exclude"]],
                 "fresh": data["fresh"],

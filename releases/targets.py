@@ -1,12 +1,18 @@
 """Which CIs a release goes to, and which of them could not come back."""
 
+from dataclasses import replace
+from typing import Any
+
 from django.db.models import Exists, OuterRef, Q, QuerySet, Value
 from django.db.models.functions import Coalesce
+from django.utils.translation import gettext as _
 
-from cmdb.models import ConfigurationItem, InstalledVersion
+from cmdb.groups import definition_digest
+from cmdb.models import CIGroup, ConfigurationItem, InstalledVersion
 from releases.models import PackageItem, Release
 from releases.policy import TargetSelector
 from software.models import Artifact, Format, Version
+from tickets.exceptions import ConditionRefused, InvalidInput
 
 
 def target_cis(release: Release) -> QuerySet[ConfigurationItem]:
@@ -30,9 +36,40 @@ def target_cis(release: Release) -> QuerySet[ConfigurationItem]:
         cis = cis.filter(Q(ci_class__slug__in=selector.ci_classes) | Q(pk__in=added))
     if selector.cis:
         cis = cis.filter(pk__in=[*selector.cis, *added])
+    if selector.groups:
+        cis = cis.filter(_in_groups(selector) | Q(pk__in=added))
     if selector.exclude:
         cis = cis.exclude(pk__in=selector.exclude)
     return cis.order_by("pk")
+
+
+def _in_groups(selector: TargetSelector) -> Q:
+    """Belongs to one of the groups; a group that is gone has no members."""
+    condition = Q(pk__in=[])
+    for group in CIGroup.objects.filter(pk__in=list(selector.groups)):
+        condition |= Q(pk__in=group.members().values("pk"))
+    return condition
+
+
+def with_digests(targets: Any, actor: Any) -> dict[str, Any]:
+    """The checked selector as JSON, bound to its groups as they are defined now; refuses groups that are not seen."""
+    selector = TargetSelector.from_json(targets)
+    groups = {group.pk: group for group in CIGroup.objects.visible_to(actor).filter(pk__in=list(selector.groups))}
+    missing = sorted(set(selector.groups) - set(groups))
+    if missing:
+        raise InvalidInput(_("There is no group with the id %(id)d.") % {"id": missing[0]}, field="targets")
+    return replace(selector, groups={pk: definition_digest(group) for pk, group in groups.items()}).to_json()
+
+
+def check_groups(release: Release) -> None:
+    """Refuses when a group of the target selector is defined otherwise than when the plan was saved."""
+    selector = TargetSelector.from_json(release.targets)
+    present = {group.pk: definition_digest(group) for group in CIGroup.objects.filter(pk__in=list(selector.groups))}
+    if present != dict(selector.groups):
+        raise ConditionRefused(
+            _("A group of the targets was changed since the plan was saved. Save it again and have it approved."),
+            code="groups_changed",
+        )
 
 
 def _added(release: Release, selector: TargetSelector) -> list[int]:

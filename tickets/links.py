@@ -13,6 +13,7 @@ PAGES: dict[str, str] = {
     "REL": "release_detail",
     "ROL": "rollout_detail",
     "CI": "ci_detail",
+    "GRP": "group_detail",
     "ENV": "environment_detail",
 }
 

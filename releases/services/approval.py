@@ -8,7 +8,7 @@ from django.utils.translation import gettext as _
 from accounts.models import User
 from releases.models import Release, ReleaseApproval
 from releases.services.content import lock_release, release_hash
-from releases.targets import target_cis
+from releases.targets import check_groups, target_cis
 from tickets.exceptions import InvalidInput, PermissionRefused, SeparationOfDuties, TransitionRefused
 from tickets.models import Decision, EntryKind
 from tickets.services import record
@@ -82,6 +82,8 @@ def _decide(
                 _("%(number)s was edited meanwhile. Read the new version first.") % {"number": release.number},
                 code="edit_conflict",
             )
+        if decision == Decision.APPROVED:
+            check_groups(release)
         approval = ReleaseApproval.objects.create(
             release=release,
             approver=actor,

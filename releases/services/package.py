@@ -12,11 +12,11 @@ from accounts.models import User
 from changes.models import Change
 from cmdb.models import ConfigurationItem
 from releases.models import LeftOutChange, PackageItem, Release, RolloutException
-from releases.policy import RolloutPolicy, TargetSelector
+from releases.policy import RolloutPolicy
 from releases.services.approval import check_second_person
 from releases.services.content import check_files, check_ready, lock_release, package_hash, release_hash
 from releases.services.testing import void_current_run
-from releases.targets import target_cis
+from releases.targets import target_cis, with_digests
 from software.models import Version
 from tickets.activities import Activity, Process, check_activity
 from tickets.exceptions import ConditionRefused, InvalidInput, TransitionRefused
@@ -65,7 +65,7 @@ def draft_release(
         release_type=release_type,
         activity=activity,
         policy=RolloutPolicy.from_json(policy or {}).to_json(),
-        targets=TargetSelector.from_json(targets or {}).to_json(),
+        targets=with_digests(targets or {}, actor),
         last_editor=actor,
         impact=impact,
         urgency=urgency,
@@ -118,7 +118,7 @@ def edit_release(
         if policy is not None:
             fields["policy"] = RolloutPolicy.from_json(policy).to_json()
         if targets is not None:
-            fields["targets"] = TargetSelector.from_json(targets).to_json()
+            fields["targets"] = with_digests(targets, actor)
         edit_fields(release, now=now, expected_version=expected_version, last_editor=actor, **fields)
         if changes is not None:
             _set_changes(release, list(changes))

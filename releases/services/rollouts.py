@@ -20,7 +20,7 @@ from releases.policy import RolloutPolicy, TargetSelector
 from releases.services.approval import valid_approval
 from releases.services.content import check_files, check_ready, lock_release, release_hash
 from releases.services.log import log
-from releases.targets import target_cis, without_way_back
+from releases.targets import check_groups, target_cis, without_way_back
 from tickets.exceptions import ConditionRefused, InvalidInput, SeparationOfDuties, TransitionRefused
 from tickets.lifecycle import check_permission, move
 from tickets.services import move_ticket
@@ -81,6 +81,7 @@ def _check_gates(release: Release, actor: User) -> int:
         )
     check_ready(release)
     check_files(release)
+    check_groups(release)
     targets = target_cis(release).count()
     if not targets:
         raise ConditionRefused(_("No CI matches any more: there is nothing to roll out to."))

@@ -10,7 +10,7 @@ from django.urls import URLPattern, URLResolver
 from accounts.models import User
 from accounts.roles import ROLES
 from changes.models import Change
-from cmdb.models import AgentProfile, AgentToken, ConfigurationItem, InstalledVersion
+from cmdb.models import AgentProfile, AgentToken, CIGroup, ConfigurationItem, InstalledVersion
 from distribution.models import Deployment, DeploymentEvent, DeploymentItem
 from distribution.services import create_batch
 from incidents.models import Incident
@@ -83,9 +83,12 @@ def make_objects(name: str, owner: User, author: User, *, links: int = 1) -> Obj
         at = NOW + timedelta(seconds=n)
         notify(event=f"e{n}", recipient=owner, thread=f"{name}", subject="News", text="It stopped.", now=at)
     profile = AgentProfile.objects.create(name=f"agent {name}")
+    group = CIGroup.objects.create(name=f"group {name}")
+    group.static_members.set(cis)
     made.keys = {
         "incidents": incidents[0].pk, "problems": problems[0].pk, "changes": changes[0].pk, "releases": release.pk,
-        "rollouts": rollout.pk, "deployments": deployment.pk, "cis": cis[0].pk, "ci-classes": cis[0].ci_class_id,
+        "rollouts": rollout.pk, "deployments": deployment.pk, "cis": cis[0].pk, "ci-groups": group.pk,
+        "ci-classes": cis[0].ci_class_id,
         "agent-profiles": profile.pk, "products": product.pk, "versions": new.pk, "environments": environments[0].pk,
         "notices": owner.notices.latest("id").pk,
     }  # fmt: skip

@@ -8,7 +8,7 @@ from django.db import transaction
 from accounts.models import User
 from changes.models import Change, ChangeApproval
 from changes.services import change_hash
-from cmdb.models import ConfigurationItem, InstalledVersion
+from cmdb.models import CIGroup, ConfigurationItem, InstalledVersion
 from distribution.models import Batch, Deployment, DeploymentEvent, DeploymentItem
 from incidents.models import Incident
 from notifications.models import Outbox
@@ -54,6 +54,7 @@ class Story:
     release: Release
     rollout: Rollout
     environment: TestEnvironment
+    group: CIGroup
 
 
 def cast() -> dict[str, User]:
@@ -122,6 +123,8 @@ def tell_story(size: int) -> Story:
     )  # fmt: skip
     rollout = _rollout(release, users["manager"], cis, versions)
     environment = _test(release, users["releaser"], cis[0])
+    group = CIGroup.objects.create(name="All servers", filter={"ci_class": ["server"]})
+    group.static_members.set(cis[:2])
     for number, ci in enumerate([ci for ci in cis if ci.owner][:5]):
         Outbox.objects.create(
             event=f"rollout:{rollout.pk}:{number}", recipient=users["requester"], thread=ci.number, text="Done.",
@@ -129,7 +132,7 @@ def tell_story(size: int) -> Story:
         )  # fmt: skip
     return Story(
         **users, product=product, cis=cis, incidents=incidents, problem=problem, change=change, release=release,
-        rollout=rollout, environment=environment,
+        rollout=rollout, environment=environment, group=group,
     )  # fmt: skip
 
 

@@ -62,7 +62,6 @@ class InsideAgent:
 
     def deploy(self) -> None:
         """The requests of one deployment, as in `benchmarks.agents`."""
-        self.poll("poll, first in 30 s")
         links = self.poll("poll")
         offered = self.ask("deployment", "GET", _path(links["deploymentBase"]["href"]))
         action = offered["id"]

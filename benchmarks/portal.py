@@ -1,15 +1,19 @@
 """The portal under load: a database of its own, gunicorn as in production, and what both cost in processor time."""
 
 import contextlib
+import json
 import os
 import re
 import secrets
+import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from http.client import HTTPConnection
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import psycopg
@@ -50,6 +54,34 @@ def _drop_leftovers(server: psycopg.Connection, base: str) -> None:
             server.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
 
 
+@contextlib.contextmanager
+def prepared_database() -> Iterator[tuple[Any, Path]]:
+    """A database of the benchmark's own with all tables, and Django set up for it; yields a cursor and a folder for
+    logs.
+    """
+    if not os.environ.get("DATABASE_URL"):
+        raise SystemExit("DATABASE_URL is not set; `make bench` starts a server")
+    with tempfile.TemporaryDirectory(prefix="bench-") as folder, own_database(os.environ["DATABASE_URL"]) as url:
+        configure(url, Path(folder))
+        import django
+
+        django.setup()
+        from django.core.management import call_command
+        from django.db import connection
+
+        call_command("migrate", verbosity=0, interactive=False)
+        try:
+            yield connection.cursor(), Path(folder) / "logs"
+        finally:
+            connection.close()
+            connection.close_pool()
+
+
+def say(text: str) -> None:
+    """Progress, for the person who waits."""
+    print(f"{time.strftime('%H:%M:%S')} {text}", file=sys.stderr)
+
+
 def configure(database_url: str, data: Path) -> None:
     """Sets the environment for this process and the web server: the production profile, on loopback without TLS."""
     (data / "static").mkdir(exist_ok=True)
@@ -69,18 +101,34 @@ def configure(database_url: str, data: Path) -> None:
         os.environ.pop(name, None)
 
 
-class Web:
-    """gunicorn with two gthread workers, as in `make demo`; a context manager."""
+# How the web server is started. `production` is the one of docs/operations/production.md.
+_GTHREAD = (
+    "gunicorn {application} --bind {host}:{port} --worker-class gthread --workers 2 --threads {threads} "
+    "--keep-alive 65 --timeout 60 --graceful-timeout 5 --no-control-socket --log-level warning"
+)
+SERVERS = {
+    "production": _GTHREAD.replace("{threads}", "16"),
+    "gunicorn8": _GTHREAD.replace("{threads}", "8"),
+    "gunicorn4": _GTHREAD.replace("{threads}", "4"),
+    "granian": (
+        "granian --interface wsgi {application}:application --host {host} --port {port} --workers 2 "
+        "--blocking-threads 16 --no-ws --log-level warning --backlog 2048"
+    ),
+    "granian4": (
+        "granian --interface wsgi {application}:application --host {host} --port {port} --workers 2 "
+        "--blocking-threads 4 --no-ws --log-level warning --backlog 2048"
+    ),
+}
 
-    def __init__(self, logs: Path) -> None:
+
+class Web:
+    """The web server as in production, with two workers for two cores; a context manager."""
+
+    def __init__(self, logs: Path, *, server: str = "production", application: str = "itsm_portal.wsgi") -> None:
         self.port = free_port()
         self._supervisor = Supervisor(logs, lambda text: print(text, file=sys.stderr))
-        command = (
-            f"{sys.executable} -m gunicorn itsm_portal.wsgi --bind {HOST}:{self.port} "
-            "--worker-class gthread --workers 2 --threads 8 --keep-alive 65 --timeout 60 --graceful-timeout 5 "
-            "--no-control-socket --log-level warning"
-        )
-        self._supervisor.add("web", command.split(), cwd=str(CLONE))
+        command = SERVERS[server].format(host=HOST, port=self.port, application=application).split()
+        self._supervisor.add("web", [sys.executable, "-m", *command], cwd=CLONE)
 
     def __enter__(self) -> "Web":
         self._supervisor.start()
@@ -89,7 +137,7 @@ class Web:
             if time.monotonic() > deadline:
                 tail = self._supervisor.tail("web")
                 self._supervisor.stop()
-                raise SystemExit(f"gunicorn did not answer within {START_SECONDS} s. Its last lines:\n{tail}")
+                raise SystemExit(f"the web server did not answer within {START_SECONDS} s. Its last lines:\n{tail}")
             time.sleep(0.1)
         return self
 
@@ -161,3 +209,23 @@ def _stat(pid: int) -> list[str]:
 def _used_ms(pid: int) -> float | None:
     fields = _stat(pid)
     return (int(fields[11]) + int(fields[12])) * _CLOCK_TICK_MS if fields else None
+
+
+def generate(web: Web, orders: dict[str, Any]) -> dict[str, Any]:
+    """Lets `benchmarks.generator` carry out the orders in a process of its own. Raises RuntimeError when a device
+    failed.
+    """
+    orders = {"host": HOST, "port": web.port, "tenant": "DEFAULT", **orders}
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.generator"],
+        input=json.dumps(orders),
+        stdout=subprocess.PIPE,
+        cwd=CLONE,
+        text=True,
+        timeout=orders["seconds"] + 60,
+        check=True,
+    )
+    found: dict[str, Any] = json.loads(done.stdout)
+    if found["failures"]:
+        raise RuntimeError(f"the devices failed: {found['failures']} times, {found['first_failures']}")
+    return found

@@ -10,6 +10,7 @@ from django.db import connection, transaction
 from django.utils.translation import gettext as _
 
 from cmdb.models import AgentProfile, AgentToken, CIClass, ConfigurationItem, InstalledVersion
+from cmdb.prepared import fetch_row
 from software.models import Product, Version
 from tickets.exceptions import InvalidInput
 from tickets.lifecycle import check_permission
@@ -117,9 +118,7 @@ def authenticate_agent(agent_id: str, token: str) -> ConfigurationItem | None:
     """
     if "\x00" in agent_id or len(token) > MAX_TOKEN_LENGTH:
         return None
-    with connection.cursor() as cursor:
-        cursor.execute(_AGENT, {"agent_id": agent_id, "tokens": _VALID_TOKENS})
-        row = cursor.fetchone()
+    row = fetch_row(_AGENT, {"agent_id": agent_id, "tokens": _VALID_TOKENS})
     ci = None if row is None else _agent_of(row)
     hashes = [*(row[-1] if row is not None else ()), _NOBODY, _NOBODY][:_VALID_TOKENS]
     given = _digest(token)

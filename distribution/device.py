@@ -7,17 +7,17 @@ in a circle.
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from enum import Enum
 from typing import Any
 
 from django.db import IntegrityError, connection, transaction
 
 from cmdb.models import AgentProfile, ConfigurationItem
+from cmdb.prepared import fetch_row
 from cmdb.services import record_installed, record_removed
 from distribution.attributes import record_attributes
 from distribution.models import TERMINAL, Deployment, DeploymentEvent, DeploymentItem, DeploymentState
-from distribution.services import SEEN_STEP_SECONDS
 from distribution.steps import move_where, record_step
 
 MAX_DETAILS = 50
@@ -119,23 +119,14 @@ class Action:
 
 def current_action(ci: ConfigurationItem) -> Action:
     """What the device should do, and its last successful deployment. One query; writes nothing."""
-    with connection.cursor() as cursor:
-        cursor.execute(_CURRENT, {"ci": ci.pk})
-        deployment_id, state, created_at, installed = cursor.fetchone()
+    row = fetch_row(_CURRENT, {"ci": ci.pk})
+    assert row is not None
+    deployment_id, state, created_at, installed = row
     if state == DeploymentState.CANCELLING:
         return Action(cancel=deployment_id, installed=installed)
     if state is None or state == DeploymentState.CONFIRMING:
         return Action(installed=installed)
     return Action(deploy=deployment_id, mark=int(created_at.timestamp()), installed=installed)
-
-
-def note_poll(ci: ConfigurationItem, *, now: datetime) -> bool:
-    """Notes that the device asked, at most once in `SEEN_STEP_SECONDS`; False: nothing to write."""
-    earliest = now - timedelta(seconds=SEEN_STEP_SECONDS)
-    if ci.last_seen_at is not None and ci.last_seen_at > earliest:
-        return False
-    unseen = ConfigurationItem.objects.filter(pk=ci.pk).exclude(last_seen_at__gt=earliest)
-    return bool(unseen.update(last_seen_at=now))
 
 
 def find_deployment(ci: ConfigurationItem, action_id: int) -> Deployment | None:
@@ -370,7 +361,6 @@ __all__ = [
     "current_action",
     "find_deployment",
     "note_download",
-    "note_poll",
     "offer",
     "record_attributes",
     "report",

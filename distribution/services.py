@@ -17,8 +17,9 @@ from distribution.steps import CHUNK, move_where
 from tickets.exceptions import TransitionRefused
 
 _CANCELLABLE = (DeploymentState.OFFERED, DeploymentState.DOWNLOADING, DeploymentState.INSTALLING)
-# A CI that polled this long after its last recorded poll is not silent: polls are recorded in steps.
+# Polls are recorded in steps of so many seconds, and a little late: a CI is not silent for that.
 SEEN_STEP_SECONDS = 30
+_SEEN_DELAY_SECONDS = 10
 
 _OVERDUE = """
 WITH picked AS (
@@ -174,7 +175,7 @@ def mark_overdue(batch_ids: Iterable[int], *, now: datetime) -> int:
                     "now": now,
                     "limit": CHUNK,
                     "live": [*map(str, _CANCELLABLE), "confirming", "cancelling", "unknown"],
-                    "seen_step": SEEN_STEP_SECONDS,
+                    "seen_step": SEEN_STEP_SECONDS + _SEEN_DELAY_SECONDS,
                 },
             )
             marked += cursor.rowcount

@@ -46,6 +46,8 @@ DATABASES = {
             # A pool per process: a gthread worker's threads share it instead of one connection for each request.
             "pool": False if PROFILE == "test" else {"min_size": 1, "max_size": 12, "timeout": 10},
             "application_name": "itsm_portal",
+            # Only for the statements of `cmdb.prepared`. Off for poolers that give each transaction another connection.
+            "prepare_threshold": 3 if environment.flag("DATABASE_PREPARE", default=True) else None,
         },
         "TEST": {"NAME": environment.os.environ.get("TEST_DATABASE_NAME", "test_itsm_portal")},
     }
@@ -94,6 +96,8 @@ INSTALLED_APPS = [
     "pghistory",
 ]
 MIDDLEWARE = [
+    # Devices go no further than this.
+    "itsm_portal.middleware.DeviceMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "csp.middleware.CSPMiddleware",
@@ -107,7 +111,7 @@ MIDDLEWARE = [
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "django_htmx.middleware.HtmxMiddleware",
     "itsm_portal.middleware.ReaderMiddleware",
-    "itsm_portal.middleware.HistoryMiddleware",
+    "pghistory.middleware.HistoryMiddleware",
     "itsm_portal.middleware.DomainErrorMiddleware",
 ]
 ROOT_URLCONF = "itsm_portal.urls"
@@ -244,6 +248,11 @@ CELERY_BEAT_SCHEDULE["close resolved incidents"] = {
 # --- Agents -------------------------------------------------------------------------------------------------------
 DDI_TENANT = "DEFAULT"
 DDI_POLL_SECONDS = environment.number("DDI_POLL_SECONDS", default=1 if PROFILE in {"demo", "test"} else 300, least=1)
+# Polls that a process answers at the same time; the rest is sent away with 429. Less than its threads, so that reports
+# always find one.
+DDI_PARALLEL_POLLS = environment.number("DDI_PARALLEL_POLLS", default=12, least=1)
+# How often each process writes when it saw which device; 0: never by itself.
+LAST_SEEN_SECONDS = 0 if PROFILE == "test" else 5
 TRUSTED_PROXIES = environment.words("TRUSTED_PROXIES")
 
 # --- API ----------------------------------------------------------------------------------------------------------

@@ -20,7 +20,6 @@ FIGURES = {
 # Upper bounds, so that a query more in a place that runs for each CI does not go unnoticed.
 QUERIES = {
     "poll": 2,
-    "poll, first in 30 s": 3,
     "deployment": 7,
     "report": 3,
     "artifact": 4,

@@ -1,7 +1,5 @@
 """Devices are many: what they ask most must cost little. A savepoint of the test stands for BEGIN and COMMIT."""
 
-from datetime import timedelta
-
 import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
@@ -20,20 +18,19 @@ def statements(call) -> list[str]:
     """The statements that a call makes, without the limits of its transaction."""
     with CaptureQueriesContext(connection) as queries:
         assert call().status_code == 200
-    return [q["sql"] for q in queries if not q["sql"].startswith(("SAVEPOINT", "RELEASE", "BEGIN", "COMMIT"))]
+    # Django does not know the text of a statement that psycopg carries out prepared.
+    found = [q["sql"] or "" for q in queries]
+    return [sql for sql in found if not sql.startswith(("SAVEPOINT", "RELEASE", "BEGIN", "COMMIT"))]
 
 
 def writes(queries: list[str]) -> list[str]:
     return [q for q in queries if any(word in q for word in ("INSERT ", "UPDATE distribution", 'UPDATE "'))]
 
 
-def test_a_poll_takes_two_queries_and_a_third_once_in_a_while(device: Device, deployment: Deployment) -> None:
-    first, second = statements(device.get), statements(device.get)
-    assert (len(first), len(writes(first))) == (3, 1)
-    assert (len(second), len(writes(second))) == (2, 0), "a repeated poll writes nothing"
-    seen = ConfigurationItem.objects.get(pk=device.ci.pk).last_seen_at
-    ConfigurationItem.objects.filter(pk=device.ci.pk).update(last_seen_at=seen - timedelta(seconds=31))
-    assert len(statements(device.get)) == 3
+def test_a_poll_takes_two_queries_and_writes_nothing(device: Device, deployment: Deployment) -> None:
+    for _ in range(2):
+        queries = statements(device.get)
+        assert (len(queries), len(writes(queries))) == (2, 0)
 
 
 def test_a_poll_costs_the_same_with_any_number_of_deployments(device: Device, new: Version) -> None:

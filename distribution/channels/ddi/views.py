@@ -5,7 +5,6 @@ less.
 import hashlib
 import json
 import logging
-import random
 from collections.abc import Callable
 from functools import wraps
 from typing import Any
@@ -18,14 +17,16 @@ from django.http.response import HttpResponseBase
 from django.views.decorators.csrf import csrf_exempt
 
 from cmdb.models import ConfigurationItem
-from distribution import device
+from distribution import device, last_seen
 from distribution.attributes import TooManyAttributes
 from distribution.channels.ddi import downloads, payload
 from distribution.channels.ddi.auth import authenticate
 from distribution.channels.ddi.messages import Refused, action_id, read_attributes, read_feedback
+from distribution.channels.ddi.pressure import come_back_later, sheds_load
 from distribution.models import Deployment, DeploymentState
 from software.models import Artifact, Version
 from tickets.clock import now_of
+from tickets.exceptions import DomainError
 
 log = logging.getLogger(__name__)
 
@@ -63,23 +64,24 @@ def device_view(*methods: str) -> Callable[[View], View]:
                 return view(request, ci, **kwargs)
             except Refused as refusal:
                 return _refusal(refusal.status, refusal.message, methods)
+            except DomainError as refusal:
+                return _refusal(refusal.status, refusal.message)
             except OperationalError as error:
                 # No connection or no lock in time: come back, and not all at once.
                 log.warning("a device was sent away: %s", error)
-                response = _refusal(429, "Too much to do. Try again later.")
-                response["Retry-After"] = str(random.randint(2, 20))  # noqa: S311 - only spreads the load
-                return response
+                return come_back_later()
 
         return wrapped
 
     return decorate
 
 
+@sheds_load
 @device_view("GET")
 def poll(request: HttpRequest, ci: ConfigurationItem) -> HttpResponseBase:
-    """What to do next. Writes nothing but when the device was last seen."""
+    """What to do next. Writes nothing: when the device was seen is written later."""
     action = device.current_action(ci)
-    device.note_poll(ci, now=now_of(request))
+    last_seen.note(ci, now=now_of(request))
     return _json(request, payload.poll(payload.base_url(request, ci), ci, action))
 
 

@@ -1,0 +1,262 @@
+"""The devices of `poll`, `cycle` and `herd`: one asyncio process that speaks HTTP over real sockets.
+
+Reads its orders as JSON on stdin, writes what happened as JSON on stdout, and ends by itself after the last device or
+after `seconds`. It says what it cost: `cpu_ms`. Kinds of `work`:
+
+get     every path once, over `connections` kept connections
+cycle   for every device poll, deploymentBase, proceeding and closed, over `connections` kept connections
+herd    every device once, at a random moment within `spread` seconds, each over a connection of its own that it closes;
+        with `update` it then fetches the deployment and its file, reports and says what it runs. 429 is obeyed
+"""
+
+import asyncio
+import json
+import random
+import resource
+import sys
+import time
+from collections import Counter, defaultdict
+from collections.abc import Awaitable, Callable
+from typing import Any
+from urllib.parse import urlsplit
+
+_TIMEOUT = 60.0
+_MAX_TRIES = 60
+
+
+class Failed(Exception):
+    """A device got an answer that no device should get."""
+
+
+class Connection:
+    """One connection to the portal; opened again when the portal has closed it."""
+
+    def __init__(self, host: str, port: int, log: "Log") -> None:
+        self._host, self._port, self._log = host, port, log
+        self._reader: asyncio.StreamReader | None = None
+        self._writer: asyncio.StreamWriter | None = None
+
+    async def ask(
+        self, kind: str, method: str, path: str, token: str | None, body: Any = None, *, keep: bool = True
+    ) -> bytes:
+        """The body of the answer, which has to be 200. Waits as long as a 429 says and asks again."""
+        content = b"" if body is None else json.dumps(body).encode()
+        head = f"{method} {path} HTTP/1.1\r\nHost: {self._host}:{self._port}\r\nAccept: application/json\r\n"
+        if token is not None:
+            head += f"Authorization: TargetToken {token}\r\n"
+        if body is not None:
+            head += f"Content-Type: application/json\r\nContent-Length: {len(content)}\r\n"
+        if not keep:
+            head += "Connection: close\r\n"
+        sent = f"{head}\r\n".encode() + content
+        for _ in range(_MAX_TRIES):
+            begun = time.monotonic()
+            try:
+                status, answer, wait = await asyncio.wait_for(self._exchange(sent), _TIMEOUT)
+            except (OSError, EOFError, TimeoutError) as error:
+                self._log.errors[f"{kind}: {type(error).__name__}"] += 1
+                self.close()
+                await asyncio.sleep(1)
+                continue
+            if not keep:
+                self.close()
+            self._log.statuses[kind][status] += 1
+            if status == 200:
+                self._log.seconds[kind].append(time.monotonic() - begun)
+                return answer
+            if status != 429:
+                raise Failed(f"{kind}: {status} {answer[:200].decode(errors='replace')}")
+            self.close()
+            await asyncio.sleep(wait)
+        raise Failed(f"{kind}: no answer after {_MAX_TRIES} tries")
+
+    def close(self) -> None:
+        if self._writer is not None:
+            self._writer.close()
+        self._reader = self._writer = None
+
+    async def _exchange(self, sent: bytes) -> tuple[int, bytes, float]:
+        if self._reader is None or self._writer is None:
+            self._reader, self._writer = await asyncio.open_connection(self._host, self._port)
+        self._writer.write(sent)
+        head = (await self._reader.readuntil(b"\r\n\r\n")).lower()
+        chunked = b"transfer-encoding: chunked" in head
+        answer = (
+            await self._chunks()
+            if chunked
+            else await self._reader.readexactly(int(_header(head, b"content-length") or 0))
+        )
+        if _header(head, b"connection") == b"close":
+            self.close()
+        return int(head[9:12]), answer, float(_header(head, b"retry-after") or 1)
+
+    async def _chunks(self) -> bytes:
+        assert self._reader is not None
+        content = b""
+        while size := int(await self._reader.readline(), 16):
+            content += await self._reader.readexactly(size)
+            await self._reader.readline()
+        await self._reader.readline()
+        return content
+
+
+def _header(head: bytes, name: bytes) -> bytes | None:
+    begin = head.find(b"\r\n" + name + b":")
+    if begin < 0:
+        return None
+    begin += len(name) + 3
+    return head[begin : head.index(b"\r\n", begin)].strip()
+
+
+class Log:
+    """What happened."""
+
+    def __init__(self) -> None:
+        self.statuses: dict[str, Counter[int]] = defaultdict(Counter)
+        self.seconds: dict[str, list[float]] = defaultdict(list)
+        self.errors: Counter[str] = Counter()
+        self.failures: list[str] = []
+        self.done = 0
+        self.last_done = 0.0
+
+    def to_json(self, begun: float) -> dict[str, Any]:
+        usage = resource.getrusage(resource.RUSAGE_SELF)
+        return {
+            "done": self.done,
+            "seconds": round(time.monotonic() - begun, 1),
+            "last_done": round(self.last_done - begun, 1) if self.done else None,
+            "cpu_ms": round((usage.ru_utime + usage.ru_stime) * 1000),
+            "statuses": {
+                kind: {str(status): n for status, n in found.items()} for kind, found in self.statuses.items()
+            },
+            "errors": dict(self.errors),
+            "failures": len(self.failures),
+            "first_failures": self.failures[:5],
+            "requests": {kind: _figures(values) for kind, values in self.seconds.items()},
+        }
+
+
+def _figures(values: list[float]) -> dict[str, float]:
+    ordered = sorted(values)
+    places = {"median_ms": 0.5, "p95_ms": 0.95, "p99_ms": 0.99}
+    figures = {name: round(ordered[int(len(ordered) * place)] * 1000, 2) for name, place in places.items()}
+    return {"count": len(ordered), **figures, "max_ms": round(ordered[-1] * 1000, 2)}
+
+
+class Device:
+    """One CI's agent, as far as the benchmarks play it."""
+
+    def __init__(self, connection: Connection, tenant: str, name: str, token: str | None, *, keep: bool) -> None:
+        self._connection, self._token, self._keep = connection, token, keep
+        self._base = f"/{tenant}/controller/v1/{name}"
+
+    async def poll(self) -> dict[str, Any]:
+        """One poll; its links."""
+        links: dict[str, Any] = json.loads(await self._ask("poll", "GET", self._base))["_links"]
+        return links
+
+    async def cycle(self) -> None:
+        """The four requests that `cycle` compares."""
+        _, action = await self._deployment()
+        await self._report(action, "proceeding", "none")
+        await self._report(action, "closed", "success")
+
+    async def update(self) -> None:
+        """From the poll to the attributes that prove the update."""
+        deployment, action = await self._deployment()
+        running = {}
+        for chunk in deployment["chunks"]:
+            running[f"version.{chunk['part']}"] = chunk["version"]
+            for file in chunk["artifacts"]:
+                links = file["_links"]
+                content = await self._ask(
+                    "artifact", "GET", _path((links.get("download-http") or links["download"])["href"])
+                )
+                if len(content) != file["size"]:
+                    raise Failed(f"artifact: {len(content)} bytes, not {file['size']}")
+        await self._report(action, "proceeding", "none")
+        await self._report(action, "closed", "success")
+        await self._ask("attributes", "PUT", f"{self._base}/configData", {"mode": "merge", "data": running})
+
+    async def _deployment(self) -> tuple[dict[str, Any], str]:
+        offer = (await self.poll()).get("deploymentBase")
+        if offer is None:
+            raise Failed("poll: no deployment")
+        body = json.loads(await self._ask("deployment", "GET", _path(offer["href"])))
+        return body["deployment"], body["id"]
+
+    async def _report(self, action: str, execution: str, result: str) -> None:
+        body = {"id": action, "status": {"execution": execution, "result": {"finished": result}, "details": ["text"]}}
+        await self._ask(execution, "POST", f"{self._base}/deploymentBase/{action}/feedback", body)
+
+    async def _ask(self, kind: str, method: str, path: str, body: Any = None) -> bytes:
+        return await self._connection.ask(kind, method, path, self._token, body, keep=self._keep)
+
+
+def _path(address: str) -> str:
+    parts = urlsplit(address)
+    return f"{parts.path}?{parts.query}" if parts.query else parts.path
+
+
+async def _shared(
+    orders: dict[str, Any], log: Log, items: list[Any], task: Callable[[Connection, Any], Awaitable[Any]]
+) -> None:
+    """Every item once, over a few kept connections."""
+    left = iter(items)
+    deadline = time.monotonic() + orders["seconds"]
+
+    async def work() -> None:
+        connection = Connection(orders["host"], orders["port"], log)
+        for item in left:
+            if time.monotonic() > deadline:
+                break
+            await _tried(log, task(connection, item))
+        connection.close()
+
+    await asyncio.gather(*(work() for _ in range(orders["connections"])))
+
+
+async def _spread(orders: dict[str, Any], log: Log) -> None:
+    """Every device at a moment of its own."""
+    chance = random.Random(1)
+    begun = time.monotonic()
+
+    async def live(moment: float, name: str, token: str) -> None:
+        await asyncio.sleep(begun + moment - time.monotonic())
+        device = Device(Connection(orders["host"], orders["port"], log), orders["tenant"], name, token, keep=False)
+        await _tried(log, device.update() if orders["update"] else device.poll())
+
+    tasks = [
+        asyncio.create_task(live(chance.uniform(0, orders["spread"]), name, token)) for name, token in orders["devices"]
+    ]
+    _, late = await asyncio.wait(tasks, timeout=orders["seconds"])
+    for task in late:
+        task.cancel()
+
+
+async def _tried(log: Log, work: Awaitable[Any]) -> None:
+    try:
+        await work
+    except (Failed, ValueError, KeyError) as error:
+        log.failures.append(repr(error))
+    else:
+        log.done += 1
+        log.last_done = time.monotonic()
+
+
+async def run(orders: dict[str, Any]) -> dict[str, Any]:
+    """Carries out the orders; counts, failures, times in ms."""
+    log, begun = Log(), time.monotonic()
+    if orders["work"] == "get":
+        await _shared(orders, log, orders["paths"], lambda c, item: c.ask("get", "GET", *item))
+    elif orders["work"] == "cycle":
+        await _shared(
+            orders, log, orders["devices"], lambda c, item: Device(c, orders["tenant"], *item, keep=True).cycle()
+        )
+    else:
+        await _spread(orders, log)
+    return log.to_json(begun)
+
+
+if __name__ == "__main__":
+    json.dump(asyncio.run(run(json.load(sys.stdin))), sys.stdout)

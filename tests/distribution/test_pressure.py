@@ -1,0 +1,56 @@
+"""Under pressure polls are sent away before anything else; nothing else ever is."""
+
+import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+
+from distribution.channels.ddi import pressure
+from distribution.models import Deployment
+from tests.distribution.device_client import Device
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def _busy(settings):
+    """As many polls are being answered as may be."""
+    for _ in range(settings.DDI_PARALLEL_POLLS):
+        assert pressure._polls.acquire(blocking=False)
+    yield
+    for _ in range(settings.DDI_PARALLEL_POLLS):
+        pressure._polls.release()
+
+
+@pytest.mark.usefixtures("_busy")
+def test_a_poll_is_sent_away_without_a_query_and_told_when_to_come_back(device: Device) -> None:
+    with CaptureQueriesContext(connection) as queries:
+        answers = [device.get() for _ in range(40)]
+    assert len(queries) == 0
+    assert {answer.status_code for answer in answers} == {429}
+    waits = {int(answer["Retry-After"]) for answer in answers}
+    assert min(waits) >= 5
+    assert max(waits) <= 30
+    assert len(waits) > 5, "they do not come back together"
+
+
+@pytest.mark.usefixtures("_busy")
+def test_nothing_but_polls_is_sent_away(device: Device, deployment: Deployment) -> None:
+    assert device.fetch(deployment).status_code == 200
+    assert device.report(deployment, "proceeding").status_code == 200
+    assert device.report(deployment, "closed", "success").status_code == 200
+    assert device.attributes(billing="2.0").status_code == 200
+
+
+def test_after_a_poll_its_place_is_free_also_when_it_was_refused(device: Device, settings) -> None:
+    for _ in range(settings.DDI_PARALLEL_POLLS + 1):
+        assert device.get().status_code == 200
+        assert Device(device.ci, token="wrong").get().status_code == 401
+
+
+def test_devices_pass_none_of_the_middleware_of_pages(device: Device) -> None:
+    answer = device.get()
+    assert not answer.cookies
+    assert "Content-Security-Policy" not in answer
+    assert answer["Content-Length"] == str(len(answer.content))
+    assert device.client.get("/DEFAULT/controller/v1/ci-1/nothing/here").status_code == 404
+    assert device.client.get("/DEFAULT/controller/v2/ci-1").status_code == 404

@@ -78,7 +78,11 @@ class CIViewSet(ObjectViewSet):
     creates = Call(services.register_ci, RegisterSerializer, MANAGE)
     calls = {
         "issue_token": Call(
-            services.issue_agent_token, permission=MANAGE, gives=IssuedTokenSerializer, status=status.HTTP_201_CREATED
+            services.issue_agent_token,
+            permission=MANAGE,
+            gives=IssuedTokenSerializer,
+            status=status.HTTP_201_CREATED,
+            is_secret=True,
         ),
         "revoke_token": Call(revoke_token, WhichTokenSerializer, MANAGE),
     }

@@ -245,6 +245,12 @@ CELERY_BEAT_SCHEDULE["close resolved incidents"] = {
     "options": {"expires": 600.0, "ignore_result": True},
 }
 
+CELERY_BEAT_SCHEDULE["forget idempotency keys"] = {
+    "task": "tickets.tasks.forget_expired_keys",
+    "schedule": 600.0,
+    "options": {"expires": 600.0, "ignore_result": True},
+}
+
 # --- Agents -------------------------------------------------------------------------------------------------------
 DDI_TENANT = "DEFAULT"
 DDI_POLL_SECONDS = environment.number("DDI_POLL_SECONDS", default=1 if PROFILE in {"demo", "test"} else 300, least=1)
@@ -271,15 +277,17 @@ REST_FRAMEWORK = {
     "DEFAULT_PARSER_CLASSES": ["rest_framework.parsers.JSONParser"],
     "TEST_REQUEST_DEFAULT_FORMAT": "json",
 }
+# How long the answer to a request with an Idempotency-Key is kept.
+IDEMPOTENCY_HOURS = environment.number("IDEMPOTENCY_HOURS", default=24, least=1)
 REST_KNOX = {
     "TOKEN_TTL": timedelta(hours=environment.number("API_TOKEN_HOURS", default=12, least=1)),
     "AUTO_REFRESH": False,
 }
 DRF_STANDARDIZED_ERRORS = {
     "EXCEPTION_HANDLER_CLASS": "tickets.api.ErrorHandler",
-    "ALLOWED_ERROR_STATUS_CODES": ["400", "401", "403", "404", "409", "415", "429"],
+    "ALLOWED_ERROR_STATUS_CODES": ["400", "401", "403", "404", "409", "415", "422", "429"],
     "ERROR_SCHEMAS": dict.fromkeys(
-        ["400", "401", "403", "404", "409", "415", "429"], "tickets.openapi.ErrorResponseSerializer"
+        ["400", "401", "403", "404", "409", "415", "422", "429"], "tickets.openapi.ErrorResponseSerializer"
     ),
 }
 SPECTACULAR_SETTINGS = {

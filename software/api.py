@@ -138,6 +138,7 @@ class VersionViewSet(ObjectViewSet):
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         if self.action == "artifact":
             self.body_limit = settings.ARTIFACT_MAX_BYTES + MULTIPART_EXTRA
+            self.keeps_answers = False
         super().initial(request, *args, **kwargs)
 
     @extend_schema(responses={204: None})

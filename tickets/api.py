@@ -29,6 +29,7 @@ from rest_framework.viewsets import GenericViewSet
 from tickets.activities import Activity
 from tickets.clock import now_of
 from tickets.exceptions import DomainError, InvalidInput, PermissionRefused
+from tickets.idempotency import RepeatableMixin
 from tickets.lifecycle import check_permission
 from tickets.models import Priority
 from tickets.numbers import parse_number
@@ -99,7 +100,8 @@ class Call:
 
     `permission` is checked before the input is read, for verbs that are no transition (those carry their own): a right,
     or a question about object and person.
-    `gives` answers with the service's result instead of the object, as that serializer shows it.
+    `gives` answers with the service's result instead of the object, as that serializer shows it; with `is_secret` the
+    answer is never kept.
     """
 
     service: Callable[..., Any]
@@ -108,9 +110,10 @@ class Call:
     gives: type[BaseSerializer] | None = None
     status: int = status.HTTP_200_OK
     summary: str = ""
+    is_secret: bool = False
 
 
-class ObjectViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GenericViewSet):
+class ObjectViewSet(RepeatableMixin, mixins.ListModelMixin, mixins.RetrieveModelMixin, GenericViewSet):
     """Objects that a person may see: `visible_to` decides, what is not visible does not exist."""
 
     model: ClassVar[type[models.Model]]
@@ -137,6 +140,7 @@ class ObjectViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GenericVie
             return
         cls.queryset = cls.model._default_manager.all()
         noun = cls.model._meta.model_name or ""
+        cls.secret_actions = frozenset(f"do_{name}" for name, call in cls.calls.items() if call.is_secret)
         for name, call in cls.calls.items():
             setattr(cls, f"do_{name}", _verb_action(cls, noun, name, call))
         if cls.creates is not None:

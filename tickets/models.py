@@ -151,3 +151,27 @@ class Approval(models.Model):
 
     def __str__(self) -> str:
         return f"{self.decision} by {self.approver}"
+
+
+class IdempotencyKey(models.Model):
+    """A key that a client of the API gave with a request, and what that request was answered.
+
+    Written in the transaction of what the request did. Kept for `IDEMPOTENCY_HOURS`; nobody else's row is ever read.
+    """
+
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE, related_name="+")
+    key = models.CharField(max_length=255)
+    fingerprint = models.CharField(max_length=64, help_text=_("SHA-256 of method, address, type and body."))
+    status = models.PositiveSmallIntegerField(default=0)
+    body = models.TextField(blank=True)
+    is_secret = models.BooleanField(default=False, help_text=_("The answer held a secret and was not kept."))
+    created_at = models.DateTimeField()
+    expires_at = models.DateTimeField(db_index=True)
+
+    class Meta:
+        verbose_name = _("idempotency key")
+        verbose_name_plural = _("idempotency keys")
+        constraints = [models.UniqueConstraint(fields=["user", "key"], name="tickets_idempotency_key_once")]
+
+    def __str__(self) -> str:
+        return f"{self.user_id}: {self.key}"

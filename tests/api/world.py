@@ -117,7 +117,7 @@ def _walk(patterns: list[Any], prefix: str) -> Iterator[tuple[str, str]]:
                 for method in ("get", "post", "put", "patch", "delete")
                 if hasattr(view.view_class, method)
             }
-            for method in actions:
+            for method in tuple(actions):
                 if method != "head":
                     yield method.upper(), path
 

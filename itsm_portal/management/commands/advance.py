@@ -12,6 +12,7 @@ from notifications.services import send_notifications
 from releases.executor import advance_rollouts
 from test_environments.services import advance_test_environments
 from tickets.clock import database_now
+from tickets.idempotency import forget_expired_keys
 
 
 class Command(BaseCommand):
@@ -27,7 +28,7 @@ class Command(BaseCommand):
         while True:
             now = database_now()
             moved = advance_rollouts(now=now) + advance_test_environments(now=now)
-            moved += auto_close_incidents(now=now) + send_notifications(now=now)
+            moved += auto_close_incidents(now=now) + send_notifications(now=now) + forget_expired_keys(now=now)
             if not options["loop"]:
                 self.stdout.write(f"{moved} moved")
                 return

@@ -4,6 +4,8 @@ Every member is checked before it touches the disk; nothing is written through a
 is bounded while it is written, whatever the headers say.
 """
 
+from __future__ import annotations
+
 import gzip
 import os
 import stat
@@ -43,7 +45,7 @@ class _CheckedTarInfo(tarfile.TarInfo):
     """Refuses extension headers that the reader would load into memory as a whole."""
 
     @classmethod
-    def frombuf(cls, buf: bytes | bytearray, encoding: str | None, errors: str) -> "_CheckedTarInfo":
+    def frombuf(cls, buf: bytes | bytearray, encoding: str | None, errors: str) -> _CheckedTarInfo:
         info = super().frombuf(buf, encoding, errors)  # type: ignore[arg-type]
         plain = (*tarfile.REGULAR_TYPES, tarfile.LNKTYPE, tarfile.SYMTYPE, tarfile.DIRTYPE)
         if info.type not in plain and info.size > _MAX_HEADER:

@@ -5,6 +5,8 @@ Exit codes: 0 done or stopped by a signal, 1 ``run --once`` could not reach the 
 used.
 """
 
+from __future__ import annotations
+
 import argparse
 import sys
 from pathlib import Path

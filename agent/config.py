@@ -1,5 +1,7 @@
 """The agent's configuration file: reading and checking."""
 
+from __future__ import annotations
+
 import json
 import re
 from pathlib import Path
@@ -8,6 +10,8 @@ from urllib.parse import urlsplit
 
 SEGMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}")
 _CONTROLLER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@+-]{0,255}")
+_VERIFY_WITH = re.compile(r"auto|cryptography|openssl")
+_KEY = re.compile(r"[0-9a-f]{64}")
 _TOKEN = re.compile(r"[\x21-\x7e]{1,256}")
 
 
@@ -29,6 +33,9 @@ class Config(NamedTuple):
     max_unpacked_bytes: int = 4 * 1024**3
     max_unpack_ratio: int = 200
     max_members: int = 100_000
+    root_keys: tuple[str, ...] = ()
+    root_threshold: int = 1
+    verify_with: str = "auto"
 
     @property
     def agent_folder(self) -> Path:
@@ -78,6 +85,9 @@ def load_config(path: Path) -> Config:
         max_unpacked_bytes=int(_number(raw, "max_unpacked_bytes", 4 * 1024**3, 1, 2**60)),
         max_unpack_ratio=int(_number(raw, "max_unpack_ratio", 200, 1, 1_000_000)),
         max_members=int(_number(raw, "max_members", 100_000, 1, 10_000_000)),
+        root_keys=_keys(raw, "root_keys"),
+        root_threshold=int(_number(raw, "root_threshold", 1, 1, max(1, len(_keys(raw, "root_keys"))))),
+        verify_with=_match(raw, "verify_with", _VERIFY_WITH, "auto"),
     )
     read_token(config.token_file)
     return config
@@ -99,9 +109,19 @@ def _match(raw: dict[str, Any], key: str, pattern: re.Pattern[str], default: str
 
 def _number(raw: dict[str, Any], key: str, default: float, low: float, high: float) -> float:
     value = raw.get(key, default)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
         raise ConfigError(f"{key}: must be a number from {low} to {high}")
     return value
+
+
+def _keys(raw: dict[str, Any], key: str) -> tuple[str, ...]:
+    value = raw.get(key, [])
+    if not isinstance(value, list) or not all(isinstance(k, str) and _KEY.fullmatch(k) for k in value):
+        raise ConfigError(f"{key}: must be a list of public keys, each of 64 small hexadecimal digits")
+    if key in raw and not value:
+        # An empty list would turn the signatures off and look as if they were on.
+        raise ConfigError(f"{key}: leave it out, or name at least one key")
+    return tuple(dict.fromkeys(value))
 
 
 def _url(raw: dict[str, Any]) -> str:

@@ -1,5 +1,7 @@
 """The HTTP client of the DDI protocol: one kept connection for the API, one more per download."""
 
+from __future__ import annotations
+
 import json
 import re
 import select

@@ -1,5 +1,7 @@
 """Fetching one artifact: resumable, never longer than announced, checked against its sha256."""
 
+from __future__ import annotations
+
 import errno
 import hashlib
 import os
@@ -127,7 +129,10 @@ def _size(path: Path) -> int:
 
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        digest = hashlib.sha256()
+        while block := file.read(1024 * 1024):
+            digest.update(block)
+        return digest.hexdigest()
 
 
 def _starts_at(content_range: str | None, offset: int) -> bool:

@@ -8,6 +8,7 @@ import os
 import signal
 
 POINTS = (
+    "after_keys",
     "before_download",
     "mid_download",
     "after_download",
@@ -19,6 +20,7 @@ POINTS = (
     "after_health",
     "mid_revert",
     "after_revert",
+    "after_trust",
     "before_close",
     "after_close",
     "before_report",

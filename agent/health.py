@@ -1,5 +1,7 @@
 """Running a package's health check: bounded in time and output, with nothing left running behind."""
 
+from __future__ import annotations
+
 import os
 import selectors
 import signal
@@ -60,7 +62,7 @@ def check_health(software: Software, root: Path) -> None:
     raise InstallError("health_check_failed", f"{software.product} {software.version}: {reason}", lines[-_KEPT_LINES:])
 
 
-def _follow(process: "subprocess.Popen[bytes]", timeout: float) -> tuple[str, bytes] | None:
+def _follow(process: subprocess.Popen[bytes], timeout: float) -> tuple[str, bytes] | None:
     """Waits for the command; None when it succeeded, else the reason and the end of its output."""
     deadline = time.monotonic() + timeout
     assert process.stdout is not None
@@ -86,7 +88,7 @@ def _follow(process: "subprocess.Popen[bytes]", timeout: float) -> tuple[str, by
                 time.sleep(wait)
 
 
-def _end_group(process: "subprocess.Popen[bytes]") -> None:
+def _end_group(process: subprocess.Popen[bytes]) -> None:
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()

@@ -4,6 +4,7 @@ Up to ``unpacked`` nothing that the CI runs is touched, and the action can be ca
 on it is finished or taken back without asking the server, also after a restart.
 """
 
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -28,6 +29,7 @@ from agent.state import (
     State,
 )
 from agent.store import Store
+from agent.trust import Release, Trust
 
 # A health check during which the agent died this often is taken as the cause.
 _MAX_HEALTH_RUNS = 3
@@ -46,6 +48,7 @@ class Installer:
         state: State,
         store: Store,
         reports: Reports,
+        trust: Trust,
         *,
         watch: Callable[[float], None],
         is_cancelled: Callable[[str], bool],
@@ -56,6 +59,7 @@ class Installer:
         self._state = state
         self._store = store
         self._reports = reports
+        self._trust = trust
         self._watch = watch
         self._is_cancelled = is_cancelled
         self._announce = announce
@@ -110,6 +114,8 @@ class Installer:
         """Downloads and unpacks; False when the server does not want more yet. Raises InstallError."""
         for item in action.items:
             self._store.check_place(item)
+        if self._trust.is_required:
+            self._approve(action, offer)
         if action.phase != UNPACKED:
             if not offer.may_download:
                 return False
@@ -125,6 +131,14 @@ class Installer:
             pass
         self._watch(0.0)
         return True
+
+    def _approve(self, action: Action, offer: Offer) -> None:
+        """Verifies every signature, at each look at the offer: a key may have been revoked since the last."""
+        from agent.verify import Approval
+
+        approval = Approval(self._trust, self._store.current, self._store.is_in_place, time.time())
+        releases = {item.product: approval.approve(item, offer.signed[item.product]) for item in action.items}
+        action.approved = {product: (r.version, r.counter) for product, r in releases.items() if r is not None}
 
     def _fetch_and_unpack(self, action: Action) -> None:
         from agent.download import Downloader, disk_error
@@ -223,6 +237,7 @@ class Installer:
             body = feedback(action.id, "closed", "failure", action.failure)
         else:
             log(f"action {action.id}: done")
+            self._trust.record({product: Release(*release) for product, release in action.approved.items()})
             body = feedback(action.id, "closed", "success", [f"installed: {action.content}"])
         self._state.close(action.id, action.content, body)
         reach("after_close")

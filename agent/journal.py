@@ -1,5 +1,7 @@
 """journal.jsonl: one line per HTTP report, for audits that compare it with the server's events."""
 
+from __future__ import annotations
+
 import json
 import os
 import time

@@ -1,5 +1,7 @@
 """What a deployment asks for: the server's JSON turned into checked items."""
 
+from __future__ import annotations
+
 from typing import Any, NamedTuple
 
 from agent.config import is_segment
@@ -15,20 +17,33 @@ class Item(NamedTuple):
     url: str = ""
     size: int = 0
     sha256: str = ""
+    filename: str = ""
 
     def content(self) -> str:
         """What this item means, without the address it comes from."""
         return f"{self.product}:remove" if self.remove else f"{self.product}={self.version}@{self.sha256}"
 
 
+class Signed(NamedTuple):
+    """The envelopes that came with a chunk, as text; empty where there was none."""
+
+    keys: str = ""
+    release: str = ""
+    rollback: str = ""
+
+
 class Offer(NamedTuple):
-    """A deployment as offered: ``error`` is set when it cannot be carried out at all."""
+    """A deployment as offered: ``error`` is set when it cannot be carried out at all.
+
+    ``signed`` holds the envelopes by product.
+    """
 
     action: str
     items: tuple[Item, ...]
     may_download: bool
     may_install: bool
     error: InstallError | None
+    signed: dict[str, Signed]
 
     def content(self) -> str:
         """A text that is equal for equal content; action id and content together name a job."""
@@ -50,9 +65,11 @@ def read_offer(action: str, body: dict[str, Any]) -> Offer:
     if not isinstance(deployment, dict):
         deployment = {}
     items: tuple[Item, ...] = ()
+    signed: dict[str, Signed] = {}
     error: InstallError | None = None
     try:
         items = _read_items(deployment.get("chunks"))
+        signed = {chunk["part"]: _read_signed(chunk.get("metadata")) for chunk in deployment["chunks"]}
     except InstallError as problem:
         error = problem
     return Offer(
@@ -61,6 +78,7 @@ def read_offer(action: str, body: dict[str, Any]) -> Offer:
         may_download=deployment.get("download") != "skip",
         may_install=deployment.get("update") != "skip",
         error=error,
+        signed=signed,
     )
 
 
@@ -87,18 +105,30 @@ def _read_item(chunk: Any) -> Item:
     if not isinstance(artifacts, list) or not artifacts or not isinstance(artifacts[0], dict):
         raise InstallError("bad_deployment", f"{product} has no artifact")
     size, sha256, url = artifacts[0].get("size"), _sha256(artifacts[0]), _url(artifacts[0])
+    filename = str(artifacts[0].get("filename") or "")
     if isinstance(size, bool) or not isinstance(size, int) or size < 1:
         raise InstallError("bad_deployment", f"the artifact of {product} has no size")
     if not sha256:
         raise InstallError("missing_sha256", f"the artifact of {product} has no usable sha256")
     if not url:
         raise InstallError("bad_deployment", f"the artifact of {product} has no download link")
-    return Item(product=str(product), version=str(version), url=url, size=size, sha256=sha256)
+    return Item(product=str(product), version=str(version), url=url, size=size, sha256=sha256, filename=filename)
 
 
 def _asks_removal(metadata: Any) -> bool:
-    entries = metadata if isinstance(metadata, list) else []
-    return any(isinstance(e, dict) and e.get("key") == "action" and e.get("value") == "remove" for e in entries)
+    return _value(metadata, "action") == "remove"
+
+
+def _read_signed(metadata: Any) -> Signed:
+    return Signed(*(_value(metadata, f"itsm.{name}") for name in Signed._fields))
+
+
+def _value(metadata: Any, key: str) -> str:
+    """The first value of ``key`` among a chunk's metadata, empty if there is none."""
+    for entry in metadata if isinstance(metadata, list) else []:
+        if isinstance(entry, dict) and entry.get("key") == key and isinstance(entry.get("value"), str):
+            return str(entry["value"])
+    return ""
 
 
 def _sha256(artifact: dict[str, Any]) -> str:

@@ -1,5 +1,7 @@
 """What a software package says about itself in ``software.json``."""
 
+from __future__ import annotations
+
 import json
 import stat
 from pathlib import Path
@@ -31,7 +33,7 @@ class Software(NamedTuple):
 
 
 def read_software(folder: Path, product: str, version: str) -> Software:
-    """Reads ``software.json`` in ``folder``. Raises InstallError bad_software_json or wrong_product."""
+    """Reads ``software.json`` in ``folder``. Raises InstallError bad_software_json, wrong_product or wrong_version."""
     path = folder / SOFTWARE
     try:
         if not stat.S_ISREG(path.lstat().st_mode) or path.stat().st_size > _MAX_SOFTWARE:
@@ -43,9 +45,10 @@ def read_software(folder: Path, product: str, version: str) -> Software:
         raise InstallError("bad_software_json", "it is not JSON") from None
     if not isinstance(raw, dict) or not is_segment(raw.get("product")) or not is_segment(raw.get("version")):
         raise InstallError("bad_software_json", "it does not name a product and a version")
-    if (raw["product"], raw["version"]) != (product, version):
-        inside = f"{raw['product']} {raw['version']}"
-        raise InstallError("wrong_product", f"the archive is {inside}, not {product} {version}")
+    for name, expected in (("product", product), ("version", version)):
+        if raw[name] != expected:
+            inside = f"{raw['product']} {raw['version']}"
+            raise InstallError(f"wrong_{name}", f"the archive is {inside}, not {product} {version}")
     return _read_health(raw)
 
 
@@ -60,6 +63,6 @@ def _read_health(raw: dict[str, Any]) -> Software:
     if any("\0" in word for word in words):
         raise InstallError("bad_software_json", "health.command holds a zero byte")
     timeout = health.get("timeout_seconds", 30)
-    if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not 0 < timeout <= 3600:
+    if isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not 0 < timeout <= 3600:
         raise InstallError("bad_software_json", "health.timeout_seconds must be above 0 and at most 3600")
     return Software(raw["product"], raw["version"], tuple(words), float(timeout))

@@ -1,5 +1,7 @@
 """Reports to the server: queued on disk first, delivered in order, each with one content for ever."""
 
+from __future__ import annotations
+
 import json
 import time
 from collections.abc import Callable
@@ -12,6 +14,7 @@ from agent.failpoint import reach
 from agent.journal import Journal
 from agent.log import log, printable
 from agent.state import Report, State
+from agent.trust import Trust
 from agent.version import VERSION
 
 _MAX_DETAILS = 50
@@ -49,12 +52,14 @@ class Reports:
         journal: Journal,
         facts: Path,
         running: Callable[[], dict[str, str]],
+        trust: Trust,
     ) -> None:
         self._client = client
         self._state = state
         self._journal = journal
         self._facts = facts
         self._running = running
+        self._trust = trust
         self._failures = 0
         self._not_before = 0.0
         self.attributes_due = True  # at every start
@@ -137,11 +142,13 @@ class Reports:
         log(f"{name} answered {answer.status}, again in {delay:.1f} s")
 
     def _attributes(self) -> dict[str, str]:
-        data = {"agent.version": VERSION}
+        data = {"agent.version": VERSION, "signatures": self._trust.mode}
+        if self._trust.keys_number is not None:
+            data["signatures.keys"] = str(self._trust.keys_number)
         data.update((f"version.{product}", version) for product, version in self._running().items())
         for key, value in self._read_facts().items():
-            is_plain = isinstance(value, str | int | float) and 0 < len(key) <= _MAX_ATTRIBUTE
-            if is_plain and not key.startswith(("version.", "agent.")) and len(data) < _MAX_ATTRIBUTES:
+            is_plain = isinstance(value, (str, int, float)) and 0 < len(key) <= _MAX_ATTRIBUTE
+            if is_plain and not key.startswith(("version.", "agent.", "signatures")) and len(data) < _MAX_ATTRIBUTES:
                 data[key] = printable(str(value), _MAX_ATTRIBUTE)
         return data
 

@@ -1,5 +1,7 @@
 """The loop: poll, act, report, sleep; and what to do after a crash or without a server."""
 
+from __future__ import annotations
+
 import fcntl
 import os
 import select
@@ -19,6 +21,7 @@ from agent.offer import Offer, read_offer
 from agent.reports import Reports, feedback
 from agent.state import State
 from agent.store import Store
+from agent.trust import Trust
 from agent.version import VERSION
 
 _DEFAULT_SLEEP = 300.0
@@ -99,6 +102,7 @@ class Agent:
         self._sleep = _DEFAULT_SLEEP
         self._next_cancel_check = 0.0
         self._state = State.load(folder / "state.json")
+        self._trust = Trust.load(folder / "trust.json", config)
         self._store = Store(config.root)
         self._client = Client(config.url, config.tenant, config.controller_id, config.token_file, config.http_timeout)
         self._reports = Reports(
@@ -107,6 +111,7 @@ class Agent:
             Journal(folder / "journal.jsonl"),
             config.root / "facts.json",
             self._store.running,
+            self._trust,
         )
         self._installer = Installer(
             config,
@@ -114,6 +119,7 @@ class Agent:
             self._state,
             self._store,
             self._reports,
+            self._trust,
             watch=self._watch,
             is_cancelled=self._is_cancelled,
             announce=self._announce,
@@ -266,6 +272,8 @@ class Agent:
             "connected": bool(self._online),
             "action": {"id": action.id, "phase": action.phase, "content": action.content} if action else None,
             "pending_reports": len(self._state.outbox),
+            "signatures": self._trust.mode,
+            "key_set": self._trust.keys_number,
             "poll_seconds": self._sleep,
         }
         if status != self._status_text:

@@ -4,6 +4,8 @@ Every change that matters is saved before the next step is taken, so that a proc
 here what to finish or to take back.
 """
 
+from __future__ import annotations
+
 import json
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -54,6 +56,8 @@ class Action:
         # Version label per product before the switch; None where the product had no current version.
         self.previous: dict[str, str | None] = {}
         self.health_runs = 0
+        # Version and counter per product that a signature allows; empty without signatures.
+        self.approved: dict[str, tuple[str, int]] = {}
         self.failure: list[str] = []
 
     @property
@@ -65,10 +69,11 @@ class Action:
         return {**vars(self), "items": [list(item) for item in self.items]}
 
     @classmethod
-    def from_json(cls, raw: dict[str, Any]) -> "Action":
+    def from_json(cls, raw: dict[str, Any]) -> Action:
         action = cls(raw["id"], raw["content"], tuple(Item(*fields) for fields in raw["items"]))
         for name in ("phase", "reported", "previous", "health_runs", "failure"):
             setattr(action, name, raw[name])
+        action.approved = {product: (str(v), int(c)) for product, (v, c) in raw.get("approved", {}).items()}
         return action
 
 
@@ -85,7 +90,7 @@ class State:
         self.last_report = 0
 
     @classmethod
-    def load(cls, path: Path) -> "State":
+    def load(cls, path: Path) -> State:
         """The state saved in ``path``, or an empty one. Raises StateError, OSError."""
         state = cls(path)
         try:

@@ -7,6 +7,8 @@ middle of it and ends in the same state. What only an installation needs is load
 stays small.
 """
 
+from __future__ import annotations
+
 import json
 import os
 from pathlib import Path
@@ -53,6 +55,10 @@ class Store:
             self.digest(item.product, item.version),
             _digest(self._new(item)),
         )
+
+    def is_in_place(self, item: Item) -> bool:
+        """Whether exactly this artifact is what runs now."""
+        return self.current(item.product) == item.version and self.digest(item.product, item.version) == item.sha256
 
     def prepare(self, item: Item, archive: Path, limits: Limits) -> None:
         """Unpacks ``archive`` beside the versions and checks it. Raises InstallError, leaving nothing."""

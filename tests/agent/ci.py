@@ -62,9 +62,12 @@ class Ci:
         self.server = server
         (folder / "token").write_text(TOKEN + "\n")
         self.config_file = folder / "agent.json"
+        self.settings: dict[str, Any] = {}
         self.configure(**settings)
 
     def configure(self, **settings: Any) -> None:
+        """Sets further settings; those set before stay."""
+        self.settings.update(settings)
         base = {
             "url": self.server.url,
             "controller_id": "ci-0001",
@@ -74,7 +77,7 @@ class Ci:
             "http_timeout": 5,
             "download_give_up_seconds": 5,
         }
-        self.config_file.write_text(json.dumps({**base, **settings}))
+        self.config_file.write_text(json.dumps({**base, **self.settings}))
 
     def cycle(self) -> bool:
         """One poll by an agent inside this process, started anew."""
@@ -128,6 +131,9 @@ class Ci:
 
     def state(self) -> dict[str, Any]:
         return json.loads((self.root / ".agent" / "state.json").read_bytes())
+
+    def trust(self) -> dict[str, Any]:
+        return json.loads((self.root / ".agent" / "trust.json").read_bytes())
 
     def journal(self) -> list[dict[str, Any]]:
         return [json.loads(line) for line in (self.root / ".agent" / "journal.jsonl").read_text().splitlines()]

@@ -7,6 +7,7 @@ import pytest
 
 from tests.agent.ci import Ci
 from tests.agent.ddi_server import DdiServer, running_server
+from tests.agent.signer import KeyHolder
 
 
 @pytest.fixture(autouse=True)
@@ -24,3 +25,21 @@ def server() -> Iterator[DdiServer]:
 @pytest.fixture
 def ci(tmp_path: Path, server: DdiServer) -> Ci:
     return Ci(tmp_path, server)
+
+
+@pytest.fixture(params=["cryptography", "openssl"])
+def backend(request: pytest.FixtureRequest) -> str:
+    """Both ways to verify a signature."""
+    return str(request.param)
+
+
+@pytest.fixture
+def holder() -> KeyHolder:
+    return KeyHolder()
+
+
+@pytest.fixture
+def signed_ci(ci: Ci, holder: KeyHolder, backend: str) -> Ci:
+    """A CI that trusts only what the key holder signed."""
+    ci.configure(root_keys=[holder.root.public], verify_with=backend)
+    return ci

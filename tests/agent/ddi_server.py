@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+from tests.agent.signer import KeyHolder
+
 TOKEN = "secret-token-of-ci-0001"
 BASE = "/DEFAULT/controller/v1/ci-0001"
 
@@ -52,6 +54,7 @@ class DdiServer:
         self.attribute_puts: list[dict[str, Any]] = []
         self.requests: list[tuple[str, str, dict[str, str]]] = []
         self.accepted: list[tuple[str, str | None, dict[str, Any]]] = []
+        self.holder: KeyHolder | None = None  # signs every chunk that is offered
         self.faults: list[tuple[str, str, dict[str, Any]]] = []
         self.sleep = "00:00:01"
         self.chunk_delay = 0.0
@@ -95,7 +98,7 @@ class DdiServer:
         return {"part": product, "name": product, "version": version, "artifacts": [artifact]}
 
     def offer(self, *chunks: dict[str, Any]) -> Action:
-        action = Action(41 + len(self.actions), list(chunks))
+        action = Action(41 + len(self.actions), [self.holder.signed(c) if self.holder else c for c in chunks])
         with self.lock:
             self.actions.append(action)
         return action

@@ -59,7 +59,7 @@ UNSAFE = {
     "not an archive": (b"no archive at all" * 100, "bad_archive"),
     "cut archive": (software("app", "1.0", size=50_000)[:-20_000], "bad_archive"),
     "wrong product": (software("other", "1.0"), "wrong_product"),
-    "wrong version": (software("app", "1.1"), "wrong_product"),
+    "wrong version": (software("app", "1.1"), "wrong_version"),
     "no software.json": (archive({"app.txt": b"x"}), "bad_software_json"),
     "broken software.json": (archive({"software.json": b"{"}), "bad_software_json"),
     "software.json is a link": (

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from agent.failpoint import POINTS
 from tests.agent.ci import Ci, software
 from tests.agent.ddi_server import Action, DdiServer, running_server
+from tests.agent.signer import KeyHolder, removal
 
 REVERT_POINTS = ("mid_revert", "after_revert")
 
@@ -38,7 +39,23 @@ def assert_consistent(ci: Ci, server: DdiServer, action: Action) -> None:
     assert all(body in events for body in answered), "what the journal says was accepted, the server has"
     assert events[-1] in [line["body"] for line in sent]
     running = {f"version.{p}": ci.running(p) for p in ("app", "lib") if ci.running(p)}
-    assert server.attributes == {"agent.version": "1.0.0", **running}
+    assert server.attributes == {"agent.version": "1.0.0", "signatures": "required", "signatures.keys": "1", **running}
+    installed = {f"version.{p}": release["version"] for p, release in ci.trust()["installed"].items()}
+    if action.closes[0][0] == "success":
+        assert installed.items() >= {name: v for name, v in running.items() if v == "2.0"}.items()
+    else:
+        assert installed == {}, "what was taken back does not count"
+
+
+@pytest.fixture
+def ci(tmp_path: Path, server: DdiServer) -> Ci:
+    """Signatures are on in all of these tests."""
+    return trusting(tmp_path, server)
+
+
+def trusting(folder: Path, server: DdiServer) -> Ci:
+    server.holder = server.holder or KeyHolder()
+    return Ci(folder, server, root_keys=[server.holder.root.public])
 
 
 @pytest.mark.parametrize("point", [point for point in POINTS if point not in REVERT_POINTS])
@@ -146,13 +163,15 @@ def test_any_crashes_in_any_scenario_end_in_one_of_two_states(
 ) -> None:
     with TemporaryDirectory() as folder, running_server() as server, pytest.MonkeyPatch.context() as patch:
         patch.setattr("agent.failpoint.os.kill", _die)
-        ci = Ci(Path(folder), server)
+        ci = trusting(Path(folder), server)
         ci.seed("lib", "1.0", "old lib")
         if seeded:
             ci.seed("app", seeded, "old app")
         chunks = [server.chunk("app", "2.0", software("app", "2.0", healthy=healthy, size=100_000))]
         if lib == "removed":
-            chunks.append({"part": "lib", "artifacts": [], "metadata": [{"key": "action", "value": "remove"}]})
+            assert server.holder is not None
+            decision = {"key": "itsm.rollback", "value": server.holder.decision("lib", "1.0", None)}
+            chunks.append({**removal("lib"), "metadata": [*removal("lib")["metadata"], decision]})
         elif lib != "absent":
             chunks.append(server.chunk("lib", "2.0", software("lib", "2.0", healthy=lib == "good")))
         action = server.offer(*chunks)
@@ -199,7 +218,7 @@ def test_death_before_any_disk_operation_leaves_a_whole_version(
         for number in itertools.count(1, 2 if healthy else 1):
             folder = tmp_path / str(number)
             folder.mkdir()
-            ci = Ci(folder, server)
+            ci = trusting(folder, server)
             ci.seed("app", "1.0", "old")
             server.attributes = None
             server.accepted.clear()

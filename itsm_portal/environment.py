@@ -56,6 +56,25 @@ def secret_key() -> str:
     return value
 
 
+def download_key(address: str) -> str:
+    """The key of signed download links: at least 32 characters, and there when links shall point to `address`."""
+    value = os.environ.get("DOWNLOAD_KEY", "").strip()
+    hint = "Generate one: python -c 'import secrets; print(secrets.token_urlsafe(32))'"
+    if address and not value:
+        raise ImproperlyConfigured(f"DOWNLOAD_URL is set but DOWNLOAD_KEY is not. {hint}")
+    if value and len(value) < 32:
+        raise ImproperlyConfigured(f"DOWNLOAD_KEY has {len(value)} characters; it needs at least 32. {hint}")
+    return value
+
+
+def location(name: str) -> str:
+    """A path of the proxy that begins and ends with a slash, or nothing."""
+    value = os.environ.get(name, "").strip()
+    if value and (len(value) < 3 or not value.startswith("/") or not value.endswith("/")):
+        raise ImproperlyConfigured(f"{name} is {value!r}; it must begin and end with a slash, such as /artifacts/.")
+    return value
+
+
 def flag(name: str, *, default: bool) -> bool:
     """A yes/no variable; anything but the usual words is refused."""
     value = os.environ.get(name, "").strip().lower()

@@ -23,10 +23,10 @@ class DeviceMiddleware:
 
     def __init__(self, get_response: GetResponse) -> None:
         self.get_response = get_response
-        self._prefix = f"/{settings.DDI_TENANT.lower()}/controller/"
+        self._prefixes = (f"/{settings.DDI_TENANT.lower()}/controller/", "/downloads/")
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
-        if request.path_info[: len(self._prefix)].lower() != self._prefix:
+        if not request.path_info.lower().startswith(self._prefixes):
             return self.get_response(request)
         try:
             view = resolve(request.path_info, DEVICE_URLS)

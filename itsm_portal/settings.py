@@ -256,7 +256,15 @@ DDI_TENANT = "DEFAULT"
 DDI_POLL_SECONDS = environment.number("DDI_POLL_SECONDS", default=1 if PROFILE in {"demo", "test"} else 300, least=1)
 # Polls that a process answers at the same time; the rest is sent away with 429. Less than its threads, so that reports
 # always find one.
-DDI_PARALLEL_POLLS = environment.number("DDI_PARALLEL_POLLS", default=12, least=1)
+DDI_PARALLEL_POLLS = environment.number("DDI_PARALLEL_POLLS", default=10, least=1)
+# Files that a process sends itself at the same time; each keeps one of its threads.
+DDI_PARALLEL_DOWNLOADS = environment.number("DDI_PARALLEL_DOWNLOADS", default=4, least=1)
+# The internal location of the proxy that sends files of MEDIA_ROOT, such as /artifacts/; empty: the portal sends them.
+X_ACCEL_LOCATION = environment.location("X_ACCEL_LOCATION")
+# Where devices fetch files with signed links: a mirror, a content delivery network, or the portal's own /downloads.
+DOWNLOAD_URL = environment.os.environ.get("DOWNLOAD_URL", "").rstrip("/")
+DOWNLOAD_KEY = environment.download_key(DOWNLOAD_URL)
+DOWNLOAD_SECONDS = environment.number("DOWNLOAD_SECONDS", default=86_400, least=60)
 # How often each process writes when it saw which device; 0: never by itself.
 LAST_SEEN_SECONDS = 0 if PROFILE == "test" else 5
 TRUSTED_PROXIES = environment.words("TRUSTED_PROXIES")

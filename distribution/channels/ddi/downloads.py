@@ -1,22 +1,34 @@
-"""Sending a file of the media library: whole, a part, or only its headers (RFC 9110)."""
+"""Sending a file of the media library: whole, a part, or only its headers (RFC 9110).
+
+The bytes are sent by the proxy where there is one that can (`X_ACCEL_LOCATION`). Without, this process sends them: a
+few at a time, because each keeps one of its threads until a slow device has the last byte. The next one is told to come
+back.
+"""
 
 import logging
 import os
 import re
+import threading
+import weakref
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import IO
+from typing import IO, TypeVar
 from urllib.parse import quote
 
+from django.conf import settings
+from django.db import connection
 from django.http import FileResponse, HttpRequest, HttpResponse, StreamingHttpResponse
 from django.http.response import HttpResponseBase
 from django.utils.http import http_date
 
+from distribution.channels.ddi.pressure import come_back_later
 from software.models import Artifact
 
 _RANGE = re.compile(r"bytes=(?:(\d{1,18})-(\d{0,18})|-(\d{1,18}))")
 _BLOCK = 256 * 1024
+_sending = threading.BoundedSemaphore(settings.DDI_PARALLEL_DOWNLOADS)
+Response = TypeVar("Response", bound=HttpResponseBase)
 log = logging.getLogger(__name__)
 
 
@@ -25,7 +37,7 @@ class Unsatisfiable(Exception):
 
 
 def send(request: HttpRequest, artifact: Artifact) -> HttpResponseBase:
-    """The answer to GET or HEAD. 404 when the stored file is not what was registered."""
+    """The answer to GET or HEAD. 404 when the stored file is not what was registered; 429 when too many are sent."""
     condition = request.headers.get("If-Match")
     if condition is not None and not _names(condition, artifact.sha1):
         return _headed(HttpResponse(status=412), artifact)
@@ -42,7 +54,17 @@ def send(request: HttpRequest, artifact: Artifact) -> HttpResponseBase:
     if file is None:
         return HttpResponse(status=404)
     first, length = part or (0, artifact.size)
-    response = _content(request, file, first, length, is_part=part is not None)
+    if request.method == "HEAD":
+        file.close()
+        response: HttpResponseBase = HttpResponse()
+    elif _proxy_can_send(request):
+        file.close()
+        return _by_proxy(artifact, is_part=part is not None)
+    elif _sending.acquire(blocking=False):
+        response = _content(file, first, length, is_part=part is not None)
+    else:
+        file.close()
+        return come_back_later()
     if part is not None:
         response.status_code = 206
         response["Content-Range"] = f"bytes {first}-{first + length - 1}/{artifact.size}"
@@ -50,14 +72,34 @@ def send(request: HttpRequest, artifact: Artifact) -> HttpResponseBase:
     return _headed(response, artifact)
 
 
-def _content(request: HttpRequest, file: IO[bytes], first: int, length: int, *, is_part: bool) -> HttpResponseBase:
-    if request.method == "HEAD":
-        file.close()
-        return HttpResponse()
-    if not is_part:
-        return FileResponse(file)
-    response = StreamingHttpResponse(_blocks(file, first, length))
-    response._resource_closers.append(file.close)  # type: ignore[attr-defined]
+def release_database() -> None:
+    """Gives the connection back: a slow download must not keep it until its end."""
+    if not connection.in_atomic_block:
+        connection.close()
+
+
+def _proxy_can_send(request: HttpRequest) -> bool:
+    """Whether the proxy sends the file. Not with `If-Match`: nginx would compare it with a tag that it has not got."""
+    return bool(settings.X_ACCEL_LOCATION) and "If-Match" not in request.headers
+
+
+def _by_proxy(artifact: Artifact, *, is_part: bool) -> HttpResponse:
+    """Tells the proxy which file to send; it takes `Range` and `If-Range` from the device's request."""
+    response = _headed(HttpResponse(status=206 if is_part else 200), artifact)
+    del response["Accept-Ranges"]  # nginx says so itself
+    response["X-Accel-Redirect"] = f"{settings.X_ACCEL_LOCATION}{quote(str(artifact.file.name))}"
+    return response
+
+
+def _content(file: IO[bytes], first: int, length: int, *, is_part: bool) -> HttpResponseBase:
+    """The bytes, by this process; its place among the few is free when the response is closed, or forgotten."""
+    response: HttpResponseBase
+    if is_part:
+        response = StreamingHttpResponse(_blocks(file, first, length))
+        response._resource_closers.append(file.close)
+    else:
+        response = FileResponse(file)
+    response._resource_closers.append(weakref.finalize(response, _sending.release))  # type: ignore[attr-defined]
     return response
 
 
@@ -129,7 +171,7 @@ def _changed_at(artifact: Artifact) -> datetime:
     return artifact.uploaded_at.replace(microsecond=0)
 
 
-def _headed(response: HttpResponseBase, artifact: Artifact) -> HttpResponseBase:
+def _headed(response: Response, artifact: Artifact) -> Response:
     response["Content-Type"] = "application/octet-stream"
     response["Accept-Ranges"] = "bytes"
     response["ETag"] = f'"{artifact.sha1}"'

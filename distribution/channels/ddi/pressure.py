@@ -15,10 +15,13 @@ _EARLIEST, _LATEST = 5, 30  # seconds
 _polls = threading.BoundedSemaphore(settings.DDI_PARALLEL_POLLS)
 
 
-def come_back_later(status: int = 429) -> HttpResponse:
+def come_back_later() -> HttpResponse:
     """“Later”, at a moment of the device's own, so that those who are sent away together do not return together."""
     later = random.randint(_EARLIEST, _LATEST)  # noqa: S311 - only spreads the load
-    return HttpResponse(status=status, headers={"Retry-After": str(later)})
+    response = HttpResponse(status=429, headers={"Retry-After": str(later)})
+    # A line of log for each would cost more than the answer.
+    response._has_been_logged = True  # type: ignore[attr-defined]
+    return response
 
 
 def sheds_load(view: Callable[..., HttpResponseBase]) -> Callable[..., HttpResponseBase]:

@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from distribution.channels.ddi import views
+from distribution.channels.ddi import signed_links, views
 
 _BASE = "<str:tenant>/controller/v1/<str:controller_id>"
 
@@ -15,4 +15,5 @@ urlpatterns = [
     path(f"{_BASE}/cancelAction/<str:action>/feedback", views.cancel_feedback, name="ddi_cancel_feedback"),
     path(f"{_BASE}/installedBase/<str:action>", views.installed_base, name="ddi_installed"),
     path(f"{_BASE}/softwaremodules/<str:module>/artifacts/<str:filename>", views.artifact, name="ddi_artifact"),
+    path("downloads/<int:artifact>/<int:until>/<str:given>/<str:filename>", signed_links.download, name="ddi_signed"),
 ]

@@ -10,7 +10,7 @@ from functools import wraps
 from typing import Any
 
 from django.conf import settings
-from django.db import OperationalError, connection
+from django.db import OperationalError
 from django.db.models import F
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
@@ -163,9 +163,7 @@ def artifact(request: HttpRequest, ci: ConfigurationItem, module: str, filename:
     response = downloads.send(request, found)
     if response.status_code == 200 and request.method == "GET":
         device.note_download(found.deployment_id, filename=filename, now=now_of(request))
-    if not connection.in_atomic_block:
-        # A slow download must not keep a database connection until it ends.
-        connection.close()
+    downloads.release_database()
     return response
 
 

@@ -1,0 +1,61 @@
+"""Short links to files that carry their own permission: for mirrors and content delivery networks.
+
+`<DOWNLOAD_URL>/<artifact>/<until>/<signature>/<name>`. The signature is an HMAC of the artifact, its content and the
+moment until which the link works, with a key of its own. For some hours the same file has the same link for every
+device, so that a cache in between has to fetch it once. Whoever has the link has the file: it names no device.
+"""
+
+import hashlib
+import hmac
+from base64 import urlsafe_b64encode
+from datetime import datetime
+from urllib.parse import quote
+
+from django.conf import settings
+from django.http import HttpRequest, HttpResponse
+from django.http.response import HttpResponseBase
+from django.views.decorators.csrf import csrf_exempt
+
+from distribution.channels.ddi import downloads
+from software.models import Artifact, Version
+from tickets.clock import now_of
+
+_SIGNATURE_BYTES = 18
+
+
+def link(artifact: Artifact, *, now: datetime) -> str | None:
+    """Where the file can be had for `DOWNLOAD_SECONDS` to twice as long; None: there is no such place."""
+    if not settings.DOWNLOAD_URL:
+        return None
+    step = settings.DOWNLOAD_SECONDS
+    until = (int(now.timestamp()) // step + 2) * step
+    name = quote(artifact.filename, safe="")
+    return f"{settings.DOWNLOAD_URL}/{artifact.pk}/{until}/{signature(artifact, until)}/{name}"
+
+
+def signature(artifact: Artifact, until: int) -> str:
+    """What the link of this file, valid until this second, has to carry."""
+    text = f"{artifact.pk}/{artifact.sha256}/{until}".encode()
+    digest = hmac.digest(settings.DOWNLOAD_KEY.encode(), text, hashlib.sha256)
+    return urlsafe_b64encode(digest[:_SIGNATURE_BYTES]).decode()
+
+
+@csrf_exempt
+def download(request: HttpRequest, artifact: int, until: int, given: str, filename: str) -> HttpResponseBase:
+    """The file of a signed link: 403 for a wrong signature, 410 when its time is over or the version withdrawn."""
+    if request.method not in {"GET", "HEAD"}:
+        return HttpResponse(status=405, headers={"Allow": "GET, HEAD"})
+    if not settings.DOWNLOAD_KEY:
+        return HttpResponse(status=404)
+    found = Artifact.objects.select_related("version").filter(pk=artifact, filename=filename).first()
+    # An unknown file takes as long as a wrong signature.
+    expected = signature(found or Artifact(pk=artifact), until)
+    if not hmac.compare_digest(given.encode(), expected.encode()) or found is None:
+        return HttpResponse(status=403)
+    if until <= now_of(request).timestamp() or found.version.state == Version.State.WITHDRAWN:
+        return HttpResponse(status=410)
+    response = downloads.send(request, found)
+    downloads.release_database()
+    if response.status_code < 300 and not settings.X_ACCEL_LOCATION:
+        response["Cache-Control"] = "public, max-age=31536000, immutable"
+    return response

@@ -1,0 +1,47 @@
+"""Without a proxy a process sends a few files at a time; with one it sends none."""
+
+import pytest
+
+from distribution.models import Deployment
+from software.models import Version
+from tests.distribution.device_client import Device
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def path(device: Device, deployment: Deployment, new: Version) -> str:
+    device.fetch(deployment)
+    return f"/softwaremodules/{new.pk}/artifacts/billing-2.0.tar.gz"
+
+
+def test_one_download_too_many_is_told_to_come_back_and_polls_go_on(device: Device, path: str, settings) -> None:
+    running = [device.get(path, Range="bytes=0-9") for _ in range(settings.DDI_PARALLEL_DOWNLOADS - 1)]
+    running.append(device.get(path))
+    assert {answer.status_code for answer in running} == {200, 206}
+    refused = device.get(path)
+    assert refused.status_code == 429
+    assert 5 <= int(refused["Retry-After"]) <= 30
+    assert device.get().status_code == 200
+    assert device.head(path).status_code == 200, "needs no place"
+    assert device.get(path, Range="bytes=9999999-").status_code == 416
+
+    assert running.pop().getvalue(), "read to the end"
+    last = device.get(path)
+    assert last.status_code == 200
+    assert device.get(path).status_code == 429
+    del last
+    assert device.get(path).status_code == 200, "a place is free when its response is read, or forgotten"
+
+
+def test_with_a_proxy_the_portal_only_says_which_file(device: Device, path: str, new: Version, settings) -> None:
+    settings.X_ACCEL_LOCATION = "/artifacts/"
+    stored = new.artifacts.get()
+    for _ in range(settings.DDI_PARALLEL_DOWNLOADS + 1):
+        answer = device.get(path)
+        assert answer["X-Accel-Redirect"] == f"/artifacts/{stored.file.name}"
+        assert (answer.status_code, answer.content) == (200, b"")
+    assert device.get(path, Range="bytes=1-2").status_code == 206
+    assert device.get(path, Range="bytes=9999999-").status_code == 416
+    assert "X-Accel-Redirect" not in device.get(path, **{"If-None-Match": f'"{stored.sha1}"'})
+    assert device.get(path, **{"If-Match": f'"{stored.sha1}"'}).getvalue() == stored.file.read()

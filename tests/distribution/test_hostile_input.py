@@ -41,6 +41,29 @@ def test_a_body_that_is_too_large_is_413(device: Device, deployment: Deployment)
     assert device.send("PUT", "/configData", body).status_code == 413
 
 
+@pytest.mark.parametrize(
+    ("said", "kept"),
+    [
+        (b'"The \x1b[31mtill\x1b[0m\tis broken"', ["The \x1b[31mtill\x1b[0m\tis broken"]),
+        (b'"caf\xe9"', ["caf\ufffd"]),
+        (b'"no "till" in C:\\till","give up]"', ['no "till" in C:\\till', "give up]"]),
+        (b'"""', ['"']),
+    ],
+)
+def test_details_that_swupdate_did_not_escape_are_taken(
+    device: Device, deployment: Deployment, said: bytes, kept: list[str]
+) -> None:
+    """The body is put together as SWUpdate does it; refusing it would make a device install for ever."""
+    device.fetch(deployment)
+    body = (
+        b'{ "id": 1, "time": "20261123T011510", "status": { "result": { "progress": { "cnt" : 0, "of" : 1 },'
+        b' "finished": "failure" }, "execution": "closed", "details" : [ ' + said + b" ] } }"
+    )
+    assert device.send("POST", f"/deploymentBase/{deployment.pk}/feedback", body).status_code == 200
+    assert state(deployment) == "failed"
+    assert deployment.events.get(kind="report").details == kept
+
+
 def test_what_a_database_cannot_keep_is_cleaned(device: Device, deployment: Deployment) -> None:
     raw = (
         '{"data": {"nul\\u0000key": "a\\u0000b", "half": "\\ud800", "nan": NaN, "inf": 1e999,'

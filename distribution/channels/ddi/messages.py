@@ -4,6 +4,8 @@ ignored.
 
 import hashlib
 import json
+import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +27,7 @@ RESULTS = frozenset({"success", "failure", "none"})
 MODES = frozenset({"merge", "replace", "remove"})
 _JSON_TYPES = frozenset({"", "application/json", "application/hal+json"})
 _MAX_ID = 2**31 - 1
+_UNESCAPED = re.compile(r'\s*:\s*\[\s*"(.*)"\s*', re.DOTALL)
 
 
 class Refused(Exception):
@@ -54,7 +57,7 @@ def action_id(text: str) -> int:
     return number
 
 
-def read_body(request: HttpRequest) -> tuple[dict[str, Any], bytes]:
+def read_body(request: HttpRequest, loads: Callable[[bytes], Any] = json.loads) -> tuple[dict[str, Any], bytes]:
     """The JSON object of the body and the body itself. Raises Refused (400, 413, 415)."""
     if (request.content_type or "").lower() not in _JSON_TYPES:
         raise Refused(415, "The body has to be application/json.")
@@ -63,7 +66,7 @@ def read_body(request: HttpRequest) -> tuple[dict[str, Any], bytes]:
         if int(request.headers.get("Content-Length") or 0) > limit:
             raise Refused(413, f"The body has to be at most {limit} bytes long.")
         raw = request.body
-        body = json.loads(raw)
+        body = loads(raw)
     except RequestDataTooBig:
         raise Refused(413, f"The body has to be at most {limit} bytes long.") from None
     except (ValueError, RecursionError, UnreadablePostError):
@@ -73,9 +76,28 @@ def read_body(request: HttpRequest) -> tuple[dict[str, Any], bytes]:
     return body, raw
 
 
+def _loads_with_log(raw: bytes) -> Any:
+    """JSON whose details may be anything. Raises ValueError.
+
+    SWUpdate puts what its scripts and programs say between quotes as it is. Were its final report refused for that,
+    it would install the same again at every poll.
+    """
+    text = raw.decode(json.detect_encoding(raw), "replace")
+    try:
+        return json.loads(text, strict=False)
+    except ValueError:
+        before, key, rest = text.partition('"details"')
+        lines, _, after = rest.rpartition("]")
+        found = _UNESCAPED.fullmatch(lines)
+        if found is None:
+            raise
+        details = json.dumps(found[1].split('","'))
+        return json.loads(f"{before}{key}: {details}{after}", strict=False)
+
+
 def read_feedback(request: HttpRequest) -> Feedback:
     """The body of a feedback. Raises Refused."""
-    body, raw = read_body(request)
+    body, raw = read_body(request, _loads_with_log)
     status = body.get("status")
     if not isinstance(status, dict):
         raise Refused(400, "status is missing.")

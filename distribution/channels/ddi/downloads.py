@@ -47,9 +47,9 @@ def send(request: HttpRequest, artifact: Artifact) -> HttpResponseBase:
     try:
         part = _part(request, artifact)
     except Unsatisfiable:
-        response = _headed(HttpResponse(status=416), artifact)
-        response["Content-Range"] = f"bytes */{artifact.size}"
-        return response
+        unsatisfiable = _headed(HttpResponse(status=416), artifact)
+        unsatisfiable["Content-Range"] = f"bytes */{artifact.size}"
+        return unsatisfiable
     file = _opened(artifact)
     if file is None:
         return HttpResponse(status=404)
@@ -96,7 +96,7 @@ def _content(file: IO[bytes], first: int, length: int, *, is_part: bool) -> Http
     response: HttpResponseBase
     if is_part:
         response = StreamingHttpResponse(_blocks(file, first, length))
-        response._resource_closers.append(file.close)
+        response._resource_closers.append(file.close)  # type: ignore[attr-defined]
     else:
         response = FileResponse(file)
     response._resource_closers.append(weakref.finalize(response, _sending.release))  # type: ignore[attr-defined]

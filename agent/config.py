@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
+from agent.command import HOOKS, Command, read_hooks
+
 SEGMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}")
 _CONTROLLER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@+-]{0,255}")
 _VERIFY_WITH = re.compile(r"auto|cryptography|openssl")
@@ -36,6 +38,7 @@ class Config(NamedTuple):
     root_keys: tuple[str, ...] = ()
     root_threshold: int = 1
     verify_with: str = "auto"
+    hooks: dict[str, Command] = {}
 
     @property
     def agent_folder(self) -> Path:
@@ -88,6 +91,7 @@ def load_config(path: Path) -> Config:
         root_keys=_keys(raw, "root_keys"),
         root_threshold=int(_number(raw, "root_threshold", 1, 1, max(1, len(_keys(raw, "root_keys"))))),
         verify_with=_match(raw, "verify_with", _VERIFY_WITH, "auto"),
+        hooks=_hooks(raw),
     )
     read_token(config.token_file)
     return config
@@ -122,6 +126,16 @@ def _keys(raw: dict[str, Any], key: str) -> tuple[str, ...]:
         # An empty list would turn the signatures off and look as if they were on.
         raise ConfigError(f"{key}: leave it out, or name at least one key")
     return tuple(dict.fromkeys(value))
+
+
+def _hooks(raw: dict[str, Any]) -> dict[str, Command]:
+    value = raw.get("hooks", {})
+    if not isinstance(value, dict) or set(value) - set(HOOKS):
+        raise ConfigError(f"hooks: may hold {', '.join(HOOKS)}")
+    try:
+        return read_hooks(value)
+    except ValueError as error:
+        raise ConfigError(f"hooks.{error}") from None
 
 
 def _url(raw: dict[str, Any]) -> str:

@@ -8,10 +8,12 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from agent.command import HEALTH, POST, PRE
 from agent.config import Config
 from agent.ddi import Client, Unreachable
 from agent.errors import Abandoned, Cancelled, InstallError
 from agent.failpoint import reach
+from agent.hooks import CODES, INSTALL, REMOVE, REVERT, Hooks, Move
 from agent.log import log
 from agent.offer import Item, Offer
 from agent.package import Limits
@@ -20,6 +22,7 @@ from agent.state import (
     DOWNLOADED,
     DOWNLOADING,
     HEALTHY,
+    PREPARING,
     REVERTED,
     REVERTING,
     SWITCHED,
@@ -31,8 +34,8 @@ from agent.state import (
 from agent.store import Store
 from agent.trust import Release, Trust
 
-# A health check during which the agent died this often is taken as the cause.
-_MAX_HEALTH_RUNS = 3
+# A hook during which the agent died this often is taken as the cause.
+_MAX_RUNS = 3
 
 
 class Installer:
@@ -60,6 +63,7 @@ class Installer:
         self._store = store
         self._reports = reports
         self._trust = trust
+        self._hooks = Hooks(config.root, config.hooks)
         self._watch = watch
         self._is_cancelled = is_cancelled
         self._announce = announce
@@ -88,14 +92,18 @@ class Installer:
             return
         reach("before_switch")
         action.previous = {item.product: self._store.current(item.product) for item in action.items}
-        self._enter(action, SWITCHING)
+        has_pre = any(self._hooks.has(PRE, move) for move in self._moves(action))
+        self._enter(action, PREPARING if has_pre else SWITCHING)
         self.finish()
 
     def finish(self) -> None:
         """Takes an action that began to switch to its end, without the network; others stay as they are."""
+        self._hooks.end_leftovers()
         action = self._state.action
         if action is None or action.is_before_switch:
             return
+        if action.phase == PREPARING:
+            self._run_pre(action)
         if action.phase == SWITCHING:
             self._switch(action)
         if action.phase == SWITCHED:
@@ -180,6 +188,31 @@ class Installer:
         except Unreachable:
             return False
 
+    def _moves(self, action: Action) -> list[Move]:
+        """What the action does to the links; a product that is not there is not removed."""
+        moves = []
+        for item in action.items:
+            previous = action.previous[item.product]
+            if not item.remove:
+                folder = self._store.folder(item.product, item.version, item.sha256)
+                moves.append(Move(INSTALL, item.product, item.version, previous, folder))
+            elif previous is not None:
+                moves.append(Move(REMOVE, item.product, None, previous, self._store.folder(item.product, previous)))
+        return moves
+
+    def _run_pre(self, action: Action) -> None:
+        action.pre_runs += 1
+        self._state.save()
+        try:
+            _check_runs(PRE, action.pre_runs)
+            for move in self._moves(action):
+                self._hooks.run(PRE, move)
+        except InstallError as error:
+            self._fail(action, error)
+        else:
+            reach("after_pre")
+            self._enter(action, SWITCHING)
+
     def _switch(self, action: Action) -> None:
         try:
             for item in action.items:
@@ -196,21 +229,17 @@ class Installer:
             reach("after_switch")
 
     def _check(self, action: Action) -> None:
-        from agent.health import check_health
-
         action.health_runs += 1
         self._state.save()
         try:
-            if action.health_runs > _MAX_HEALTH_RUNS:
-                died = f"the agent died {_MAX_HEALTH_RUNS} times during the check"
-                raise InstallError("health_check_failed", died)
-            for item in action.items:
-                if not item.remove:
-                    check_health(self._store.software(item.product, item.version), self._store.root)
+            _check_runs(HEALTH, action.health_runs)
+            for hook in (POST, HEALTH):
+                for move in self._moves(action):
+                    self._hooks.run(hook, move)
+                reach(f"after_{hook}")
         except InstallError as error:
             self._fail(action, error)
         else:
-            reach("after_health")
             self._enter(action, HEALTHY)
 
     def _fail(self, action: Action, error: InstallError) -> None:
@@ -218,6 +247,7 @@ class Installer:
         self._enter(action, REVERTING)
 
     def _revert(self, action: Action) -> None:
+        said = self._run_revert_hooks(action, PRE)
         problems = []
         for item in action.items:
             try:
@@ -225,10 +255,38 @@ class Installer:
             except (InstallError, OSError) as error:
                 problems.append(f"revert_failed: {item.product}: {error}")
             reach("mid_revert")
+        said += self._run_revert_hooks(action, POST)
         back = ", ".join(f"{p} {v or 'not installed'}" for p, v in sorted(action.previous.items()))
-        action.failure.extend(problems or [f"went back to: {back}"])
+        action.failure.extend([*said, *(problems or [f"went back to: {back}"])])
         reach("after_revert")
         self._enter(action, REVERTED)
+
+    def _run_revert_hooks(self, action: Action, name: str) -> list[str]:
+        """Runs a hook of what the CI goes back to; what it says against that is only told."""
+        moves = [move for move in self._moves_back(action) if self._hooks.has(name, move)]
+        if not moves:
+            return []
+        action.revert_runs += 1
+        self._state.save()
+        if action.revert_runs > 2 * _MAX_RUNS:
+            return [f"the agent died {_MAX_RUNS} times while it went back: no {name} hook was run"]
+        problems = []
+        for move in moves:
+            try:
+                self._hooks.run(name, move)
+            except InstallError as error:
+                problems += error.details()
+        return problems
+
+    def _moves_back(self, action: Action) -> list[Move]:
+        moves = []
+        for item in action.items:
+            label = action.previous[item.product]
+            gone = None if item.remove else item.version
+            folder = self._store.folder(item.product, label or item.version, "" if label else item.sha256)
+            if label is not None or gone is not None:
+                moves.append(Move(REVERT, item.product, label, gone, folder))
+        return moves
 
     def _close(self, action: Action) -> None:
         reach("before_close")
@@ -263,3 +321,8 @@ class Installer:
         if action.id in self._reports.gone:
             self._reports.gone.discard(action.id)
             raise Abandoned
+
+
+def _check_runs(name: str, runs: int) -> None:
+    if runs > _MAX_RUNS:
+        raise InstallError(CODES[name], f"the agent died {_MAX_RUNS} times during it")

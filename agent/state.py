@@ -17,6 +17,7 @@ OFFERED = "offered"
 DOWNLOADING = "downloading"
 DOWNLOADED = "downloaded"
 UNPACKED = "unpacked"
+PREPARING = "preparing"
 SWITCHING = "switching"
 SWITCHED = "switched"
 HEALTHY = "healthy"
@@ -55,7 +56,10 @@ class Action:
         self.reported: list[str] = []
         # Version label per product before the switch; None where the product had no current version.
         self.previous: dict[str, str | None] = {}
+        # How often each kind of hook began; one during which the agent keeps dying is the cause.
+        self.pre_runs = 0
         self.health_runs = 0
+        self.revert_runs = 0
         # Version and counter per product that a signature allows; empty without signatures.
         self.approved: dict[str, tuple[str, int]] = {}
         self.failure: list[str] = []
@@ -73,6 +77,8 @@ class Action:
         action = cls(raw["id"], raw["content"], tuple(Item(*fields) for fields in raw["items"]))
         for name in ("phase", "reported", "previous", "health_runs", "failure"):
             setattr(action, name, raw[name])
+        # Members that files of agent 1.0 do not have.
+        action.pre_runs, action.revert_runs = int(raw.get("pre_runs", 0)), int(raw.get("revert_runs", 0))
         action.approved = {product: (str(v), int(c)) for product, (v, c) in raw.get("approved", {}).items()}
         return action
 

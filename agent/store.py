@@ -17,7 +17,7 @@ from agent.config import is_segment
 from agent.durable import sync_folder, write_json
 from agent.errors import InstallError
 from agent.offer import Item
-from agent.package import COMPLETE, Limits, Software, read_software
+from agent.package import COMPLETE, Limits, read_software
 
 
 class Store:
@@ -78,9 +78,13 @@ class Store:
         sync_folder(new.parent.parent)
         sync_folder(self.root)
 
-    def software(self, product: str, version: str) -> Software:
-        """What the folder of ``version`` says about itself. Raises InstallError."""
-        return read_software(self._versions(product) / version, product, version)
+    def folder(self, product: str, version: str, sha256: str = "") -> Path:
+        """Where the content of ``version`` is now: in place, on its way in (that of ``sha256``), or on its way out."""
+        versions = self._versions(product)
+        new, old = versions / f".new-{version}", versions / f".old-{version}"
+        if sha256:
+            return new if _digest(new) == sha256 else versions / version
+        return old if old.is_dir() else versions / version
 
     def switch(self, item: Item) -> None:
         """Puts the prepared folder in place and points ``current`` to it; a removal drops ``current``."""

@@ -160,31 +160,6 @@ def test_download_only_installs_nothing_until_the_window_opens(ci: Ci, server: D
     assert sum("/artifacts/" in path for _, path, _ in server.requests) == 1
 
 
-def test_health_check_that_hangs_is_ended_with_its_children(ci: Ci, server: DdiServer) -> None:
-    from tests.agent.ci import archive
-
-    script = 'sleep 60 & echo $! > "$AGENT_CI_ROOT/child"; echo waiting; sleep 60'
-    health = {"command": ["sh", "-c", script], "timeout_seconds": 0.3}
-    info = json.dumps({"product": "app", "version": "1.0", "health": health}).encode()
-    action = server.offer(server.chunk("app", "1.0", archive({"software.json": info, "app.txt": b"x"})))
-
-    ci.cycle()
-
-    details = action.closes[0][1]
-    assert details[0] == "health_check_failed: app 1.0: no answer within 0.3 s"
-    assert "waiting" in details
-    child = int((ci.root / "child").read_text())
-    server.wait(lambda: not _is_alive(child))
-
-
-def _is_alive(process: int) -> bool:
-    try:
-        with open(f"/proc/{process}/stat") as file:
-            return file.read().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
-
-
 def test_details_of_a_talkative_check_are_bounded(ci: Ci, server: DdiServer) -> None:
     from tests.agent.ci import archive
 

@@ -50,7 +50,9 @@ def assert_consistent(ci: Ci, server: DdiServer, action: Action) -> None:
 @pytest.fixture
 def ci(tmp_path: Path, server: DdiServer) -> Ci:
     """Signatures are on in all of these tests."""
-    return trusting(tmp_path, server)
+    ci = trusting(tmp_path, server)
+    ci.configure(hooks={"pre": {"command": ["true"]}})
+    return ci
 
 
 def trusting(folder: Path, server: DdiServer) -> Ci:
@@ -119,16 +121,17 @@ def test_failpoint_with_a_file_fires_once(ci: Ci, server: DdiServer, tmp_path: P
     assert ci.running() == "1.0"
 
 
-def test_health_check_that_always_kills_the_agent_ends_in_going_back(ci: Ci, server: DdiServer) -> None:
+@pytest.mark.parametrize(("point", "code"), [("after_pre", "pre_hook_failed"), ("after_health", "health_check_failed")])
+def test_hook_that_always_kills_the_agent_ends_in_going_back(ci: Ci, server: DdiServer, point: str, code: str) -> None:
     ci.seed("app", "1.0", "old")
     action = server.offer(server.chunk("app", "2.0", software("app", "2.0")))
 
     for _ in range(3):
-        assert ci.once(AGENT_FAILPOINT="after_health") == -signal.SIGKILL
-    assert ci.once(AGENT_FAILPOINT="after_health") == 0
+        assert ci.once(AGENT_FAILPOINT=point) == -signal.SIGKILL
+    assert ci.once(AGENT_FAILPOINT=point) == 0
 
     assert ci.running() == "1.0"
-    assert "died 3 times" in action.closes[0][1][0]
+    assert action.closes[0][1][0] == f"{code}: the agent died 3 times during it"
     assert_consistent(ci, server, action)
 
 

@@ -62,7 +62,7 @@ migrations: .venv/dev.stamp ## Writes missing migrations (ARGS="-n name app")
 	@PORTAL_PROFILE=development $(RUN) -- $(BIN)/python manage.py makemigrations $(ARGS)
 
 lock: .tools/bin/uv ## Renews the hashed lock files from requirements/*.in
-	@for part in runtime embedded dev; do \
+	@for part in runtime embedded push dev; do \
 		out=requirements/$$part.txt; test $$part = runtime && out=requirements.txt; \
 		$(UV) pip compile --quiet --python-version 3.11 --universal --generate-hashes --no-emit-index-url --no-header \
 			requirements/$$part.in -o $$out; \

@@ -66,7 +66,7 @@ ROLES: dict[str, frozenset[str]] = {
 
 # What the administrator sets up in the admin; tickets, deployments and history are read-only there.
 SETUP_MODELS = (
-    "accounts.user", "accounts.team", "tickets.priorityrule", "cmdb.ciclass", "cmdb.agentprofile",
+    "accounts.user", "accounts.team", "tickets.priorityrule", "cmdb.ciclass", "cmdb.agentprofile", "cmdb.credential",
     "cmdb.configurationitem", "cmdb.relation", "cmdb.cigroup", "software.product",
     "test_environments.copysource", "releases.testpolicy",
 )  # fmt: skip

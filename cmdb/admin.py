@@ -7,12 +7,24 @@ from django.contrib import admin
 from django.core.exceptions import ValidationError
 from django.http import HttpRequest
 from django.utils.translation import gettext as _
+from unfold.widgets import UnfoldAdminTextareaWidget
 
 from accounts.admin_classes import ReadOnlyAdmin, SetupAdmin
+from cmdb.credentials import MAX_SECRET, check_secret, set_secret
 from cmdb.group_filter import check_filter
-from cmdb.models import AgentProfile, AgentToken, CIClass, CIGroup, ConfigurationItem, InstalledVersion, Relation
+from cmdb.models import (
+    AgentProfile,
+    AgentToken,
+    CIClass,
+    CIGroup,
+    ConfigurationItem,
+    Connection,
+    Credential,
+    InstalledVersion,
+    Relation,
+)
 from tickets.clock import now_of
-from tickets.exceptions import InvalidInput
+from tickets.exceptions import DomainError, InvalidInput
 
 
 @admin.register(CIClass)
@@ -82,6 +94,65 @@ class CIGroupAdmin(SetupAdmin):
     list_display = ["name", "description"]
     search_fields = ["name"]
     autocomplete_fields = ["static_members"]
+
+
+class SecretInput(UnfoldAdminTextareaWidget):
+    """Takes a text and never shows it again, not even beside an error."""
+
+    def format_value(self, value: Any) -> str:
+        return ""
+
+
+class CredentialForm(forms.ModelForm):
+    """The secret goes in and never comes out: the field is always empty, and kept as it is when left empty."""
+
+    secret = forms.CharField(
+        label=_("Secret"),
+        required=False,
+        strip=False,
+        max_length=MAX_SECRET,
+        widget=SecretInput(attrs={"autocomplete": "off", "spellcheck": "false", "rows": 6}),
+        help_text=_("A private key without a passphrase, or a password. Left empty, the present one stays."),
+    )
+
+    class Meta:
+        model = Credential
+        fields = ["name", "kind"]
+
+    def clean(self) -> dict[str, Any]:
+        data: dict[str, Any] = super().clean() or {}
+        secret = data.get("secret", "")
+        if not secret and (self.instance.pk is None or "kind" in self.changed_data):
+            self.add_error("secret", _("Give the secret."))
+        elif secret and "kind" in data:
+            try:
+                check_secret(data["kind"], secret)
+            except DomainError as error:
+                self.add_error("secret", error.message)
+        return data
+
+
+@admin.register(Credential)
+class CredentialAdmin(SetupAdmin):
+    form = CredentialForm
+    fields = ["name", "kind", "secret"]
+    list_display = ["name", "kind", "changed_at"]
+    search_fields = ["name"]
+
+    def save_model(self, request: HttpRequest, obj: Credential, form: Any, change: bool) -> None:
+        if form.cleaned_data["secret"]:
+            set_secret(obj, secret=form.cleaned_data["secret"], actor=request.user, now=now_of(request))
+        else:
+            super().save_model(request, obj, form, change)
+
+
+@admin.register(Connection)
+class ConnectionAdmin(ReadOnlyAdmin):
+    """How hosts are reached; changed on the CI's page."""
+
+    list_display = ["ci", "kind", "address", "port", "user", "credential"]
+    list_select_related = ["ci", "credential"]
+    search_fields = ["ci__name", "address"]
 
 
 @admin.register(AgentToken)

@@ -3,7 +3,7 @@
 from django.contrib import admin
 
 from accounts.admin_classes import ReadOnlyAdmin
-from distribution.models import Batch, Deployment, DeploymentEvent
+from distribution.models import Batch, Deployment, DeploymentEvent, PushRun, PushTarget
 
 
 @admin.register(Batch)
@@ -26,3 +26,17 @@ class DeploymentEventAdmin(ReadOnlyAdmin):
     list_display = ["id", "deployment_id", "kind", "from_state", "to_state", "at", "is_duplicate"]
     list_filter = ["kind"]
     search_fields = ["=deployment__id"]
+
+
+@admin.register(PushRun)
+class PushRunAdmin(ReadOnlyAdmin):
+    list_display = ["id", "kind", "outcome", "started_at", "ended_at", "note"]
+    list_filter = ["kind", "outcome"]
+    exclude = ["lease"]
+
+
+@admin.register(PushTarget)
+class PushTargetAdmin(ReadOnlyAdmin):
+    list_display = ["id", "run", "deployment", "ended_at"]
+    list_select_related = ["run", "deployment"]
+    search_fields = ["=deployment__id", "=run__id"]

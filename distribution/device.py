@@ -30,7 +30,7 @@ _RANK = {"unknown": 0, "offered": 1, "downloading": 2, "installing": 3}
 
 # Whether the deployment `d` of the batch `b` could be offered now.
 # Overdue ones do not fill the cap: a dead device would hold its place for ever.
-_OFFERABLE = """
+OFFERABLE = """
     b.is_open
     AND (b.max_in_flight IS NULL OR b.max_in_flight > (
         SELECT count(*) FROM distribution_deployment flying
@@ -56,7 +56,7 @@ FROM (SELECT 1) always LEFT JOIN LATERAL (
     FROM distribution_deployment d JOIN distribution_batch b ON b.id = d.batch_id
     WHERE d.ci_id = %(ci)s
         AND d.state IN ('queued', 'offered', 'downloading', 'installing', 'confirming', 'cancelling', 'unknown')
-        AND (d.state <> 'queued' OR {_OFFERABLE})
+        AND (d.state <> 'queued' OR {OFFERABLE})
     ORDER BY d.state = 'queued', d.weight DESC, d.id LIMIT 1
 ) o ON true
 """  # noqa: S608 - put together from constants
@@ -65,7 +65,7 @@ d.id = %(id)s AND d.state = 'queued'
 AND NOT EXISTS (
     SELECT 1 FROM distribution_deployment other WHERE other.ci_id = d.ci_id
         AND other.state IN ('offered', 'downloading', 'installing', 'confirming', 'cancelling', 'unknown'))
-AND EXISTS (SELECT 1 FROM distribution_batch b WHERE b.id = d.batch_id AND {_OFFERABLE})
+AND EXISTS (SELECT 1 FROM distribution_batch b WHERE b.id = d.batch_id AND {OFFERABLE})
 """  # noqa: S608 - put together from constants
 _IS_THERE = """
 SELECT bool_and(CASE WHEN i.to_version_id IS NULL THEN iv.id IS NULL
@@ -119,6 +119,8 @@ class Action:
 
 def current_action(ci: ConfigurationItem) -> Action:
     """What the device should do, and its last successful deployment. One query; writes nothing."""
+    if ci.channel != ConfigurationItem.Channel.DDI:
+        return Action()  # another channel brings its software
     row = fetch_row(_CURRENT, {"ci": ci.pk})
     assert row is not None
     deployment_id, state, created_at, installed = row
@@ -131,6 +133,8 @@ def current_action(ci: ConfigurationItem) -> Action:
 
 def find_deployment(ci: ConfigurationItem, action_id: int) -> Deployment | None:
     """The device's own deployment with this id, with its batch."""
+    if ci.channel != ConfigurationItem.Channel.DDI:
+        return None
     return Deployment.objects.select_related("batch").filter(pk=action_id, ci_id=ci.pk).first()
 
 
@@ -297,6 +301,8 @@ def note_download(deployment_id: int, *, filename: str, now: datetime) -> None:
 
 
 def _locked(ci: ConfigurationItem, action_id: int) -> Deployment | None:
+    if ci.channel != ConfigurationItem.Channel.DDI:
+        return None
     rows = Deployment.objects.select_for_update(no_key=True)
     return rows.filter(pk=action_id, ci_id=ci.pk).first()
 

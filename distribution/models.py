@@ -210,6 +210,7 @@ class DeploymentEvent(models.Model):
         CANCEL_REPORT = "cancel_report", _("answer to a cancel")
         ATTRIBUTES = "attributes", _("attributes of the device")
         DOWNLOAD = "download", _("download")
+        PUSH = "push", _("push run")
         ENGINE = "engine", _("by the portal")
 
     # Without an index of its own: the one on (deployment, id) serves it.
@@ -237,3 +238,22 @@ class DeploymentEvent(models.Model):
 
     def __str__(self) -> str:
         return f"{self.deployment_id}: {self.from_state} → {self.to_state}"
+
+
+# The models of a channel live in its folder.
+from distribution.channels.ansible.models import PushRun, PushTarget  # noqa: E402
+
+__all__ = [
+    "LEGAL_STEPS",
+    "LIVE",
+    "OPEN",
+    "TERMINAL",
+    "WAITING",
+    "Batch",
+    "Deployment",
+    "DeploymentEvent",
+    "DeploymentItem",
+    "DeploymentState",
+    "PushRun",
+    "PushTarget",
+]

@@ -25,6 +25,7 @@ _OVERDUE = """
 WITH picked AS (
     SELECT d.id, d.state FROM distribution_deployment d
     JOIN distribution_batch b ON b.id = d.batch_id
+    JOIN cmdb_configurationitem ci ON ci.id = d.ci_id
     WHERE d.batch_id = ANY(%(batches)s) AND d.overdue_at IS NULL AND (
         d.state = 'queued' AND b.is_open AND b.offer_deadline IS NOT NULL
             AND greatest(b.opened_at, d.created_at) <= %(now)s - make_interval(secs => b.offer_deadline)
@@ -32,11 +33,10 @@ WITH picked AS (
             AND NOT EXISTS (
                 SELECT 1 FROM distribution_deployment other
                 WHERE other.ci_id = d.ci_id AND other.state = ANY(%(live)s) AND other.overdue_at IS NULL)
-            -- It waits for room under the cap while the CI asks and others move.
-            AND (b.max_in_flight IS NULL
-                OR NOT EXISTS (
-                    SELECT 1 FROM cmdb_configurationitem ci WHERE ci.id = d.ci_id AND ci.last_seen_at >
-                        %(now)s - make_interval(secs => b.offer_deadline + %(seen_step)s))
+            -- It waits for room under the cap while the CI asks and others move; a host without an agent never asks.
+            AND (b.max_in_flight IS NULL AND ci.channel = 'ddi'
+                OR ci.channel = 'ddi' AND (ci.last_seen_at IS NULL OR ci.last_seen_at <=
+                    %(now)s - make_interval(secs => b.offer_deadline + %(seen_step)s))
                 OR NOT EXISTS (
                     SELECT 1 FROM distribution_deployment other WHERE other.batch_id = b.id
                         AND other.moved_at > %(now)s - make_interval(secs => b.offer_deadline)))

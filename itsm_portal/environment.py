@@ -1,5 +1,6 @@
 """Reads the environment once, and refuses what is wrong with a message that says what to do."""
 
+import base64
 import os
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -109,3 +110,19 @@ def words(name: str, *, default: str = "") -> list[str]:
 def folder(name: str, *, default: Path) -> Path:
     """A folder's path, absolute."""
     return Path(os.environ.get(name) or default).resolve()
+
+
+def fernet_keys(name: str, *, default: str = "") -> list[str]:
+    """Keys for encryption at rest: each 32 bytes in URL-safe base64, separated by commas."""
+    keys = words(name, default=default)
+    for key in keys:
+        try:
+            is_key = len(base64.urlsafe_b64decode(key)) == 32
+        except ValueError:
+            is_key = False
+        if not is_key:
+            raise ImproperlyConfigured(
+                f"{name} holds something that is no key. Generate one: "
+                'python -c "from cryptography.fernet import Fernet; print(Fernet.generate_key().decode())"'
+            )
+    return keys

@@ -236,9 +236,12 @@ CELERY_BEAT_SCHEDULE = {
     for name, task in {
         "rollouts": "releases.tasks.advance_rollouts",
         "test environments": "test_environments.tasks.advance_test_environments",
+        "push": "distribution.tasks.advance_push",
         "notifications": "notifications.tasks.send_notifications",
     }.items()
 }
+# Plays take minutes: workers of their own take them, so that ticks never wait.
+CELERY_TASK_ROUTES = {"distribution.tasks.run_push": {"queue": "push"}}
 CELERY_BEAT_SCHEDULE["close resolved incidents"] = {
     "task": "incidents.tasks.auto_close_incidents",
     "schedule": 600.0,
@@ -268,6 +271,19 @@ DOWNLOAD_SECONDS = environment.number("DOWNLOAD_SECONDS", default=86_400, least=
 # How often each process writes when it saw which device; 0: never by itself.
 LAST_SEEN_SECONDS = 0 if PROFILE == "test" else 5
 TRUSTED_PROXIES = environment.words("TRUSTED_PROXIES")
+
+# --- Hosts without an agent ---------------------------------------------------------------------------------------
+# Fernet keys for the credentials in the database; the first encrypts, all decrypt.
+CREDENTIAL_KEYS = environment.fernet_keys(
+    "CREDENTIAL_KEYS", default="" if PRODUCTION else "bm90LXNlY3JldDogZm9yIHRlc3RzIGFuZCBhIGRlbW8="
+)
+PUSH_FOLDER = environment.folder("PUSH_FOLDER", default=DATA_DIR / "push")
+PUSH_BATCH = environment.number("PUSH_BATCH", default=20, least=1)
+PUSH_RUNS = environment.number("PUSH_RUNS", default=4, least=1)
+PUSH_FORKS = environment.number("PUSH_FORKS", default=5, least=1)
+PUSH_TIMEOUT_SECONDS = environment.number("PUSH_TIMEOUT_SECONDS", default=3600, least=60)
+# Whether the worker's own machine may be a host: whoever manages CIs then runs software with the worker's rights.
+PUSH_ALLOW_LOCAL = environment.flag("PUSH_ALLOW_LOCAL", default=not PRODUCTION)
 
 # --- API ----------------------------------------------------------------------------------------------------------
 REST_FRAMEWORK = {

@@ -319,6 +319,29 @@ QUERIES: tuple[tuple[str, str, str], ...] = (
         """,
     ),
     (
+        "I14",
+        "deployment {0}: event {1} is of push {2}, which had not the deployment in hand then",
+        """
+        SELECT e.deployment_id, e.id, e.result FROM distribution_deploymentevent e
+        WHERE e.kind = 'push' AND NOT EXISTS (
+            SELECT 1 FROM distribution_pushtarget t JOIN distribution_pushrun r ON r.id = t.run_id
+            WHERE t.deployment_id = e.deployment_id AND e.result = 'run ' || r.id
+                AND e.at >= r.started_at AND (t.ended_at IS NULL OR e.at <= t.ended_at)
+                AND (r.ended_at IS NULL OR e.at <= r.ended_at))
+        """,
+    ),
+    (
+        "I14",
+        "deployment {0} was begun by push runs {1} and {2} at a time",
+        """
+        SELECT a.deployment_id, a.run_id, b.run_id FROM distribution_pushtarget a
+        JOIN distribution_pushrun ra ON ra.id = a.run_id
+        JOIN distribution_pushtarget b ON b.deployment_id = a.deployment_id AND b.run_id > a.run_id
+        JOIN distribution_pushrun rb ON rb.id = b.run_id
+        WHERE a.ended_at IS NULL OR rb.started_at < a.ended_at
+        """,
+    ),
+    (
         "I15",
         "CI {0} reports {1} {2}; the configuration database says {3}",
         """

@@ -1,7 +1,6 @@
 """What must hold in every database of the portal, whatever failed; `manage.py check_invariants` looks for violations.
 
-Each check is a query that returns what violates it. I13 and I16 can only be proven by the test suite; I14 concerns
-push channels, of which there are none.
+Each check is a query that returns what violates it. I13 and I16 can only be proven by the test suite.
 """
 
 import hashlib
@@ -28,7 +27,6 @@ TOLERANCE_SECONDS = 30
 LIMIT = 50
 UNDECIDED = {
     "I13": "proven by the test suite only: no decision uses an agent's clock",
-    "I14": "not applicable: nothing is pushed to devices",
     "I16": "proven by the test suite only: a second tick on a quiet database writes nothing",
 }
 

@@ -16,7 +16,7 @@ from tickets.exceptions import ConditionRefused, InvalidInput
 
 
 def target_cis(release: Release) -> QuerySet[ConfigurationItem]:
-    """The production CIs in operation, with an agent, that the package applies to, in the order of their ids.
+    """The production CIs in operation, with an agent or a connection, that the package applies to, by id.
 
     A CI applies when it runs a product of the package in the package's version (it will be skipped) or an older or
     unknown one, since a forward rollout never downgrades; or when a fresh install was added for it.
@@ -29,8 +29,8 @@ def target_cis(release: Release) -> QuerySet[ConfigurationItem]:
     added = _added(release, selector)
     cis = ConfigurationItem.objects.production().filter(
         Exists(applies) | Q(pk__in=added),
+        Q(agent_id__isnull=False) | Q(channel=ConfigurationItem.Channel.ANSIBLE),
         lifecycle=ConfigurationItem.Lifecycle.IN_OPERATION,
-        agent_id__isnull=False,
     )
     if selector.ci_classes:
         cis = cis.filter(Q(ci_class__slug__in=selector.ci_classes) | Q(pk__in=added))

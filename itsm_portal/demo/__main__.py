@@ -138,6 +138,8 @@ class Demo:
             return code if self.options.exit or code else self._stay()
 
     def _add_parts(self, seed: Any) -> None:
+        from distribution.channels.ansible.worker import is_installed
+
         python, port = sys.executable, self.url.rpartition(":")[2]
         here = CLONE
         add = self.supervisor.add
@@ -155,6 +157,13 @@ class Demo:
             [*celery, "worker", "--concurrency", "2", "--loglevel", "WARNING", "--without-gossip", "--without-mingle"],
             cwd=here, stage=1,
         )  # fmt: skip
+        if is_installed():
+            add(
+                "push worker",
+                [*celery, "worker", "--queues", "push", "--concurrency", "1", "--loglevel", "WARNING",
+                 "--without-gossip", "--without-mingle", "--hostname", "push@%h"],
+                cwd=here, stage=1,
+            )  # fmt: skip
         schedule = self.data / "logs" / "beat-schedule"
         add(
             "beat",

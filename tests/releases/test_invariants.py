@@ -219,6 +219,25 @@ DAMAGE: list[tuple[str, str, list[str]]] = [
     ("I12", "the row says", ["UPDATE software_artifact SET sha256 = repeat('0', 64)"]),
     ("I12", "cannot be read", ["UPDATE software_artifact SET file = 'dml/gone'"]),
     (
+        "I14",
+        "had not the deployment in hand",
+        [
+            f"UPDATE distribution_deploymentevent SET kind = 'push', result = 'run 1' WHERE deployment_id = {ONE} "
+            "AND to_state = 'installing'"
+        ],
+    ),
+    (
+        "I14",
+        "at a time",
+        [
+            "INSERT INTO distribution_pushrun (kind, lease, leased_until, started_at, ended_at, outcome, note) SELECT "
+            "'install', gen_random_uuid(), now(), now(), now() + interval '1 minute', 'finished', '' "
+            "FROM generate_series(1, 2)",
+            "INSERT INTO distribution_pushtarget (run_id, deployment_id, log, ended_at) SELECT id, "
+            f"{ONE}, '', ended_at FROM distribution_pushrun",
+        ],
+    ),
+    (
         "I15",
         "configuration database says",
         ["""UPDATE cmdb_configurationitem SET attributes = '{"version.billing": "9.9"}'"""],

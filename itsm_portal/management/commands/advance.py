@@ -6,7 +6,10 @@ from typing import Any
 
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandParser
+from django.db import connection
 
+from distribution.channels.ansible.claims import advance_push, wanted_runs
+from distribution.channels.ansible.worker import push_once
 from incidents.services import auto_close_incidents
 from notifications.services import send_notifications
 from releases.executor import advance_rollouts
@@ -25,12 +28,32 @@ class Command(BaseCommand):
         stop = threading.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: stop.set())
+        pusher: threading.Thread | None = None
         while True:
             now = database_now()
-            moved = advance_rollouts(now=now) + advance_test_environments(now=now)
+            moved = advance_rollouts(now=now) + advance_test_environments(now=now) + advance_push(now=now)
             moved += auto_close_incidents(now=now) + send_notifications(now=now) + forget_expired_keys(now=now)
             if not options["loop"]:
+                _push_until_idle(stop)
                 self.stdout.write(f"{moved} moved")
                 return
+            if (pusher is None or not pusher.is_alive()) and wanted_runs(now=now):
+                pusher = threading.Thread(target=_push_beside, args=(stop,), name="push")
+                pusher.start()
             if stop.wait(settings.TICK_SECONDS):
+                if pusher is not None:
+                    pusher.join()
                 return
+
+
+def _push_until_idle(stop: threading.Event) -> None:
+    while not stop.is_set() and push_once(stop):
+        pass
+
+
+def _push_beside(stop: threading.Event) -> None:
+    """Plays take minutes: one at a time runs beside the tick."""
+    try:
+        _push_until_idle(stop)
+    finally:
+        connection.close()

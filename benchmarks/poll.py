@@ -13,7 +13,7 @@ import sys
 import time
 from typing import Any
 
-from benchmarks.portal import SERVERS, Meter, Web, generate, prepared_database, say
+from benchmarks.portal import SERVERS, Meter, Web, checked, generate, prepared_database, say
 
 ROUNDS = 5
 CONNECTIONS = 8
@@ -97,7 +97,7 @@ def _measure(web: Web, fleet: Any, requests: int) -> dict[str, Any]:
 
 
 def _ask(web: Web, paths: list[tuple[str, str]]) -> dict[str, Any]:
-    return generate(web, {"work": "get", "paths": paths, "connections": CONNECTIONS, "seconds": 300})
+    return checked(generate(web.port, {"work": "get", "paths": paths, "connections": CONNECTIONS, "seconds": 300}))
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from http.client import HTTPConnection
 from pathlib import Path
@@ -173,23 +173,26 @@ class Cpu:
 
 
 class Meter:
-    """Adds up what the web server's processes and the database's backends have used.
+    """Adds up what the web server's processes and the database's have used, also those that write in the background.
 
+    Without a `web` server of ours it watches the processes `pids`.
     To be read at least every few seconds: what a backend used after the last look before its end is lost.
     """
 
-    def __init__(self, web: Web) -> None:
-        self._web = web
+    def __init__(self, web: Web | None, pids: Sequence[int] = ()) -> None:
+        self._web, self._pids = web, list(pids)
         self._used: dict[str, dict[int, float]] = {"web": {}, "database": {}}
 
     def read(self) -> Cpu:
         """The sum since the first look at each process."""
         from django.db import connection
 
-        with connection.cursor() as cursor:
-            cursor.execute("SELECT pid FROM pg_stat_activity WHERE datname = current_database()")
-            backends = [row[0] for row in cursor.fetchall()]
-        for part, pids in (("web", self._web.pids()), ("database", backends)):
+        backends: list[int] = []
+        if self._web is not None:
+            with connection.cursor() as cursor:
+                cursor.execute("SELECT pid FROM pg_stat_activity WHERE datname = current_database() OR datname IS NULL")
+                backends = [row[0] for row in cursor.fetchall()]
+        for part, pids in (("web", self._pids if self._web is None else self._web.pids()), ("database", backends)):
             self._used[part] |= {pid: used for pid in pids if (used := _used_ms(pid)) is not None}
         return Cpu(**{part: sum(used.values()) for part, used in self._used.items()})
 
@@ -211,21 +214,62 @@ def _used_ms(pid: int) -> float | None:
     return (int(fields[11]) + int(fields[12])) * _CLOCK_TICK_MS if fields else None
 
 
-def generate(web: Web, orders: dict[str, Any]) -> dict[str, Any]:
-    """Lets `benchmarks.generator` carry out the orders in a process of its own. Raises RuntimeError when a device
-    failed.
+def generate(port: int, orders: dict[str, Any], meanwhile: Callable[[], object] | None = None) -> dict[str, Any]:
+    """Lets `benchmarks.generator` carry out the orders in a process of its own; calls `meanwhile` many times a second.
+    Returns what the generator says.
     """
-    orders = {"host": HOST, "port": web.port, "tenant": "DEFAULT", **orders}
-    done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.generator"],
-        input=json.dumps(orders),
-        stdout=subprocess.PIPE,
-        cwd=CLONE,
-        text=True,
-        timeout=orders["seconds"] + 60,
-        check=True,
-    )
-    found: dict[str, Any] = json.loads(done.stdout)
-    if found["failures"]:
-        raise RuntimeError(f"the devices failed: {found['failures']} times, {found['first_failures']}")
+    orders = {"host": HOST, "port": port, "tenant": "DEFAULT", **orders}
+    with tempfile.TemporaryFile("w+") as given, tempfile.TemporaryFile("w+") as answered:
+        json.dump(orders, given)
+        given.seek(0)
+        command = [sys.executable, "-m", "benchmarks.generator"]
+        process = subprocess.Popen(command, stdin=given, stdout=answered, cwd=CLONE)
+        deadline = time.monotonic() + orders["seconds"] + 90
+        try:
+            while process.poll() is None and time.monotonic() < deadline:
+                if meanwhile is not None:
+                    meanwhile()
+                time.sleep(0.02)
+        finally:
+            process.kill()
+            process.wait()
+        answered.seek(0)
+        found: dict[str, Any] = json.loads(answered.read() or "{}")
+    if not found:
+        raise RuntimeError("the generator did not come to its end")
     return found
+
+
+def checked(found: dict[str, Any]) -> dict[str, Any]:
+    """What the generator says, if no device failed. Raises RuntimeError."""
+    if found["failures"] or found["errors"]:
+        raise RuntimeError(f"devices failed: {found['failures']}: {found['first_failures']} {found['errors']}")
+    return found
+
+
+class Ticks:
+    """The portal's tick, as worker and beat would make it; in this process, every `TICK_SECONDS`."""
+
+    def __init__(self) -> None:
+        from django.conf import settings
+
+        self._period = settings.TICK_SECONDS
+        self._next = 0.0
+        self.cpu_ms = 0.0
+        self.longest_ms = 0.0
+
+    def __call__(self) -> None:
+        """Ticks when it is time."""
+        from releases.executor import advance_rollouts
+        from test_environments.services import advance_test_environments
+        from tickets.clock import database_now
+
+        if time.monotonic() < self._next:
+            return
+        begun, cpu = time.monotonic(), time.thread_time()
+        now = database_now()
+        advance_rollouts(now=now)
+        advance_test_environments(now=now)
+        self.cpu_ms += (time.thread_time() - cpu) * 1000
+        self.longest_ms = max(self.longest_ms, (time.monotonic() - begun) * 1000)
+        self._next = max(begun + self._period, time.monotonic())

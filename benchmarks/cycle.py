@@ -3,7 +3,7 @@
 make bench NAME=cycle [ARGS="--devices 500"]
 
 The same client sends the same four requests (poll, deploymentBase, proceeding, closed) for every device to the portal
-and to gooseBit, over 16 parallel connections, one server after the other on the same machine. gooseBit is installed from
+and to gooseBit, over 16 parallel connections, one server after the other on this machine. gooseBit is installed from
 PyPI into a virtual environment below .data at the first run. Prints a table and, as the last line, the figures as JSON.
 """
 

@@ -1,7 +1,7 @@
 """gooseBit as `benchmarks.cycle` compares the portal with it: seeded, served and counted.
 
-It runs in a virtual environment of its own. `python goosebit_server.py seed|count` is called in there, with its settings
-in the environment; the rest is called by the benchmark.
+It has a virtual environment of its own: `python goosebit_server.py seed|count` is called in there, with the settings in
+the environment; the rest is called by the benchmark.
 """
 
 import asyncio

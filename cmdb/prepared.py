@@ -12,8 +12,8 @@ from django.db import connection
 from psycopg import Cursor
 
 
-def fetch_row(statement: str, values: Mapping[str, Any]) -> tuple[Any, ...] | None:
-    """The first row of the statement's answer, or None. Counted and logged like any other query.
+def fetch_rows(statement: str, values: Mapping[str, Any]) -> list[tuple[Any, ...]]:
+    """All rows of the statement's answer. Counted and logged like any other query.
 
     Values are bound on the server: a parameter whose type PostgreSQL cannot infer needs a cast in the text.
     """
@@ -22,5 +22,11 @@ def fetch_row(statement: str, values: Mapping[str, Any]) -> tuple[Any, ...] | No
     make = connection.make_debug_cursor if connection.queries_logged else connection.make_cursor
     with make(bound) as cursor:  # type: ignore[arg-type]
         cursor.execute(statement, values)
-        row: tuple[Any, ...] | None = cursor.fetchone()
-    return row
+        rows: list[tuple[Any, ...]] = cursor.fetchall()
+    return rows
+
+
+def fetch_row(statement: str, values: Mapping[str, Any]) -> tuple[Any, ...] | None:
+    """The first row of the answer, or None; otherwise as `fetch_rows`."""
+    rows = fetch_rows(statement, values)
+    return rows[0] if rows else None

@@ -95,6 +95,10 @@ WHERE NOT EXISTS (
     SELECT 1 FROM distribution_deploymentevent e WHERE e.deployment_id = %(id)s AND e.kind = 'download'
         AND e.details = jsonb_build_array(%(filename)s::text))
 """
+_FIELDS = [field.attname for field in Deployment._meta.concrete_fields]
+_LOCK = f"""
+SELECT {", ".join(_FIELDS)} FROM distribution_deployment WHERE id = %(id)s AND ci_id = %(ci)s FOR NO KEY UPDATE
+"""  # noqa: S608 - put together from constants
 
 
 class Outcome(Enum):
@@ -303,8 +307,8 @@ def note_download(deployment_id: int, *, filename: str, now: datetime) -> None:
 def _locked(ci: ConfigurationItem, action_id: int) -> Deployment | None:
     if ci.channel != ConfigurationItem.Channel.DDI:
         return None
-    rows = Deployment.objects.select_for_update(no_key=True)
-    return rows.filter(pk=action_id, ci_id=ci.pk).first()
+    row = fetch_row(_LOCK, {"id": action_id, "ci": ci.pk})
+    return None if row is None else Deployment.from_db(connection.alias, _FIELDS, row)
 
 
 def _is_too_much(deployment: Deployment, details: Sequence[str]) -> bool:

@@ -11,6 +11,7 @@ from typing import Any
 
 from django.db import connection
 
+from cmdb.prepared import fetch_row, fetch_rows
 from distribution.models import LEGAL_STEPS, TERMINAL
 
 # Rows that one statement touches at most; more are done by repeating it.
@@ -21,31 +22,32 @@ _TERMINAL = [state.value for state in TERMINAL]
 _MOVE = """
 WITH picked AS (
     SELECT d.id, d.state FROM distribution_deployment d
-    WHERE d.state = ANY(%(sources)s) AND {where}
+    WHERE d.state = ANY(%(sources)s::text[]) AND {where}
     ORDER BY d.id LIMIT {limit} FOR UPDATE OF d
 ), moved AS (
     UPDATE distribution_deployment d
-    SET state = %(to_state)s, moved_at = %(now)s, finished_at = {finished} {assignments}
+    SET state = %(to_state)s::text, moved_at = %(now)s::timestamptz, finished_at = {finished} {assignments}
     FROM picked WHERE d.id = picked.id
     RETURNING d.id, picked.state AS from_state
 )
 INSERT INTO distribution_deploymentevent
     (deployment_id, kind, from_state, to_state, at, execution, result, details, is_duplicate)
-SELECT id, %(kind)s, from_state, %(to_state)s, %(now)s, '', '', %(details)s::jsonb, false
+SELECT id, %(kind)s::text, from_state, %(to_state)s::text, %(now)s::timestamptz, '', '', %(details)s::jsonb, false
 FROM moved ORDER BY id
 RETURNING deployment_id
 """
 
 _RECORD = """
 WITH moved AS (
-    UPDATE distribution_deployment SET {assignments} WHERE id = %(id)s AND state = %(from_state)s RETURNING id
+    UPDATE distribution_deployment SET {assignments} WHERE id = %(id)s AND state = %(from_state)s::text RETURNING id
 )
 INSERT INTO distribution_deploymentevent
     (deployment_id, kind, from_state, to_state, at, execution, result, details, fingerprint, is_duplicate)
-SELECT id, %(kind)s, %(from_state)s, %(to_state)s, %(now)s, %(execution)s, %(result)s, %(details)s::jsonb,
-    %(fingerprint)s, %(fingerprint)s <> '' AND EXISTS (
+SELECT id, %(kind)s::text, %(from_state)s::text, %(to_state)s::text, %(now)s::timestamptz, %(execution)s::text,
+    %(result)s::text, %(details)s::jsonb,
+    %(fingerprint)s::text, %(fingerprint)s::text <> '' AND EXISTS (
         SELECT 1 FROM distribution_deploymentevent e
-        WHERE e.deployment_id = %(id)s AND e.fingerprint = %(fingerprint)s AND e.kind = %(kind)s)
+        WHERE e.deployment_id = %(id)s AND e.fingerprint = %(fingerprint)s::text AND e.kind = %(kind)s::text)
 FROM moved
 RETURNING id
 """
@@ -66,11 +68,12 @@ def move_where(
     details: Sequence[str] = (),
     assignments: Mapping[str, str] | None = None,
     sources: Sequence[str] | None = None,
+    is_single: bool = False,
 ) -> list[int]:
     """Moves every deployment `d` that fulfils the SQL condition `where`, with one event each, in chunks.
 
-    `assignments` are further columns as SQL expressions over `d`, `picked.state` and `params`. Returns the
-    ids moved.
+    `assignments` are further columns as SQL expressions over `d`, `picked.state` and `params`. `is_single`: the
+    condition names one deployment, for a device that asks; the statement is then planned once. Returns the ids moved.
     """
     to_state = str(to_state)
     legal = legal_sources(to_state)
@@ -89,13 +92,20 @@ def move_where(
         "details": json.dumps(list(details)),
     }
     moved: list[int] = []
+    while True:
+        rows = [row[0] for row in _carry_out(statement, values, is_prepared=is_single)]
+        moved += rows
+        if is_single or len(rows) < CHUNK:
+            return moved
+
+
+def _carry_out(statement: str, values: Mapping[str, Any], *, is_prepared: bool) -> list[tuple[Any, ...]]:
+    if is_prepared:
+        return fetch_rows(statement, values)
     with connection.cursor() as cursor:
-        while True:
-            cursor.execute(statement, values)
-            rows = [row[0] for row in cursor.fetchall()]
-            moved += rows
-            if len(rows) < CHUNK:
-                return moved
+        cursor.execute(statement, values)
+        rows: list[tuple[Any, ...]] = cursor.fetchall()
+    return rows
 
 
 def record_step(
@@ -126,20 +136,19 @@ def record_step(
         if to_state in _TERMINAL:
             columns["finished_at"] = now
     assignments = ", ".join(f"{name} = %(set_{name})s" for name in columns) or "state = state"
-    with connection.cursor() as cursor:
-        cursor.execute(
-            _RECORD.format(assignments=assignments),
-            {
-                **{f"set_{name}": value for name, value in columns.items()},
-                "id": deployment_id,
-                "from_state": from_state,
-                "to_state": to_state,
-                "kind": str(kind),
-                "now": now,
-                "execution": execution,
-                "result": result,
-                "details": json.dumps(list(details)),
-                "fingerprint": fingerprint,
-            },
-        )
-        return cursor.fetchone() is not None
+    row = fetch_row(
+        _RECORD.format(assignments=assignments),
+        {
+            **{f"set_{name}": value for name, value in columns.items()},
+            "id": deployment_id,
+            "from_state": from_state,
+            "to_state": to_state,
+            "kind": str(kind),
+            "now": now,
+            "execution": execution,
+            "result": result,
+            "details": json.dumps(list(details)),
+            "fingerprint": fingerprint,
+        },
+    )
+    return row is not None

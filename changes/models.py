@@ -49,11 +49,6 @@ def _is_standard(change: Any) -> bool:
     return change.change_type == Change.Type.STANDARD
 
 
-def _is_planned(change: Any) -> bool:
-    """Plan start and end first."""
-    return change.planned_start is not None and change.planned_end is not None
-
-
 def _has_plans(change: Any) -> bool:
     """Write the implementation plan and the backout plan first."""
     return bool(change.implementation_plan.strip()) and bool(change.backout_plan.strip())
@@ -228,12 +223,11 @@ class Change(Ticket):
         "state",
         State.AUTHORISED,
         State.SCHEDULED,
-        conditions=[_is_planned],
         permission="changes.manage_change",
         custom={"label": _("Schedule"), "style": "primary"},
     )
     def schedule(self) -> None:
-        """Start and end are agreed."""
+        """Start and end are agreed; the verb asks for both."""
 
     @transition(
         "state",

@@ -34,7 +34,7 @@ class AssignForm(PortalForm):
 
 
 class HoldForm(PortalForm):
-    reason = forms.ChoiceField(label=_("It waits for"), choices=Incident.HoldReason)
+    reason = forms.ChoiceField(label=_("Reason"), choices=Incident.HoldReason)
     note = LongText(label=_("Note"), rows=3, required=False)
 
 

@@ -7,6 +7,7 @@ from django.http import Http404, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
+from django_htmx.http import HttpResponseClientRedirect
 
 from changes.models import Change
 from cmdb.models import ConfigurationItem
@@ -203,7 +204,9 @@ class ReleaseVerb(VerbPageView):
     def finish(self, instance: Any, verb: str, page: VerbPage, result: Any) -> HttpResponse:
         response = super().finish(instance, verb, page, result)
         if isinstance(result, Rollout):
-            return HttpResponseRedirect(reverse("rollout_detail", args=[result.number]))
+            address = reverse("rollout_detail", args=[result.number])
+            # Another page: the address of the browser has to follow.
+            return HttpResponseClientRedirect(address) if self.request.htmx else HttpResponseRedirect(address)
         return response
 
 

@@ -58,7 +58,11 @@ def _roll_back_preview(rollout: Rollout) -> str:
 
 def _retry_preview(rollout: Rollout) -> str:
     failed = _forward(rollout).failed
-    text = ngettext("%(count)d failed CI gets it once more.", "%(count)d failed CIs get it once more.", failed)
+    text = ngettext(
+        "%(count)d failed CI gets it once more, as soon as the rollout is resumed.",
+        "%(count)d failed CIs get it once more, as soon as the rollout is resumed.",
+        failed,
+    )
     return text % {"count": failed}
 
 

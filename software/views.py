@@ -93,6 +93,9 @@ class VersionPage(SoftwareForm):
         rows = Version.objects.select_related("product")
         return get_object_or_404(rows, product__slug=kwargs["slug"], label=kwargs["label"].replace("\0", ""))
 
+    def success_url(self, instance: Version, result: Any) -> str:
+        return reverse("product_detail", args=[instance.product.slug])
+
 
 class ArtifactUpload(VersionPage):
     form_class = ArtifactForm

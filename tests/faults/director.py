@@ -35,6 +35,7 @@ CAST = {
     "tester": "release manager",
     "approver": "release manager",
     "starter": "release manager",
+    "operator": "operator",
     "owner-1": "CI owner",
     "owner-2": "CI owner",
 }
@@ -71,6 +72,21 @@ def found(*, names: list[str], label: str) -> dict[str, Any]:
         token = issue_agent_token(ci, actor=admin, now=now)
         cis[name] = {"id": ci.pk, "number": ci.number, "owner": owner.username, "token": token}
     return cis
+
+
+def open_doors(*, password: str) -> None:
+    """Everybody may sign in; every CI may be copied for tests, which take two problem-free seconds."""
+    from django.contrib.auth.hashers import make_password
+
+    from accounts.models import User
+    from cmdb.models import ConfigurationItem
+    from releases.models import TestPolicy
+    from test_environments.models import CopySource
+
+    User.objects.update(password=make_password(password))
+    for ci in ConfigurationItem.objects.production():
+        CopySource.objects.create(ci=ci, folder=ci.name)
+    TestPolicy.objects.create(release_type="minor", soak_seconds=2)
 
 
 def _person(username: str) -> Any:
@@ -171,6 +187,7 @@ def check_invariants(*, journals: str) -> list[str]:
 
 ORDERS = {
     "found": found,
+    "open_doors": open_doors,
     "start_rollout": start_rollout,
     "roll_back": roll_back,
     "check_invariants": check_invariants,

@@ -44,7 +44,11 @@ class Person:
                 field.check()
             elif kind in {"checkbox", "radio"}:
                 for part in [value] if isinstance(value, str) else value:
-                    rows = self.page.locator(f"{form} .form-check").filter(has=self.page.locator(f"[name='{name}']")).filter(has_text=part)
+                    rows = (
+                        self.page.locator(f"{form} .form-check")
+                        .filter(has=self.page.locator(f"[name='{name}']"))
+                        .filter(has_text=part)
+                    )
                     rows.locator("input").check()
             else:
                 field.fill(value)

@@ -15,7 +15,7 @@ import pytest
 from itsm_portal.demo.software import BROKEN_KIND, PRODUCT, archive_of, version_on_disk
 from tests.browser.person import Person
 from tests.factories import PASSWORD
-from tests.faults.stack import NAMES, Stack
+from tests.faults.stack import Stack
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]
 

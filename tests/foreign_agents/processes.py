@@ -8,7 +8,7 @@ from typing import Any
 from itsm_portal.supervisor import Supervisor
 
 # Generous, for busy machines: on a quiet one everything that is waited for takes a few seconds.
-PATIENCE = 60.0
+PATIENCE = 120.0
 
 
 class Processes:

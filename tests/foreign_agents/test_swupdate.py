@@ -16,7 +16,7 @@ from tests.foreign_agents.signed_image import Signer
 from tests.foreign_agents.world import World, software
 from tickets.clock import database_now
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 INSTALLED = "All Chunks Installed."
 PART = 100_000
@@ -128,6 +128,19 @@ def test_cancel_in_mid_download(world: World, line: Line) -> None:
     world.until_reported(next_one, INSTALLED)
     assert_has(device, next_one)
     assert state(deployment) == "cancelled"
+
+
+def test_cancel_while_it_waits_for_the_restart(world: World) -> None:
+    """It says yes, but the new software is on the disk already; what it tells after the restart is written down."""
+    device = world.device(tells_version=True)
+    deployment = world.deploy(device)
+    device.boot()
+    world.until_reported(deployment, INSTALLED)
+    cancel_open([deployment.batch_id], now=database_now(), reason="Not this one")
+    world.until_state(deployment, "cancelled")
+    device.reboot()
+    world.until("it tells what it runs", lambda: world.attributes(device) == {"version.billing": "2.0"})
+    assert world.installed(device) == [("1.0", "", False), ("2.0", "ROL-0000001", False)]
 
 
 def test_resumes_after_a_cut(world: World, line: Line) -> None:

@@ -14,6 +14,7 @@ import zlib
 from pathlib import Path
 from typing import Any
 
+from agent.disk import check_space, free_bytes
 from agent.durable import sync_folder
 from agent.errors import InstallError
 from agent.failpoint import reach
@@ -27,17 +28,21 @@ _RATIO_FREE_BYTES = 16 * 1024 * 1024
 
 
 class _BoundedReader:
-    """Reads the decompressed stream and refuses to go beyond ``limit`` bytes."""
+    """Reads the decompressed stream and refuses to go beyond ``limit`` bytes, or beyond ``room`` on the disk."""
 
-    def __init__(self, stream: gzip.GzipFile, limit: int) -> None:
+    def __init__(self, stream: gzip.GzipFile, limit: int, room: int) -> None:
         self._stream = stream
         self._left = limit
+        self._room = room
 
     def read(self, size: int) -> bytes:
         block = self._stream.read(size)
         self._left -= len(block)
         if self._left < 0:
             raise InstallError("archive_too_big", "the archive unpacks to more than is allowed")
+        self._room -= len(block)
+        if self._room < 0:
+            raise InstallError("disk_full", "the archive unpacks to more than there is room for")
         return block
 
 
@@ -56,15 +61,16 @@ class _CheckedTarInfo(tarfile.TarInfo):
 def unpack(archive: Path, target: Path, limits: Limits) -> None:
     """Unpacks a tar.gz into the new folder ``target`` and makes it durable.
 
-    Raises InstallError with code bad_archive, archive_too_big, too_many_members, unsafe_path, unsafe_link or
+    Raises InstallError with code bad_archive, archive_too_big, disk_full, too_many_members, unsafe_path, unsafe_link or
     unsafe_member; OSError when the disk fails. The caller removes ``target`` then.
     """
     packed = archive.stat().st_size
     limit = min(limits.max_bytes, max(_RATIO_FREE_BYTES, packed * limits.max_ratio))
+    check_space(target.parent, min(limit, _told_size(archive)), limits.reserve_bytes, "unpacking")
     target.mkdir(mode=0o755)
     try:
         with gzip.open(archive, "rb") as stream:
-            reader: Any = _BoundedReader(stream, limit)
+            reader: Any = _BoundedReader(stream, limit, free_bytes(target) - limits.reserve_bytes)
             with tarfile.open(fileobj=reader, mode="r|", tarinfo=_CheckedTarInfo) as tar:
                 count = 0
                 while (member := tar.next()) is not None:
@@ -78,6 +84,13 @@ def unpack(archive: Path, target: Path, limits: Limits) -> None:
     except (tarfile.TarError, gzip.BadGzipFile, EOFError, zlib.error, RecursionError, ValueError) as error:
         raise InstallError("bad_archive", f"not a sound tar.gz ({type(error).__name__})") from None
     _sync_tree(target)
+
+
+def _told_size(archive: Path) -> int:
+    """What the archive says that it unpacks to; it may lie, so this only avoids work in vain."""
+    with archive.open("rb") as file:
+        file.seek(-min(4, archive.stat().st_size), os.SEEK_END)
+        return int.from_bytes(file.read(4), "little")
 
 
 def _extract(tar: tarfile.TarFile, member: tarfile.TarInfo, root: Path) -> None:

@@ -5,15 +5,15 @@ from __future__ import annotations
 import json
 import re
 import select
-import time
 from contextlib import suppress
-from http.client import HTTPConnection, HTTPException, HTTPResponse
-from pathlib import Path
+from http.client import HTTPException
 from typing import Any, NamedTuple
 from urllib.parse import quote, urljoin, urlsplit
 
-from agent.config import ConfigError, read_token
+from agent.config import Config, ConfigError, read_secret
+from agent.connection import Connection, Response
 from agent.offer import is_action_id
+from agent.untrusted import read_object
 from agent.version import VERSION
 
 _MAX_BODY = 4 * 1024 * 1024
@@ -49,30 +49,18 @@ class Poll(NamedTuple):
     wants_attributes: bool
 
 
-class _TlsConnection(HTTPConnection):
-    """HTTPS with the system's certificate authorities. ``ssl`` is loaded only when one is needed."""
-
-    default_port = 443
-
-    def connect(self) -> None:
-        import ssl
-
-        super().connect()
-        self.sock = ssl.create_default_context().wrap_socket(self.sock, server_hostname=self.host)
-
-
 class Client:
     """Talks to one server as one controller. No method retries a report by itself."""
 
-    def __init__(self, url: str, tenant: str, controller_id: str, token_file: Path, timeout: float) -> None:
-        parts = urlsplit(url)
-        self._origin = _origin(url)
-        self._url = url
-        self._base = f"{parts.path}/{quote(tenant)}/controller/v1/{quote(controller_id, safe='')}"
-        self._token_file = token_file
-        self._token = read_token(token_file)
-        self._timeout = timeout
-        self._connection: HTTPConnection | None = None
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._origin = _origin(config.url)
+        path = urlsplit(config.url).path
+        controller = quote(config.controller_id, safe="")
+        self._base = f"{path}/{quote(config.tenant)}/controller/v1/{controller}"
+        self._token = ""
+        self._read_token()
+        self._connection: Connection | None = None
 
     def close(self) -> None:
         """Closes the kept connection; the next request opens a new one."""
@@ -115,7 +103,7 @@ class Client:
         """Replaces the attributes on the server. Raises Unreachable when there was no answer."""
         return self._request("PUT", "/configData", body)
 
-    def open_download(self, url: str, offset: int) -> tuple[HTTPConnection, HTTPResponse]:
+    def open_download(self, url: str, offset: int) -> tuple[Connection, Response]:
         """Starts a download at ``offset`` bytes; the caller closes the connection. Raises Unreachable."""
         for _ in range(_MAX_REDIRECTS + 1):
             headers = self._headers("application/octet-stream") if _origin(url) == self._origin else {}
@@ -126,18 +114,23 @@ class Client:
             try:
                 parts = urlsplit(url)
                 target = parts.path + (f"?{parts.query}" if parts.query else "")
-                connection.request("GET", target or "/", headers=headers)
-                response = connection.getresponse()
-            except (OSError, HTTPException, ValueError) as error:
+                response = connection.ask("GET", target or "/", headers)
+            except (OSError, HTTPException, ValueError, ConfigError) as error:
                 connection.close()
                 raise Unreachable(f"download: {_reason(error)}") from None
             location = response.getheader("Location")
             if response.status not in (301, 302, 303, 307, 308) or not location:
                 return connection, response
             connection.close()
-            url = urljoin(url, location)
+            before = url
+            try:
+                url = urljoin(url, location)
+            except ValueError:
+                raise Unreachable("download: redirected to something that is no address") from None
             if not url.startswith(("http://", "https://")):
                 raise Unreachable("download: redirected to something that is not http or https")
+            if before.startswith("https:") and url.startswith("http:"):
+                raise Unreachable("download: redirected from https to http")
         raise Unreachable("download: too many redirects")
 
     def _get(self, path: str) -> dict[str, Any] | None:
@@ -151,12 +144,9 @@ class Client:
         if answer.status != 200:
             raise Unreachable(f"the server answered {answer.status}", answer.retry_after)
         try:
-            body = json.loads(answer.body)
-        except (ValueError, RecursionError):
-            raise Unreachable("the answer is not JSON") from None
-        if not isinstance(body, dict):
-            raise Unreachable("the answer is not a JSON object")
-        return body
+            return read_object(answer.body)
+        except ValueError as error:
+            raise Unreachable(f"the answer is not usable JSON: {error}") from None
 
     def _request(self, method: str, path: str, body: dict[str, Any] | None) -> Answer:
         headers = self._headers("application/json")
@@ -166,59 +156,73 @@ class Client:
             headers["Content-Type"] = "application/json"
         connection = self._kept_connection()
         try:
-            connection.request(method, self._base + path, body=data, headers=headers)
-            response = connection.getresponse()
-            content = self._read_body(response)
-        except (OSError, HTTPException, ValueError) as error:
+            response = connection.ask(method, self._base + path, headers, data)
+            content = _read_body(response)
+        except (OSError, HTTPException, ValueError, ConfigError) as error:
             self.close()
             raise Unreachable(_reason(error)) from None
         if response.will_close:
             self.close()
         if response.status in (401, 403):
-            self._reload_token()
-        return Answer(response.status, content, _retry_after(response.getheader("Retry-After")))
+            # The token may have been rotated since the start.
+            with suppress(ConfigError):
+                self._read_token()
+        return Answer(response.status, content, retry_after(response))
 
-    def _read_body(self, response: HTTPResponse) -> bytes:
-        deadline = time.monotonic() + 2 * self._timeout
-        content = b""
-        while part := response.read1(65536):
-            content += part
-            if len(content) > _MAX_BODY or time.monotonic() > deadline:
-                raise HTTPException("the answer is too long or too slow")
-        # read1() does not notice a body that was cut short; the length left over does.
-        if response.length:
-            raise HTTPException("the answer was cut short")
-        response.close()
-        return content
-
-    def _kept_connection(self) -> HTTPConnection:
-        socket = self._connection.sock if self._connection is not None else None
+    def _kept_connection(self) -> Connection:
+        socket = self._connection.socket if self._connection is not None else None
         # Readable before anything was asked means that the server closed it while idle.
         if socket is not None and select.select([socket], [], [], 0)[0]:
             self.close()
         if self._connection is None:
-            self._connection = self._connect(self._url)
+            self._connection = self._connect(self._config.url)
         return self._connection
 
-    def _connect(self, url: str) -> HTTPConnection:
+    def _connect(self, url: str) -> Connection:
         try:
-            parts = urlsplit(url)
-            kind = _TlsConnection if parts.scheme == "https" else HTTPConnection
-            return kind(parts.hostname or "", parts.port, timeout=self._timeout)
-        except (ValueError, HTTPException) as error:
+            return Connection(url, self._config, own=_origin(url) == self._origin)
+        except (ValueError, HTTPException, ConfigError) as error:
             raise Unreachable(f"unusable address: {_reason(error)}") from None
 
     def _headers(self, accept: str) -> dict[str, str]:
-        return {
-            "Authorization": f"TargetToken {self._token}",
-            "Accept": accept,
-            "User-Agent": f"update-agent/{VERSION}",
-        }
+        headers = {"Accept": accept, "User-Agent": f"update-agent/{VERSION}"}
+        if self._token:
+            headers["Authorization"] = f"{self._config.token_scheme} {self._token}"
+        return headers
 
-    def _reload_token(self) -> None:
-        # The token may have been rotated since the start.
-        with suppress(ConfigError):
-            self._token = read_token(self._token_file)
+    def _read_token(self) -> None:
+        if self._config.token_file is not None:
+            self._token = read_secret("token_file", self._config.token_file)
+
+
+def retry_after(response: Response) -> float | None:
+    """The seconds that the server asks to wait, None if it did not say so."""
+    value = (response.getheader("Retry-After") or "").strip()
+    if value.isascii() and value.isdigit():
+        return min(float(value[:9]), _MAX_RETRY_AFTER)
+    if not value:
+        return None
+    from email.utils import parsedate_to_datetime
+
+    try:
+        # A date counts from the date of the answer: only the server's clock matters.
+        wait = parsedate_to_datetime(value) - parsedate_to_datetime(response.getheader("Date") or "")
+    except (TypeError, ValueError, IndexError, OverflowError):
+        return None
+    return min(max(wait.total_seconds(), 0.0), _MAX_RETRY_AFTER)
+
+
+def _read_body(response: Response) -> bytes:
+    content = b""
+    while part := response.read1(65536):
+        content += part
+        if len(content) > _MAX_BODY:
+            raise HTTPException("the answer is too long")
+    # read1() does not notice a body that was cut short; the length left over does.
+    if response.length:
+        raise HTTPException("the answer was cut short")
+    response.close()
+    return content
 
 
 def _linked_action(links: dict[str, Any], name: str) -> tuple[str | None, str]:
@@ -237,13 +241,6 @@ def _polling_sleep(body: dict[str, Any]) -> float | None:
     sleep = polling.get("sleep") if isinstance(polling, dict) else None
     found = _SLEEP.fullmatch(sleep) if isinstance(sleep, str) else None
     return float(int(found[1]) * 3600 + int(found[2]) * 60 + int(found[3])) if found else None
-
-
-def _retry_after(value: str | None) -> float | None:
-    # The date form is not used: it would mean trusting two clocks.
-    if value is None or not value.isascii() or not value.strip().isdigit():
-        return None
-    return min(float(value[:9]), _MAX_RETRY_AFTER)
 
 
 def _origin(url: str) -> tuple[str, str, int]:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import os
 import time
 from collections.abc import Callable
 from http.client import HTTPException
 from pathlib import Path
-from typing import Any
 
 from agent.backoff import backoff
-from agent.ddi import Client, Unreachable
+from agent.config import Config
+from agent.connection import Response
+from agent.ddi import Client, Unreachable, retry_after
 from agent.durable import sync_folder
 from agent.errors import InstallError
 from agent.failpoint import reach
@@ -28,16 +28,20 @@ class Downloader:
     ``watch`` is called between blocks and while waiting: it raises to stop the download (cancel, SIGTERM).
     """
 
-    def __init__(self, client: Client, folder: Path, give_up_seconds: float, watch: Callable[[float], None]) -> None:
+    def __init__(self, client: Client, folder: Path, config: Config, watch: Callable[[float], None]) -> None:
         self._client = client
         self._folder = folder
-        self._give_up = give_up_seconds
+        self._config = config
         self._watch = watch
+
+    def missing(self, item: Item) -> int:
+        """Bytes that ``fetch`` has to bring."""
+        return max(0, item.size - _size(self._part(item)))
 
     def fetch(self, item: Item) -> Path:
         """The path of the complete, verified artifact. Raises InstallError, or what ``watch`` raises."""
-        part = self._folder / f"{item.sha256}.part"
-        last_progress = time.monotonic()
+        part = self._part(item)
+        pace = _Pace(item, self._config, _size(part))
         failures = 0
         pieced_together, second_chance = True, True
         while True:
@@ -56,20 +60,22 @@ class Downloader:
                 raise InstallError("wrong_hash", f"the artifact of {item.product} is not the announced one")
             pieced_together = had > 0
             try:
-                self._transfer(item, part, had)
-                problem, retry_after = "the connection ended early", None
+                self._transfer(item, part, had, pace)
+                problem, wait = "the connection ended early", None
             except Unreachable as error:
-                problem, retry_after = str(error), error.retry_after
+                problem, wait = str(error), error.retry_after
             if _size(part) > had:
-                last_progress, failures = time.monotonic(), 0
+                failures = 0
             if _size(part) == item.size:
                 continue
-            if time.monotonic() - last_progress > self._give_up:
-                raise InstallError("download_failed", f"{item.product}: no progress, last: {problem}")
+            pace.check(_size(part), problem)
             failures += 1
-            self._watch(max(backoff(failures, 0.5, _MAX_BACKOFF), retry_after or 0.0))
+            self._watch(max(backoff(failures, 0.5, _MAX_BACKOFF), wait or 0.0))
 
-    def _transfer(self, item: Item, part: Path, offset: int) -> None:
+    def _part(self, item: Item) -> Path:
+        return self._folder / f"{item.sha256}.part"
+
+    def _transfer(self, item: Item, part: Path, offset: int, pace: _Pace) -> None:
         """One request: appends what comes to ``part``. Raises Unreachable when another try makes sense."""
         connection, response = self._client.open_download(item.url, offset)
         try:
@@ -83,20 +89,22 @@ class Downloader:
             if status == 200:
                 offset = 0
             elif status != 206 or not _starts_at(response.getheader("Content-Range"), offset):
-                raise Unreachable(f"download: answer {status}", None)
+                raise Unreachable(f"download: answer {status}", retry_after(response))
             if response.length is not None and offset + response.length > item.size:
                 raise InstallError("artifact_too_long", f"the artifact of {item.product} exceeds its size")
-            self._write(item, part, offset, response)
+            self._write(item, part, offset, response, pace)
         finally:
             connection.close()
 
-    def _write(self, item: Item, part: Path, offset: int, response: Any) -> None:
+    def _write(self, item: Item, part: Path, offset: int, response: Response, pace: _Pace) -> None:
         handle = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
         with open(handle, "wb", buffering=0) as file:
             file.truncate(offset)
             file.seek(offset)
             while True:
                 self._watch(0.0)
+                pace.check(offset, "the server sends too little")
+                response.allow()
                 try:
                     block = response.read1(min(_BLOCK, item.size - offset + 1))
                 except (OSError, HTTPException, ValueError) as error:
@@ -114,10 +122,22 @@ class Downloader:
         sync_folder(self._folder)
 
 
-def disk_error(error: OSError, what: str) -> InstallError:
-    """The InstallError for a failed write."""
-    code = "disk_full" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "io_error"
-    return InstallError(code, f"{what}: {error.strerror or error}")
+class _Pace:
+    """Gives a download up that brings less than the least rate over the whole of the given time."""
+
+    def __init__(self, item: Item, config: Config, bytes_there: int) -> None:
+        self._product = item.product
+        self._seconds = config.download_give_up_seconds
+        self._step = max(1.0, config.download_min_rate * self._seconds)
+        self._most = bytes_there
+        self._since = time.monotonic()
+
+    def check(self, bytes_there: int, problem: str) -> None:
+        """Raises InstallError download_failed when it is time to give up."""
+        if bytes_there >= self._most + self._step:
+            self._most, self._since = bytes_there, time.monotonic()
+        elif time.monotonic() - self._since > self._seconds:
+            raise InstallError("download_failed", f"{self._product}: no progress, last: {problem}")
 
 
 def _size(path: Path) -> int:

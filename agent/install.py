@@ -149,21 +149,24 @@ class Installer:
         action.approved = {product: (r.version, r.counter) for product, r in releases.items() if r is not None}
 
     def _fetch_and_unpack(self, action: Action) -> None:
-        from agent.download import Downloader, disk_error
+        from agent.disk import check_space, disk_error
+        from agent.download import Downloader
 
         self._report(action, "download", "download begins")
         self._enter(action, DOWNLOADING)
         reach("before_download")
         missing = [item for item in action.items if not self._store.is_prepared(item)]
-        downloader = Downloader(self._client, self._store.downloads, self._config.download_give_up_seconds, self._watch)
+        downloader = Downloader(self._client, self._store.downloads, self._config, self._watch)
         try:
+            needed = sum(downloader.missing(item) for item in missing)
+            check_space(self._store.downloads, needed, self._config.disk_reserve_bytes, "the download")
             archives = {item: self._fetch(action, downloader, item) for item in missing}
         except OSError as error:
             raise disk_error(error, "downloading") from None
         reach("after_download")
         self._report(action, "downloaded", f"artifacts downloaded: {len(missing)} of {len(action.items)}")
         self._enter(action, DOWNLOADED)
-        limits = Limits(self._config.max_unpacked_bytes, self._config.max_unpack_ratio, self._config.max_members)
+        limits = Limits.of(self._config)
         for item, archive in archives.items():
             self._watch(0.0)
             try:
@@ -221,7 +224,7 @@ class Installer:
         except InstallError as error:
             self._fail(action, error)
         except OSError as error:
-            from agent.download import disk_error
+            from agent.disk import disk_error
 
             self._fail(action, disk_error(error, "switching"))
         else:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from agent.command import Command, read_hooks
-from agent.config import is_segment
+from agent.config import Config, is_segment
 from agent.errors import InstallError
 from agent.untrusted import read_object
 
@@ -17,11 +17,21 @@ _MAX_SOFTWARE = 64 * 1024
 
 
 class Limits(NamedTuple):
-    """What an archive may grow to: bytes in all, times its packed size, number of members."""
+    """What an archive may grow to: bytes in all, times its packed size, number of members.
+
+    ``reserve_bytes`` of the disk stay free whatever happens.
+    """
 
     max_bytes: int
     max_ratio: int
     max_members: int
+    reserve_bytes: int = 0
+
+    @classmethod
+    def of(cls, config: Config) -> Limits:
+        """The limits that ``config`` sets."""
+        sizes = (config.max_unpacked_bytes, config.max_unpack_ratio, config.max_members)
+        return cls(*sizes, config.disk_reserve_bytes)
 
 
 def read_software(folder: Path, product: str, version: str) -> None:

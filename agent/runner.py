@@ -98,13 +98,14 @@ class Agent:
         self._status = folder / "status.json"
         self._status_text: dict[str, object] = {}
         self._online: bool | None = None
+        self._problem: str | None = None
         self._failures = 0
         self._sleep = _DEFAULT_SLEEP
         self._next_cancel_check = 0.0
         self._state = State.load(folder / "state.json")
         self._trust = Trust.load(folder / "trust.json", config)
         self._store = Store(config.root)
-        self._client = Client(config.url, config.tenant, config.controller_id, config.token_file, config.http_timeout)
+        self._client = Client(config)
         self._reports = Reports(
             self._client,
             self._state,
@@ -259,7 +260,7 @@ class Agent:
     def _set_online(self, online: bool, reason: str) -> None:
         if online != self._online:
             log("connected" if online else f"no connection: {reason}")
-        self._online = online
+        self._online, self._problem = online, reason or None
         self._announce()
 
     def _announce(self) -> None:
@@ -271,6 +272,8 @@ class Agent:
             "process": os.getpid(),
             "connected": bool(self._online),
             "action": {"id": action.id, "phase": action.phase, "content": action.content} if action else None,
+            "problem": self._problem,
+            "last_action": _last_action(self._state),
             "pending_reports": len(self._state.outbox),
             "signatures": self._trust.mode,
             "key_set": self._trust.keys_number,
@@ -279,6 +282,16 @@ class Agent:
         if status != self._status_text:
             self._status_text = status
             write_json(self._status, {**status, "changed": int(time.time())})
+
+
+def _last_action(state: State) -> dict[str, object] | None:
+    """The action closed last, as it was reported."""
+    if not state.closed:
+        return None
+    action, closed = next(reversed(state.closed.items()))
+    status = closed["body"]["status"]
+    details = status["details"]
+    return {"id": action, "result": status["result"]["finished"], "detail": details[0] if details else ""}
 
 
 def run_agent(config: Config, *, once: bool) -> bool:

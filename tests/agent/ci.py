@@ -79,6 +79,12 @@ class Ci:
         }
         self.config_file.write_text(json.dumps({**base, **self.settings}))
 
+    def leave_out(self, key: str) -> None:
+        """Takes a setting out of the configuration."""
+        settings = json.loads(self.config_file.read_text())
+        del settings[key]
+        self.config_file.write_text(json.dumps(settings))
+
     def cycle(self) -> bool:
         """One poll by an agent inside this process, started anew."""
         config = load_config(self.config_file)
@@ -134,6 +140,9 @@ class Ci:
 
     def trust(self) -> dict[str, Any]:
         return json.loads((self.root / ".agent" / "trust.json").read_bytes())
+
+    def status(self) -> dict[str, Any]:
+        return json.loads((self.root / ".agent" / "status.json").read_bytes())
 
     def journal(self) -> list[dict[str, Any]]:
         return [json.loads(line) for line in (self.root / ".agent" / "journal.jsonl").read_text().splitlines()]

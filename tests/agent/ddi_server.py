@@ -25,6 +25,7 @@ class Action:
         self.chunks = chunks
         self.state = "open"  # open, cancelling, cancelled, closed
         self.update = "forced"
+        self.deployment: Any = ...  # given instead of the right one
         self.cancel_on = ""  # the execution whose report makes the operator cancel
         self.events: list[dict[str, Any]] = []
         self.cancel_answers: list[dict[str, Any]] = []
@@ -56,6 +57,7 @@ class DdiServer:
         self.accepted: list[tuple[str, str | None, dict[str, Any]]] = []
         self.holder: KeyHolder | None = None  # signs every chunk that is offered
         self.faults: list[tuple[str, str, dict[str, Any]]] = []
+        self.poll_answer: Any = None  # given instead of the right one
         self.sleep = "00:00:01"
         self.chunk_delay = 0.0
         self.lock = threading.RLock()
@@ -178,7 +180,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _route(self, method: str, rest: str, body: Any) -> tuple[int, Any]:
         ddi = self.ddi
         if (method, rest) == ("GET", ""):
-            return 200, self._poll()
+            return 200, ddi.poll_answer or self._poll()
         if (method, rest) == ("PUT", "/configData"):
             ddi.attributes = body["data"]
             ddi.attribute_puts.append(body)
@@ -192,7 +194,7 @@ class _Handler(BaseHTTPRequestHandler):
             if action.state not in ("open", "closed"):
                 return 404, None
             deployment = {"download": "forced", "update": action.update, "chunks": action.chunks}
-            return 200, {"id": action.id, "deployment": deployment}
+            return 200, {"id": action.id, "deployment": deployment if action.deployment is ... else action.deployment}
         if method == "GET":
             shown = action.state in ("cancelling", "cancelled")
             return (200, {"id": action.id, "cancelAction": {"stopId": action.id}}) if shown else (404, None)
@@ -266,7 +268,10 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _answer(self, status: int, body: Any, headers: dict[str, str] | None = None) -> None:
         data = b"" if body is None else json.dumps(body).encode()
-        self.send_response(status)
+        if "Date" in (headers or {}):
+            self.send_response_only(status)
+        else:
+            self.send_response(status)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(data)))
         for name, value in (headers or {}).items():

@@ -43,8 +43,9 @@ DATABASES = {
         "ENGINE": "django.db.backends.postgresql",
         "OPTIONS": {
             "options": f"-c statement_timeout={_statement_timeout_ms} -c lock_timeout=10000 -c timezone=UTC",
-            # A pool per process: a gthread worker's threads share it instead of one connection for each request.
-            "pool": False if PROFILE == "test" else {"min_size": 1, "max_size": 12, "timeout": 10},
+            # A pool per process: a gthread worker's threads share it instead of one connection for each request. It has
+            # one for each of 16 threads, and for what writes in the background: nobody waits for another's.
+            "pool": False if PROFILE == "test" else {"min_size": 1, "max_size": 18, "timeout": 10},
             "application_name": "itsm_portal",
             # Only for the statements of `cmdb.prepared`. Off for poolers that give each transaction another connection.
             "prepare_threshold": 3 if environment.flag("DATABASE_PREPARE", default=True) else None,

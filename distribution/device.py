@@ -17,7 +17,7 @@ from cmdb.models import AgentProfile, ConfigurationItem
 from cmdb.prepared import fetch_row
 from cmdb.services import record_installed, record_removed
 from distribution.attributes import record_attributes
-from distribution.models import TERMINAL, Deployment, DeploymentEvent, DeploymentItem, DeploymentState
+from distribution.models import TERMINAL, Batch, Deployment, DeploymentEvent, DeploymentItem, DeploymentState
 from distribution.steps import move_where, record_step
 
 MAX_DETAILS = 50
@@ -74,7 +74,7 @@ SELECT bool_and(CASE WHEN i.to_version_id IS NULL THEN iv.id IS NULL
 FROM distribution_deploymentitem i
 JOIN distribution_deployment d ON d.id = i.deployment_id
 LEFT JOIN cmdb_installedversion iv ON iv.ci_id = d.ci_id AND iv.product_id = i.product_id AND iv.valid_to IS NULL
-WHERE i.deployment_id = %s
+WHERE i.deployment_id = %(deployment)s
 """
 _REFRESH_FROM = """
 UPDATE distribution_deploymentitem i SET from_version_id = iv.version_id
@@ -96,6 +96,11 @@ WHERE NOT EXISTS (
         AND e.details = jsonb_build_array(%(filename)s::text))
 """
 _FIELDS = [field.attname for field in Deployment._meta.concrete_fields]
+_BATCH_FIELDS = [field.attname for field in Batch._meta.concrete_fields]
+_FIND = f"""
+SELECT {", ".join(f"d.{name}" for name in _FIELDS)}, {", ".join(f"b.{name}" for name in _BATCH_FIELDS)}
+FROM distribution_deployment d JOIN distribution_batch b ON b.id = d.batch_id WHERE d.id = %(id)s AND d.ci_id = %(ci)s
+"""  # noqa: S608 - put together from constants
 _LOCK = f"""
 SELECT {", ".join(_FIELDS)} FROM distribution_deployment WHERE id = %(id)s AND ci_id = %(ci)s FOR NO KEY UPDATE
 """  # noqa: S608 - put together from constants
@@ -139,7 +144,12 @@ def find_deployment(ci: ConfigurationItem, action_id: int) -> Deployment | None:
     """The device's own deployment with this id, with its batch."""
     if ci.channel != ConfigurationItem.Channel.DDI:
         return None
-    return Deployment.objects.select_related("batch").filter(pk=action_id, ci_id=ci.pk).first()
+    row = fetch_row(_FIND, {"id": action_id, "ci": ci.pk})
+    if row is None:
+        return None
+    deployment = Deployment.from_db(connection.alias, _FIELDS, row[: len(_FIELDS)])
+    deployment.batch = Batch.from_db(connection.alias, _BATCH_FIELDS, row[len(_FIELDS) :])
+    return deployment
 
 
 def offer(deployment: Deployment, *, now: datetime) -> bool:
@@ -151,15 +161,11 @@ def offer(deployment: Deployment, *, now: datetime) -> bool:
     lock = "FOR NO KEY UPDATE" if deployment.batch.max_in_flight is not None else "FOR SHARE"
     try:
         with transaction.atomic(), connection.cursor() as cursor:
-            cursor.execute(
-                f"SELECT id FROM distribution_batch WHERE id = %s AND is_open {lock}",  # noqa: S608 - a constant
-                [deployment.batch_id],
-            )
-            if cursor.fetchone() is None:
+            locked = f"SELECT id FROM distribution_batch WHERE id = %(batch)s AND is_open {lock}"  # noqa: S608 - a constant
+            if fetch_row(locked, {"batch": deployment.batch_id}) is None:
                 deployment.refresh_from_db(fields=["state", "offered_at"])
                 return False
-            cursor.execute(_IS_THERE, [deployment.pk])
-            is_there, is_different = cursor.fetchone()
+            is_there, is_different = fetch_row(_IS_THERE, {"deployment": deployment.pk}) or (None, None)
             if is_there:
                 _skip(deployment, now)
                 return False
@@ -171,6 +177,7 @@ def offer(deployment: Deployment, *, now: datetime) -> bool:
                 now=now,
                 assignments={"offered_at": "%(now)s"},
                 sources=[DeploymentState.QUEUED],
+                is_single=True,
             )
             if moved and is_different:
                 cursor.execute(_REFRESH_FROM, [deployment.pk])

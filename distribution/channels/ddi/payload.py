@@ -10,6 +10,7 @@ from django.http import HttpRequest
 from cmdb.models import ConfigurationItem
 from distribution.device import Action
 from distribution.models import Deployment, DeploymentEvent, DeploymentItem
+from distribution.packages import items_of
 from software.models import Artifact
 
 MAX_HISTORY = 100
@@ -58,17 +59,12 @@ def deployment(base: str, row: Deployment, history: int, takes: str) -> dict[str
     """The body of deploymentBase and installedBase, with the files of the format that the device takes and the newest
     `history` messages of the device (< 0: all).
     """
-    items = (
-        DeploymentItem.objects.filter(deployment=row)
-        .select_related("product", "to_version", "from_version")
-        .prefetch_related("to_version__artifacts")
-    )
     body: dict[str, Any] = {
         "id": str(row.pk),
         "deployment": {
             "download": "forced",
             "update": "forced",
-            "chunks": [_chunk(base, item, takes) for item in items],
+            "chunks": [_chunk(base, item, takes) for item in items_of(row)],
         },
     }
     if history:

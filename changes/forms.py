@@ -49,7 +49,10 @@ class ChangeForm(TicketForm):
     def _offer(self, name: str, model: Any) -> None:
         visible = model.objects.visible_to(self.user)
         newest = list(visible.open().values_list("pk", flat=True)[:100])
-        self.fields[name].queryset = visible.filter(pk__in=[*newest, *self._chosen(name)])  # type: ignore[attr-defined]
+        field: Any = self.fields[name]
+        field.queryset = visible.filter(pk__in=[*newest, *self._chosen(name)])
+        if not newest and not self._chosen(name):
+            field.help_text = _("None is open.")
 
 
 class EditChangeForm(ChangeForm):

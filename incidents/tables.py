@@ -13,7 +13,7 @@ class IncidentTable(TicketTable):
     """With a box per row, to open a problem from several incidents at once."""
 
     choose = tables.Column(accessor="pk", orderable=False, verbose_name="")
-    ci = tables.Column(verbose_name=_("CI"), default="–")
+    ci = tables.Column(verbose_name=_("CI"), default="–", attrs={"td": {"class": "text-nowrap"}})
 
     class Meta(TicketTable.Meta):
         model = Incident

@@ -24,7 +24,7 @@ from releases.models import Release, Rollout, RolloutEvent, Verdict, Wave
 from releases.policy import RolloutPolicy, TargetSelector
 from releases.services import cascade
 from releases.services.breach import open_breach_incident
-from releases.services.log import log, wait_for
+from releases.services.log import cis_text, log, wait_for
 from releases.services.rollbacks import order_rollback, order_wave_rollback
 from releases.services.rollouts import close_forward_batches, pause, standing_waves
 from releases.services.testing import advance_test_runs
@@ -119,7 +119,7 @@ def _freeze(rollout: Rollout, now: datetime) -> bool:
             Wave.objects.filter(pk=wave.pk).update(size=have[wave.batch_id].total)
     update = {"frozen_at": now, "target_count": len(frozen), "target_hash": content_hash({"cis": frozen})}
     move(rollout, "run", actor=None, now=now, update=update)
-    log(rollout, RolloutEvent.Kind.FROZEN, now=now, text=_("%d CIs") % len(frozen))
+    log(rollout, RolloutEvent.Kind.FROZEN, now=now, text=cis_text(len(frozen)))
     return True
 
 
@@ -157,7 +157,7 @@ def _open(rollout: Rollout, wave: Wave, now: datetime) -> bool:
         return True
     move(wave, "open", actor=None, now=now, update={"started_at": now}, touch=None)
     distribution.open_batch(wave.batch, now=now)
-    log(rollout, RolloutEvent.Kind.WAVE_OPENED, now=now, text=_("%d CIs") % wave.size, wave=wave)
+    log(rollout, RolloutEvent.Kind.WAVE_OPENED, now=now, text=cis_text(wave.size), wave=wave)
     wait_for(rollout, "", now)
     return True
 

@@ -45,6 +45,8 @@ class ReleaseForm(TicketForm):
         chosen = [change.pk for change in self.initial.get("changes", [])]
         changes: Any = self.fields["changes"]
         changes.queryset = visible.filter(pk__in=[*newest, *chosen])
+        if not newest and not chosen:
+            changes.help_text = _("No authorised RFC waits for a release.")
         versions = Version.objects.exclude(state=Version.State.WITHDRAWN).select_related("product")
         latest = list(versions.order_by("-pk").values_list("pk", flat=True)[:60])
         kept = [version.pk for version in self.initial.get("versions", [])]

@@ -7,6 +7,7 @@ from django.utils.translation import gettext_lazy as _
 
 from cmdb.forms import CIField, limit_cis
 from releases.models import Wave
+from releases.services.log import cis_text
 from tickets.forms import LongText, PortalForm
 
 
@@ -20,11 +21,7 @@ class WaveForm(PortalForm):
         field: Any = self.fields["wave"]
         field.queryset = Wave.objects.filter(rollout=self.instance, kind=Wave.Kind.FORWARD)
         field.label_from_instance = lambda wave: (
-            _("Wave %(number)d: %(size)d CIs")
-            % {
-                "number": wave.number,
-                "size": wave.size,
-            }
+            _("Wave %(number)d: %(cis)s") % {"number": wave.number, "cis": cis_text(wave.size)}
         )
 
 

@@ -9,7 +9,7 @@ from distribution import services as distribution
 from distribution.models import OPEN, Batch, Deployment, DeploymentState
 from releases.models import Release, Rollout, RolloutEvent, RolloutException, Wave
 from releases.services import cascade
-from releases.services.log import log, wait_for
+from releases.services.log import cis_text, log, wait_for
 from releases.services.rollbacks import forward_deployments, overtaking
 from tickets.lifecycle import move
 from tickets.models import EntryKind
@@ -47,7 +47,7 @@ def roll_back(rollout: Rollout, now: datetime) -> bool:
     verb = "finish_rollback" if is_clean else "finish_rollback_with_exceptions"
     move(rollout, verb, actor=None, now=now, update={"finished_at": now, "waits_for": ""})
     _move_release(rollout, "roll_back" if is_clean else "roll_back_partially", now)
-    text = _("%d CIs") % counts[wave.batch_id].total
+    text = cis_text(counts[wave.batch_id].total)
     log(rollout, RolloutEvent.Kind.ROLLED_BACK, now=now, text=text, told=False)
     cascade.begin(rollout, cascade.ROLLED_BACK, now=now)
     return True
@@ -79,7 +79,7 @@ def _settle_wave(rollout: Rollout, wave: Wave, now: datetime) -> bool:
     _end_wave(rollout, wave, forward, now)
     if wave.undoes is not None and wave.undoes.state != Wave.State.ROLLED_BACK:
         move(wave.undoes, "roll_back", actor=None, now=now, touch=None)
-    log(rollout, RolloutEvent.Kind.ROLLED_BACK, now=now, text=_("%d CIs") % counts[wave.batch_id].total)
+    log(rollout, RolloutEvent.Kind.ROLLED_BACK, now=now, text=cis_text(counts[wave.batch_id].total))
     if rollout.state == Rollout.State.COMPLETED:
         cascade.begin(rollout, cascade.PARTIAL, now=now)
     return True

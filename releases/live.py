@@ -122,6 +122,8 @@ def live_view(rollout: Rollout, user: Any) -> LiveView:
     totals = Counts()
     for wave in waves:
         number = found[wave.batch_id]
+        if wave.finished_at is not None and wave.kind == Wave.Kind.ROLLBACK and not number.total:
+            continue  # everything was back already
         lanes.append(Lane(wave, number, segments_of(number), cells.get(wave.batch_id, []), is_grouped))
         if wave.kind == Wave.Kind.FORWARD:
             totals += number

@@ -32,7 +32,8 @@ class Home(PortalPage, View):
         works = user.has_perm("incidents.work_incident") or user.has_perm("problems.work_problem")
         builds = user.has_perm("releases.build_release") or user.has_perm("changes.request_change")
         decides = any(user.has_perm(right) for right in DECIDES)
-        is_staff = works or builds or decides or user.has_perm("releases.pause_rollout")
+        handles = user.has_perm("changes.assess_change") or user.has_perm("releases.pause_rollout")
+        is_staff = works or builds or decides or handles
         context = self.get_context_data(
             title=_("Home"),
             breadcrumbs=[],
@@ -70,8 +71,17 @@ class Home(PortalPage, View):
             "assigned": assigned[:SHOWN],
             "unassigned": list(unassigned.select_related("ci").order_by("priority", "pk")[:SHOWN]),
             "approvals": self.approvals(user),
+            "to_handle": self.to_handle(user),
             "rollouts": running(user),
         }
+
+    def to_handle(self, user: Any) -> list[Change]:
+        """RFCs whose next step is the change manager's: to be assessed, scheduled, reviewed or closed."""
+        if not user.has_perm("changes.assess_change"):
+            return []
+        states = [Change.State.SUBMITTED, Change.State.AUTHORISED, Change.State.IMPLEMENTED, Change.State.REVIEWED]
+        rows = Change.objects.visible_to(user).filter(state__in=states)
+        return list(rows.order_by("priority", "pk")[:SHOWN])
 
     def approvals(self, user: Any) -> list[Any]:
         """RFCs and releases that wait for a decision of this person: not his own."""

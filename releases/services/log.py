@@ -4,6 +4,7 @@ from datetime import datetime
 from typing import Any
 
 from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 
 from releases.models import Rollout, RolloutEvent, Wave
 from tickets.models import EntryKind
@@ -32,6 +33,11 @@ def log(
             now=now,
             text=f"{where}: {label}. {text}".strip(),
         )
+
+
+def cis_text(count: int) -> str:
+    """How many CIs, in words."""
+    return ngettext("%(count)d CI", "%(count)d CIs", count) % {"count": count}
 
 
 def _name_of(wave: Wave) -> str:

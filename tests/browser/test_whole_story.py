@@ -109,6 +109,7 @@ def test_incidents_become_a_problem_and_an_rfc_that_somebody_else_approves(story
     story.made["change"] = author.submit().state("draft").number
     author.press("Submit").state("submitted")
     assert author.page.locator(".actions .btn", has_text="Approve").count() == 0
+    story["manager"].open("/").page.wait_for_selector(f"main a:has-text('{story.made['change']}')")
     story.at("manager", "change").press("Assess", risk="low", risk_reason="Done before.").state("assessed")
     story.at("board", "change").press("Approve", comment="Go.").state("authorised")
     begin = datetime.now(UTC) - timedelta(minutes=5)

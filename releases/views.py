@@ -206,7 +206,8 @@ class ReleaseVerb(VerbPageView):
         if isinstance(result, Rollout):
             address = reverse("rollout_detail", args=[result.number])
             # Another page: the address of the browser has to follow.
-            return HttpResponseClientRedirect(address) if self.request.htmx else HttpResponseRedirect(address)
+            is_fragment = bool(getattr(self.request, "htmx", False))
+            return HttpResponseClientRedirect(address) if is_fragment else HttpResponseRedirect(address)
         return response
 
 

@@ -3,7 +3,7 @@
 Reads its orders as JSON on stdin, writes what happened as JSON on stdout, and ends by itself after the last device or
 after `seconds`. It says what it cost: `cpu_ms`. Kinds of `work`:
 
-get     every path once, over `connections` kept connections
+get     every path once, over `connections` connections, kept or (`keep` is false) opened for each
 cycle   for every device poll, deploymentBase, proceeding and closed, over `connections` kept connections
 herd    every device once, at a random moment within `spread` seconds, each over a connection of its own that it closes;
         with `update` it then fetches the deployment and its file, reports and says what it runs. 429 is obeyed
@@ -248,7 +248,7 @@ async def run(orders: dict[str, Any]) -> dict[str, Any]:
     """Carries out the orders; counts, failures, times in ms."""
     log, begun = Log(), time.monotonic()
     if orders["work"] == "get":
-        await _shared(orders, log, orders["paths"], lambda c, item: c.ask("get", "GET", *item))
+        await _shared(orders, log, orders["paths"], lambda c, item: c.ask("get", "GET", *item, keep=orders["keep"]))
     elif orders["work"] == "cycle":
         await _shared(
             orders, log, orders["devices"], lambda c, item: Device(c, orders["tenant"], *item, keep=True).cycle()

@@ -24,6 +24,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.poll", description="an idle poll against a bare view")
     parser.add_argument("--cis", type=int, default=100_000, help="size of the large fleet; the small one has 1,000")
     parser.add_argument("--requests", type=int, default=2000, help="requests in each of the rounds")
+    parser.add_argument("--close", action="store_true", help="a connection of its own for each request")
     parser.add_argument("--server", choices=SERVERS, default="production", help="the server that is measured")
     options = parser.parse_args()
     begun = time.monotonic()
@@ -39,7 +40,7 @@ def main() -> int:
                 say(f"a fleet of {size}")
                 fleet.grow(size, database_now())
                 database.execute("VACUUM ANALYZE")
-                stages.append({"cis": size, **_measure(web, fleet, options.requests)})
+                stages.append({"cis": size, **_measure(web, fleet, options)})
     first, last = stages[0], stages[-1]
     print(f"{'CIs':>8}  {'bare CPU-ms':>11}  {'poll CPU-ms':>11}  {'of it web':>9}  {'database':>8}  {'ratio':>5}")
     for stage in stages:
@@ -62,10 +63,10 @@ def main() -> int:
     return 0
 
 
-def _measure(web: Web, fleet: Any, requests: int) -> dict[str, Any]:
+def _measure(web: Web, fleet: Any, options: argparse.Namespace) -> dict[str, Any]:
     from cmdb.models import ConfigurationItem
 
-    devices = fleet.agents[:: max(1, len(fleet.agents) // requests)][:requests]
+    devices = fleet.agents[:: max(1, len(fleet.agents) // options.requests)][: options.requests]
     ids = dict(ConfigurationItem.objects.filter(name__in=[name for name, _ in devices]).values_list("name", "pk"))
     paths = {
         "bare": [(f"/DEFAULT/controller/bare/{ids[name]}", token) for name, token in devices],
@@ -73,13 +74,13 @@ def _measure(web: Web, fleet: Any, requests: int) -> dict[str, Any]:
     }
     meter = Meter(web)
     for kind in paths:
-        _ask(web, paths[kind])
+        _ask(web, paths[kind], options)
     costs: dict[str, list[tuple[float, float]]] = {kind: [] for kind in paths}
     answers: dict[str, Any] = {}
     for _ in range(ROUNDS):
         for kind in paths:
             before = meter.read()
-            answers[kind] = _ask(web, paths[kind])
+            answers[kind] = _ask(web, paths[kind], options)
             used = meter.read() - before
             costs[kind].append((used.web / len(devices), used.database / len(devices)))
     medians = {kind: statistics.median(web + database for web, database in found) for kind, found in costs.items()}
@@ -96,8 +97,13 @@ def _measure(web: Web, fleet: Any, requests: int) -> dict[str, Any]:
     }
 
 
-def _ask(web: Web, paths: list[tuple[str, str]]) -> dict[str, Any]:
-    return checked(generate(web.port, {"work": "get", "paths": paths, "connections": CONNECTIONS, "seconds": 300}))
+def _ask(web: Web, paths: list[tuple[str, str]], options: argparse.Namespace) -> dict[str, Any]:
+    return checked(
+        generate(
+            web.port,
+            {"work": "get", "paths": paths, "connections": CONNECTIONS, "keep": not options.close, "seconds": 300},
+        )
+    )
 
 
 if __name__ == "__main__":

@@ -139,7 +139,16 @@ class Web:
                 self._supervisor.stop()
                 raise SystemExit(f"the web server did not answer within {START_SECONDS} s. Its last lines:\n{tail}")
             time.sleep(0.1)
+        self._settle(deadline)
         return self
+
+    def _settle(self, deadline: float) -> None:
+        """Waits for the workers that have not answered yet: their start is not what a benchmark measures."""
+        before, used = 0.0, float("inf")
+        while used - before > 50 and time.monotonic() < deadline:
+            before = sum(filter(None, map(_used_ms, self.pids())))
+            time.sleep(1)
+            used = sum(filter(None, map(_used_ms, self.pids())))
 
     def __exit__(self, *exc: object) -> None:
         self._supervisor.stop()

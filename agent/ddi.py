@@ -19,6 +19,7 @@ from agent.version import VERSION
 _MAX_BODY = 4 * 1024 * 1024
 _MAX_REDIRECTS = 5
 _MAX_RETRY_AFTER = 3600.0
+_MAX_SLEEP = 86_400.0
 _SLEEP = re.compile(r"(\d{2}):(\d{2}):(\d{2})")
 _LINKED_ACTION = re.compile(r"/(deploymentBase|cancelAction)/(\d{1,10})(\?[\x21-\x7e]*)?$")
 
@@ -240,7 +241,8 @@ def _polling_sleep(body: dict[str, Any]) -> float | None:
     polling = config.get("polling") if isinstance(config, dict) else None
     sleep = polling.get("sleep") if isinstance(polling, dict) else None
     found = _SLEEP.fullmatch(sleep) if isinstance(sleep, str) else None
-    return float(int(found[1]) * 3600 + int(found[2]) * 60 + int(found[3])) if found else None
+    seconds = float(int(found[1]) * 3600 + int(found[2]) * 60 + int(found[3])) if found else None
+    return None if seconds is None else min(seconds, _MAX_SLEEP)
 
 
 def _origin(url: str) -> tuple[str, str, int]:

@@ -47,7 +47,7 @@ class Envelope(NamedTuple):
     def content(self) -> dict[str, Any]:
         """The payload as JSON. Raises InstallError signature_invalid when it is not of this kind."""
         try:
-            content = read_object(self.payload)
+            content = read_object(self.payload.decode())
         except ValueError as error:
             raise unusable(self.name, f"not sound JSON ({error})") from None
         if content.get("schema") != 1:

@@ -142,10 +142,14 @@ class Installer:
 
     def _approve(self, action: Action, offer: Offer) -> None:
         """Verifies every signature, at each look at the offer: a key may have been revoked since the last."""
+        from agent.disk import disk_error
         from agent.verify import Approval
 
-        approval = Approval(self._trust, self._store.current, self._store.is_in_place, time.time())
-        releases = {item.product: approval.approve(item, offer.signed[item.product]) for item in action.items}
+        try:
+            approval = Approval(self._trust, self._store.current, self._store.is_in_place, time.time())
+            releases = {item.product: approval.approve(item, offer.signed[item.product]) for item in action.items}
+        except OSError as error:
+            raise disk_error(error, "verifying") from None
         action.approved = {product: (r.version, r.counter) for product, r in releases.items() if r is not None}
 
     def _fetch_and_unpack(self, action: Action) -> None:

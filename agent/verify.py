@@ -9,11 +9,12 @@ from collections.abc import Callable
 from typing import Any
 
 from agent.ed25519 import NoVerifier, Verifier, find_verifier
-from agent.envelope import KEYS, RELEASE, ROLLBACK, Envelope, read_envelope, unusable
+from agent.envelope import KEYS, RELEASE, ROLLBACK, Envelope, key_id, read_envelope, unusable
 from agent.errors import InstallError
 from agent.keyset import KeySet, Roots, check_successor, clock, day, read_count, read_key_set, read_time
 from agent.offer import Item, Signed
 from agent.trust import Release, Trust
+from agent.untrusted import read_object
 
 
 class Approval:
@@ -44,6 +45,12 @@ class Approval:
 
         Raises InstallError with the code of the refusal; OSError when a new key set cannot be saved.
         """
+        try:
+            return self._approve(item, signed)
+        except NoVerifier as error:
+            raise InstallError("verifier_missing", str(error)) from None
+
+    def _approve(self, item: Item, signed: Signed) -> Release | None:
         keys = self._key_set(signed.keys)
         # A clock that is behind the key set cannot be right.
         now = max(self._now, keys.issued)
@@ -57,7 +64,7 @@ class Approval:
     def _key_set(self, text: str) -> KeySet:
         """The key set that counts from now on: the stored one, or a newer one, which is stored first."""
         trust = self._trust
-        stored = read_key_set(_parse(trust.keys)) if trust.keys is not None else None
+        stored = read_key_set(read_object(trust.keys)) if trust.keys is not None else None
         if not text:
             if stored is None:
                 raise InstallError("signature_missing", "there is no key set")
@@ -65,7 +72,7 @@ class Approval:
         envelope = read_envelope(text, KEYS)
         new = read_key_set(envelope.content())
         if stored is not None:
-            if envelope.payload.decode("utf-8", "replace") == trust.keys:
+            if envelope.payload.decode() == trust.keys:
                 return stored
             if new.number <= stored.number:
                 text = f"key set {new.number} is not newer than {stored.number}, which is known here"
@@ -75,8 +82,6 @@ class Approval:
         return new
 
     def _pinned(self) -> Roots:
-        from agent.envelope import key_id
-
         keys = [bytes.fromhex(key) for key in self._trust.root_keys]
         return Roots({key_id(key): key for key in keys}, self._trust.root_threshold)
 
@@ -128,12 +133,6 @@ class Approval:
         issued, expires = _times(envelope, content)
         keys.check_signed(envelope, issued, self._verifier)
         return content, expires
-
-
-def _parse(payload: str) -> dict[str, Any]:
-    from agent.untrusted import read_object
-
-    return read_object(payload)
 
 
 def _times(envelope: Envelope, content: dict[str, Any]) -> tuple[float, float]:

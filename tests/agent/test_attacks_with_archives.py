@@ -15,6 +15,7 @@ from agent.errors import InstallError
 from agent.package import Limits
 from tests.agent.ci import Ci, archive, software
 from tests.agent.ddi_server import DdiServer
+from tests.agent.signer import KeyHolder
 
 SOFTWARE = {"software.json": b'{"product": "app", "version": "1.0"}', "app.txt": b"x"}
 
@@ -51,6 +52,7 @@ UNSAFE = {
         "unsafe_link",
     ),
     "device": (pack(member("null", tarfile.CHRTYPE)), "unsafe_member"),
+    "setuid device": (pack(member("null", tarfile.CHRTYPE, mode=0o6777)), "unsafe_member"),
     "block device": (pack(member("disk", tarfile.BLKTYPE)), "unsafe_member"),
     "fifo": (pack(member("pipe", tarfile.FIFOTYPE)), "unsafe_member"),
     "same name twice": (pack(member("app.txt")), "bad_archive"),
@@ -74,9 +76,11 @@ UNSAFE = {
 
 
 @pytest.mark.parametrize("name", UNSAFE)
-def test_unsafe_archive_is_refused(ci: Ci, server: DdiServer, name: str) -> None:
+def test_unsafe_archive_is_refused(ci: Ci, server: DdiServer, holder: KeyHolder, name: str) -> None:
+    """Although it is signed: the key holder may have been deceived."""
     data, code = UNSAFE[name]
-    ci.configure(max_members=100)
+    server.holder = holder
+    ci.configure(max_members=100, root_keys=[holder.root.public])
     ci.seed("app", "0.9", "old")
     action = server.offer(server.chunk("app", "1.0", data))
 
@@ -88,6 +92,10 @@ def test_unsafe_archive_is_refused(ci: Ci, server: DdiServer, name: str) -> None
     assert ci.leftovers() == []
     assert [path.name for path in (ci.root / "app" / "versions").iterdir()] == ["0.9"]
     assert not list(ci.folder.rglob("evil*"))
+    assert ci.trust()["installed"] == {}
+    good = server.offer(server.chunk("app", "1.0", software("app", "1.0", healthy=None)))
+    ci.cycle()
+    assert (good.closes[0][0], ci.running()) == ("success", "1.0")
 
 
 def test_bomb_is_stopped_while_it_unpacks(tmp_path: Path) -> None:

@@ -103,7 +103,7 @@ class Ci:
     def once(self, **environment: str) -> int:
         """One poll by a process of its own; its exit code, negative when a signal killed it."""
         process = self.start("--once", **environment)
-        process.communicate(timeout=30)
+        process.communicate(timeout=90)
         return process.returncode
 
     def seed(self, product: str, version: str, text: str) -> None:

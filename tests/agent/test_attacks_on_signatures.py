@@ -106,6 +106,10 @@ BAD_MANIFESTS: dict[str, tuple[Any, str]] = {
     "that is a decision": (decision_as_manifest, "signature_invalid"),
     "with a counter that is no number": (manifest(lambda _: {"counter": "7"}), "signature_invalid"),
     "of a later format": (manifest(lambda _: {"schema": 2}), "signature_invalid"),
+    "with a repeated name": (
+        lambda holder, chunk: holder.manifest(chunk)[:-1] + ',"payload":"e30="}',
+        "signature_invalid",
+    ),
     "that is garbage": (lambda *_: "{", "signature_invalid"),
     "that is a list": (lambda *_: "[]", "signature_invalid"),
     "nested without end": (lambda *_: '{"a":' * 20_000, "signature_invalid"),

@@ -162,11 +162,11 @@ def is_alive(number: int) -> bool:
 
 
 def test_hook_that_takes_too_long_is_ended_with_all_its_descendants(ci: Ci, server: DdiServer) -> None:
-    data = package("1.0", health=shell(f"{BRANCHING} echo waiting; sleep 600", seconds=2))
+    data = package("1.0", health=shell(f"{BRANCHING} echo waiting; sleep 600", seconds=6))
 
     _, details = deploy(ci, server, server.chunk("app", "1.0", data))
 
-    assert details[0] == "health_check_failed: app 1.0: no answer within 2 s"
+    assert details[0] == "health_check_failed: app 1.0: no answer within 6 s"
     assert "waiting" in details
     for name in ("leader", "child", "fled"):
         server.wait(lambda name=name: not is_alive(process(ci, name)))

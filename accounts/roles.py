@@ -22,7 +22,11 @@ READ_TICKETS = frozenset(
         "releases.see_all_releases",
     }
 )
-READ_EVERYTHING = READ_TICKETS | {"cmdb.see_all_cis", "test_environments.see_environments"}
+READ_EVERYTHING = READ_TICKETS | {
+    "cmdb.see_all_cis",
+    "test_environments.see_environments",
+    "distribution.see_push_log",
+}
 REPORT = frozenset({"incidents.report_incident"})
 
 ROLES: dict[str, frozenset[str]] = {
@@ -60,7 +64,13 @@ ROLES: dict[str, frozenset[str]] = {
     # Sees and excludes his own CIs because he owns them, not by a right.
     "CI owner": REPORT,
     "auditor": READ_EVERYTHING,
-    "administrator": REPORT | {"cmdb.see_all_cis", "cmdb.manage_cis", "test_environments.see_environments"},
+    "administrator": REPORT
+    | {
+        "cmdb.see_all_cis",
+        "cmdb.manage_cis",
+        "distribution.see_push_log",
+        "test_environments.see_environments",
+    },
     "service account": REPORT | {"cmdb.see_all_cis"},
 }
 

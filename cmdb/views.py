@@ -59,7 +59,7 @@ class CIPage(ObjectPage):
 class CIDetail(CIPage):
     """Facts, lifecycle and health, versions with their history, tickets, deployments, the agent and its tokens."""
 
-    related = ("ci_class", "owner", "team", "agent_profile", "copy_of")
+    related = ("ci_class", "owner", "team", "agent_profile", "copy_of", "connection__credential")
 
     def get(self, request: HttpRequest, number: str) -> HttpResponse:
         ci = self.find(number)

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from django.utils.translation import gettext as _
 from django_filters import rest_framework as filters
 from drf_spectacular.utils import extend_schema
 from rest_framework.decorators import action
@@ -9,6 +10,8 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from cmdb.models import ConfigurationItem
+from distribution.channels.ansible.models import SEE_LOG
+from distribution.channels.ansible.serializers import PushLogSerializer
 from distribution.models import Batch, Deployment, DeploymentState
 from distribution.serializers import (
     DeploymentDetailSerializer,
@@ -16,6 +19,7 @@ from distribution.serializers import (
     DeploymentSerializer,
 )
 from tickets.api import NumberFilter, ObjectViewSet
+from tickets.lifecycle import check_permission
 
 
 class DeploymentFilter(filters.FilterSet):
@@ -48,3 +52,11 @@ class DeploymentViewSet(ObjectViewSet):
     def events(self, request: Request, **kwargs: object) -> Response:
         """Every step and report of the deployment, oldest first."""
         return self.paged(self.get_object().events.all(), DeploymentEventSerializer)
+
+    @extend_schema(responses=PushLogSerializer(many=True))
+    @action(detail=True, methods=["get"], filter_backends=[], url_path="push-log")
+    def push_log(self, request: Request, **kwargs: object) -> Response:
+        """What the host said in each push run that had the deployment in hand, newest first."""
+        deployment = self.get_object()
+        check_permission(request.user, SEE_LOG, _("read the logs of push runs"))
+        return self.paged(deployment.push_targets.select_related("run").order_by("-run_id"), PushLogSerializer)

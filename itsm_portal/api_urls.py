@@ -9,6 +9,7 @@ from rest_framework.routers import DefaultRouter
 from changes.api import ChangeViewSet
 from cmdb.api import AgentProfileViewSet, CIClassViewSet, CIGroupViewSet, CIViewSet
 from distribution.api import DeploymentViewSet
+from distribution.channels.ansible.api import ConnectionViewSet
 from incidents.api import IncidentViewSet
 from itsm_portal import api
 from itsm_portal.api_notices import NoticeViewSet
@@ -27,6 +28,7 @@ router.register("rollouts", RolloutViewSet, basename="api-rollout")
 router.register("deployments", DeploymentViewSet, basename="api-deployment")
 router.register("cis", CIViewSet, basename="api-ci")
 router.register("ci-groups", CIGroupViewSet, basename="api-ci-group")
+router.register("connections", ConnectionViewSet, basename="api-connection")
 router.register("ci-classes", CIClassViewSet, basename="api-ci-class")
 router.register("agent-profiles", AgentProfileViewSet, basename="api-agent-profile")
 router.register("products", ProductViewSet, basename="api-product")

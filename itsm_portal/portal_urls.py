@@ -23,6 +23,7 @@ urlpatterns = [
     path("releases/", include("releases.urls")),
     path("rollouts/", include("releases.urls_rollout")),
     path("cis/", include("cmdb.urls")),
+    path("cis/", include("distribution.channels.ansible.urls")),
     path("software/", include("software.urls")),
     path("environments/", include("test_environments.urls")),
     path("accounts/", include("allauth.account.urls")),

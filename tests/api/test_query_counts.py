@@ -40,7 +40,10 @@ def measured(name: str, links: int, reader: str) -> dict[str, int]:
 
 def readable(path: str, reader: str) -> bool:
     """What only staff may see is left out for owners."""
-    for_staff = ("cis/<str:number>/tokens/", "environments/<str:number>/", "ci-groups/<str:number>/")
+    for_staff = (
+        "cis/<str:number>/tokens/", "environments/<str:number>/", "ci-groups/<str:number>/",
+        "connections/<str:number>/", "deployments/<str:number>/push-log/",
+    )  # fmt: skip
     return reader != "owner" or not path.startswith(for_staff)
 
 

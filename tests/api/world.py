@@ -88,7 +88,7 @@ def make_objects(name: str, owner: User, author: User, *, links: int = 1) -> Obj
     made.keys = {
         "incidents": incidents[0].pk, "problems": problems[0].pk, "changes": changes[0].pk, "releases": release.pk,
         "rollouts": rollout.pk, "deployments": deployment.pk, "cis": cis[0].pk, "ci-groups": group.pk,
-        "ci-classes": cis[0].ci_class_id,
+        "ci-classes": cis[0].ci_class_id, "connections": cis[0].pk,
         "agent-profiles": profile.pk, "products": product.pk, "versions": new.pk, "environments": environments[0].pk,
         "notices": owner.notices.latest("id").pk,
     }  # fmt: skip

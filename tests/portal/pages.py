@@ -46,6 +46,7 @@ def staff_pages_of(story: Story) -> dict[str, str]:
         "new change": f"/changes/new/?problems={story.problem.number}",
         "new release": f"/releases/new/?changes={story.change.number}",
         "new ci": "/cis/new/",
+        "ci connection": f"/cis/{story.cis[0].number}/connection/",
         "groups": "/cis/groups/",
         "group": f"/cis/groups/{story.group.number}/",
         "new group": "/cis/groups/new/",

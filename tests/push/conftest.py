@@ -2,30 +2,28 @@
 
 import io
 import json
+import sys
 import tarfile
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from cmdb import services as cmdb
-from cmdb.models import ConfigurationItem, Connection
+from cmdb.credentials import set_secret
+from cmdb.models import ConfigurationItem, Connection, Credential
 from distribution.channels.ansible.claims import claim
 from distribution.channels.ansible.models import PushRun
 from distribution.channels.ansible.worker import is_installed
 from software.models import Product, Version
 from software.services import store_artifact
 from tests.factories import NOW, make_ci, make_product, make_version
+from tests.push.ssh_server import SSHD, USER, SshServer
 from tickets.clock import database_now
 
 HEALTHY = ["python3", "-c", "print('well')"]
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    if not is_installed():
-        for item in items:
-            item.add_marker(pytest.mark.skip(reason="Ansible is not installed: requirements/push.txt"))
 
 
 @pytest.fixture(autouse=True)
@@ -84,6 +82,8 @@ def put_in_place(root: Path, version: Version) -> None:
     (root / version.product.slug / "current").symlink_to(f"versions/{version.label}")
 
 
+needs_ansible = pytest.mark.skipif(not is_installed(), reason="no Ansible here: requirements/push.txt")
+needs_sshd = pytest.mark.skipif(SSHD is None, reason="no sshd here: apt-get install openssh-server")
 MakeHost = Callable[..., ConfigurationItem]
 
 
@@ -113,3 +113,32 @@ def claimed() -> PushRun:
     run = claim(now=database_now())
     assert run is not None
     return run
+
+
+@pytest.fixture
+def ssh_server(tmp_path: Path) -> Iterator[SshServer]:
+    server = SshServer(tmp_path / "sshd")
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def by_ssh(ssh_server: SshServer, transactional_db: None) -> dict[str, Any]:
+    """The values of a connection to the test's own SSH server, by its key."""
+    credential = Credential(name="key", kind=Credential.Kind.SSH_KEY)
+    set_secret(credential, secret=ssh_server.private_key, actor=None, now=NOW)
+    return {
+        "kind": Connection.Kind.SSH, "address": "127.0.0.1", "port": ssh_server.port, "user": USER,
+        "credential": credential, "host_key": ssh_server.host_key, "python": sys.executable,
+    }  # fmt: skip
+
+
+def wait_until(condition: Callable[[], Any], seconds: float = 90) -> Any:
+    """Waits for a fact, looking again and again; fails when it does not come true."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        found = condition()
+        if found:
+            return found
+        time.sleep(0.05)
+    raise AssertionError("it did not happen in time")

@@ -8,9 +8,9 @@ from distribution.channels.ansible.worker import push_once
 from software.models import Version
 from tests.distribution.fleet import history, make_batch, queue
 from tests.distribution.invariants import check_deployments
-from tests.push.conftest import MakeHost, running
+from tests.push.conftest import MakeHost, needs_ansible, running
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, needs_ansible]
 
 
 def test_a_host_gets_the_version_and_success_is_what_was_read_from_it(make_host: MakeHost, new: Version, settings):

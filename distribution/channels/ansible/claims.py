@@ -50,8 +50,11 @@ _UNKNOWN = """
 SELECT d.id FROM distribution_deployment d
 JOIN cmdb_configurationitem ci ON ci.id = d.ci_id AND ci.channel = 'ansible'
 JOIN LATERAL (
-    SELECT max(t.ended_at) AS ended_at, count(*) FILTER (WHERE r.kind = 'probe') AS probes,
-        count(*) FILTER (WHERE t.ended_at IS NULL) AS active
+    SELECT max(t.ended_at) AS ended_at, count(*) FILTER (WHERE t.ended_at IS NULL) AS active,
+        -- Since the last installation.
+        count(*) FILTER (WHERE r.kind = 'probe' AND r.id > (
+            SELECT max(i.run_id) FROM distribution_pushtarget i JOIN distribution_pushrun ir ON ir.id = i.run_id
+            WHERE i.deployment_id = d.id AND ir.kind = 'install')) AS probes
     FROM distribution_pushtarget t JOIN distribution_pushrun r ON r.id = t.run_id WHERE t.deployment_id = d.id
 ) run ON run.active = 0
 WHERE d.state = 'unknown'

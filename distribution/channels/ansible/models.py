@@ -4,6 +4,8 @@ from django.db import models
 from django.db.models import Q
 from django.utils.translation import gettext_lazy as _
 
+SEE_LOG = "distribution.see_push_log"
+
 
 class PushRun(models.Model):
     """One run of Ansible over a small batch of CIs. Whoever holds `lease` works on it; nobody else's result counts.
@@ -31,6 +33,7 @@ class PushRun(models.Model):
     class Meta:
         verbose_name = _("push run")
         verbose_name_plural = _("push runs")
+        permissions = [("see_push_log", "Can read what hosts said in push runs")]
         constraints = [
             models.CheckConstraint(
                 condition=Q(ended_at__isnull=True) ^ ~Q(outcome=""), name="distribution_push_ended_with_outcome"

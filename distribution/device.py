@@ -11,6 +11,7 @@ from datetime import datetime
 from enum import Enum
 from typing import Any
 
+from django.conf import settings
 from django.db import IntegrityError, connection, transaction
 
 from cmdb.models import AgentProfile, ConfigurationItem
@@ -18,6 +19,7 @@ from cmdb.prepared import fetch_row
 from cmdb.services import record_installed, record_removed
 from distribution.attributes import record_attributes
 from distribution.models import TERMINAL, Batch, Deployment, DeploymentEvent, DeploymentItem, DeploymentState
+from distribution.signed import IS_SIGNED
 from distribution.steps import move_where, record_step
 
 MAX_DETAILS = 50
@@ -30,7 +32,7 @@ _RANK = {"unknown": 0, "offered": 1, "downloading": 2, "installing": 3}
 
 # Whether the deployment `d` of the batch `b` could be offered now.
 # Overdue ones do not fill the cap: a dead device would hold its place for ever.
-OFFERABLE = """
+OFFERABLE = f"""
     b.is_open
     AND (b.max_in_flight IS NULL OR b.max_in_flight > (
         SELECT count(*) FROM distribution_deployment flying
@@ -41,13 +43,14 @@ OFFERABLE = """
     AND NOT EXISTS (
         SELECT 1 FROM distribution_deploymentitem i JOIN software_version v ON v.id = i.to_version_id
         WHERE i.deployment_id = d.id AND v.state <> 'ready')
+    AND {IS_SIGNED}
     -- Found changed by somebody else since it was queued: a person has to look first.
     AND NOT EXISTS (
         SELECT 1 FROM distribution_deploymentitem i
         JOIN cmdb_installedversion iv ON iv.ci_id = d.ci_id AND iv.product_id = i.product_id AND iv.valid_to IS NULL
         WHERE i.deployment_id = d.id AND iv.is_drift AND iv.valid_from > d.created_at
             AND iv.version_id IS DISTINCT FROM i.from_version_id AND iv.version_id IS DISTINCT FROM i.to_version_id)
-"""
+"""  # noqa: S608 - put together from constants
 _CURRENT = f"""
 SELECT o.id, o.state, o.created_at,
     (SELECT max(s.id) FROM distribution_deployment s WHERE s.ci_id = %(ci)s AND s.state = 'succeeded')
@@ -130,7 +133,7 @@ def current_action(ci: ConfigurationItem) -> Action:
     """What the device should do, and its last successful deployment. One query; writes nothing."""
     if ci.channel != ConfigurationItem.Channel.DDI:
         return Action()  # another channel brings its software
-    row = fetch_row(_CURRENT, {"ci": ci.pk})
+    row = fetch_row(_CURRENT, {"ci": ci.pk, "signed": settings.REQUIRE_SIGNATURES})
     assert row is not None
     deployment_id, state, created_at, installed = row
     if state == DeploymentState.CANCELLING:
@@ -171,7 +174,7 @@ def offer(deployment: Deployment, *, now: datetime) -> bool:
                 return False
             moved = move_where(
                 _OFFER,
-                {"id": deployment.pk},
+                {"id": deployment.pk, "signed": settings.REQUIRE_SIGNATURES},
                 to_state=DeploymentState.OFFERED,
                 kind=DeploymentEvent.Kind.OFFERED,
                 now=now,

@@ -16,6 +16,7 @@ from itsm_portal.api_notices import NoticeViewSet
 from problems.api import ProblemViewSet
 from releases.api import ReleaseViewSet, RolloutViewSet
 from software.api import ProductViewSet, VersionViewSet
+from software.api_signatures import SignaturesViewSet
 from test_environments.api import EnvironmentViewSet
 
 router = DefaultRouter(use_regex_path=False)
@@ -33,6 +34,7 @@ router.register("ci-classes", CIClassViewSet, basename="api-ci-class")
 router.register("agent-profiles", AgentProfileViewSet, basename="api-agent-profile")
 router.register("products", ProductViewSet, basename="api-product")
 router.register("versions", VersionViewSet, basename="api-version")
+router.register("signatures", SignaturesViewSet, basename="api-signatures")
 router.register("environments", EnvironmentViewSet, basename="api-environment")
 router.register("notices", NoticeViewSet, basename="api-notice")
 

@@ -183,6 +183,10 @@ STATIC_ROOT = environment.folder("STATIC_ROOT", default=BASE_DIR / "staticfiles"
 STATICFILES_DIRS = [BASE_DIR / "static"]
 STORAGES = {
     "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    # The media library's files; any storage of Django's API. Files arrive in MEDIA_ROOT first.
+    "artifacts": {
+        "BACKEND": environment.os.environ.get("ARTIFACT_STORAGE", "django.core.files.storage.FileSystemStorage"),
+    },
     "staticfiles": {
         "BACKEND": "whitenoise.storage.CompressedManifestStaticFilesStorage"
         if PRODUCTION
@@ -193,6 +197,11 @@ WHITENOISE_USE_FINDERS = not PRODUCTION
 WHITENOISE_AUTOREFRESH = PROFILE == "development"
 MEDIA_ROOT = environment.folder("MEDIA_ROOT", default=DATA_DIR / "media")
 ARTIFACT_MAX_BYTES = environment.number("ARTIFACT_MAX_BYTES", default=4 * 1024**3, least=1)
+# Public root keys (hex) of those who sign software; the portal trusts the key sets that they signed and owns no key.
+SIGNING_ROOT_KEYS = environment.words("SIGNING_ROOT_KEYS")
+SIGNING_ROOT_THRESHOLD = environment.number("SIGNING_ROOT_THRESHOLD", default=1, least=1)
+# Nothing unsigned is offered, and no rollout starts without its signed ways back.
+REQUIRE_SIGNATURES = environment.flag("REQUIRE_SIGNATURES", default=PROFILE in {"production", "demo"})
 # Folders of production CIs that an administrator may name as sources of copies lie below this one.
 TEST_ENVIRONMENT_SOURCES = environment.folder("TEST_ENVIRONMENT_SOURCES", default=DATA_DIR / "fleet")
 TEST_ENVIRONMENT_ROOT = environment.folder("TEST_ENVIRONMENT_ROOT", default=DATA_DIR / "copies")

@@ -36,7 +36,9 @@ from releases.serializers_rollout import (
     VerdictSerializer,
 )
 from releases.services.approval import has_right_to_approve
+from software.serializers import RequestSerializer
 from tickets.api import Call, NumberFilter, ObjectViewSet, TicketFilter, TicketViewSet, comment_call, state_filter
+from tickets.clock import now_of
 from tickets.exceptions import InvalidInput
 from tickets.serializers import (
     MandatoryOpinionSerializer,
@@ -83,6 +85,12 @@ class ReleaseViewSet(TicketViewSet):
         "cancel": Call(services.cancel_release, ReasonSerializer),
         "comment": comment_call(services.comment_release, see_all),
     }
+
+    @extend_schema(operation_id="release_signing_request", responses=RequestSerializer)
+    @action(detail=True, methods=["get"], filter_backends=[])
+    def signing_request(self, request: Request, **kwargs: Any) -> Response:
+        """What the key holder still has to sign: manifests, and the ways back of the targets as they are now."""
+        return Response(services.signing_request(self.get_object(), now=now_of(request)))
 
 
 def roll_back_wave(rollout: Rollout, *, actor: Any, now: datetime, wave: int, reason: str) -> None:

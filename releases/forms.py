@@ -47,7 +47,8 @@ class ReleaseForm(TicketForm):
         changes.queryset = visible.filter(pk__in=[*newest, *chosen])
         if not newest and not chosen:
             changes.help_text = _("No authorised RFC waits for a release.")
-        versions = Version.objects.exclude(state=Version.State.WITHDRAWN).select_related("product")
+        offerable = [Version.State.DRAFT, Version.State.READY]
+        versions = Version.objects.filter(state__in=offerable).select_related("product")
         latest = list(versions.order_by("-pk").values_list("pk", flat=True)[:60])
         kept = [version.pk for version in self.initial.get("versions", [])]
         field: Any = self.fields["versions"]

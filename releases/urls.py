@@ -1,6 +1,14 @@
 from django.urls import path
 
-from releases.views import ReleaseCreate, ReleaseDetail, ReleaseEdit, ReleaseList, ReleasePlan, ReleaseVerb
+from releases.views import (
+    ReleaseCreate,
+    ReleaseDetail,
+    ReleaseEdit,
+    ReleaseList,
+    ReleasePlan,
+    ReleaseVerb,
+    SigningRequest,
+)
 
 urlpatterns = [
     path("", ReleaseList.as_view(), name="release_list"),
@@ -8,5 +16,6 @@ urlpatterns = [
     path("<str:number>/", ReleaseDetail.as_view(), name="release_detail"),
     path("<str:number>/edit/", ReleaseEdit.as_view(), name="release_edit"),
     path("<str:number>/plan-rollout/", ReleasePlan.as_view(), name="release_plan"),
+    path("<str:number>/signing-request/", SigningRequest.as_view(), name="release_signing_request"),
     path("<str:number>/<slug:verb>/", ReleaseVerb.as_view(), name="release_verb"),
 ]

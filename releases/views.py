@@ -2,11 +2,13 @@
 
 from typing import Any
 
+from django.conf import settings
 from django.db.models import Q
-from django.http import Http404, HttpResponse, HttpResponseRedirect
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse
 from django.urls import reverse
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
+from django.views.generic import View
 from django_htmx.http import HttpResponseClientRedirect
 
 from changes.models import Change
@@ -174,7 +176,14 @@ class ReleaseDetail(DetailPage):
             "lost_count": lost.count(),
             "lost": list(lost.filter(pk__in=visible)[:20]),
             "exceptions": list(visible_exceptions(release, self.request.user)[:20]),
+            "unsigned": self._unsigned(release),
         }
+
+    def _unsigned(self, release: Release) -> list[str]:
+        """What a key holder still has to sign, while that can be asked for."""
+        if not settings.REQUIRE_SIGNATURES or release.state not in EDITABLE:
+            return []
+        return services.missing_signatures(release, now=now_of(self.request)).lines()
 
     def tab_rollout(self, release: Release) -> dict[str, Any]:
         return {"rollouts": list(release.rollouts.select_related("started_by").order_by("-pk")[:20])}
@@ -189,6 +198,18 @@ class ReleaseDetail(DetailPage):
             "initiating": list(incidents.filter(behind).distinct()[:50]),
             "exceptions": list(visible_exceptions(release, self.request.user)[:50]),
         }
+
+
+class SigningRequest(ObjectPage, View):
+    """The request file for the key holder."""
+
+    model = Release
+
+    def get(self, request: HttpRequest, number: str) -> HttpResponse:
+        release: Release = self.find(number)
+        content = services.signing_request(release, now=now_of(request))
+        name = f"sign-{release.number}.json"
+        return JsonResponse(content, headers={"Content-Disposition": f'attachment; filename="{name}"'})
 
 
 class ReleaseVerb(VerbPageView):

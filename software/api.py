@@ -20,20 +20,23 @@ from rest_framework.response import Response
 
 from software import services
 from software.models import Format, Product, Version
+from software.quarantine import restore_version
 from software.serializers import (
     CreateProductSerializer,
     CreateVersionSerializer,
     ProductSerializer,
     RawUploadSerializer,
+    RequestSerializer,
     UploadSerializer,
     VersionListSerializer,
     VersionSerializer,
 )
+from software.signatures import request_for
 from tickets.api import Call, ObjectViewSet, check_size
 from tickets.clock import now_of
 from tickets.exceptions import InvalidInput
 from tickets.lifecycle import check_permission
-from tickets.serializers import OptionalReasonSerializer, is_storable
+from tickets.serializers import OptionalReasonSerializer, ReasonSerializer, is_storable
 
 SLUG = re.compile(r"[A-Za-z0-9_-]{1,64}")
 MANAGE = "software.manage_software"
@@ -133,7 +136,10 @@ class VersionViewSet(ObjectViewSet):
     filterset_class = VersionFilter
     ordering_fields = ["id", "label", "state", "created_at"]
     creates = Call(create_version, CreateVersionSerializer, MANAGE)
-    calls = {"withdraw": Call(services.withdraw_version, OptionalReasonSerializer, MANAGE)}
+    calls = {
+        "withdraw": Call(services.withdraw_version, OptionalReasonSerializer, MANAGE),
+        "restore": Call(restore_version, ReasonSerializer, MANAGE),
+    }
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         if self.action == "artifact":
@@ -195,6 +201,13 @@ class VersionViewSet(ObjectViewSet):
         said = dict(form.validated_data)
         file = said.pop("file")
         return file.name, file, said
+
+    @extend_schema(operation_id="version_signing_request", responses=RequestSerializer)
+    @action(detail=True, methods=["get"], filter_backends=[])
+    def signing_request(self, request: Request, **kwargs: Any) -> Response:
+        """What the key holder has to sign for this version alone, whether it is signed already or not."""
+        version = self.get_object()
+        return Response(request_for(str(version), versions=[version], ways_back=(), now=now_of(request)))
 
     @extend_schema(
         operation_id="version_download",

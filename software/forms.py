@@ -1,10 +1,16 @@
 """Forms of the software library."""
 
+from typing import Any
+
 from django import forms
 from django.utils.translation import gettext_lazy as _
 
+from signing.envelope import Untrusted, load_json
 from software.models import Format
 from tickets.forms import LongText, PortalForm
+
+# A release with some hundred ways back takes less.
+MAX_ENVELOPE_BYTES = 16 * 1024 * 1024
 
 
 class ProductForm(PortalForm):
@@ -35,5 +41,27 @@ class ArtifactForm(PortalForm):
     )
 
 
+class EnvelopesForm(PortalForm):
+    file = forms.FileField(label=_("File"), help_text=_("The JSON file with the envelopes."))
+
+    def clean_file(self) -> list[Any]:
+        """The envelopes in the file."""
+        file = self.cleaned_data["file"]
+        if file.size > MAX_ENVELOPE_BYTES:
+            raise forms.ValidationError(_("The file is larger than %d bytes.") % MAX_ENVELOPE_BYTES)
+        try:
+            data = load_json(file.read())
+        except Untrusted as error:
+            raise forms.ValidationError(str(error)) from error
+        envelopes = data.get("envelopes", [data]) if isinstance(data, dict) else data
+        if not isinstance(envelopes, list):
+            raise forms.ValidationError(_("The file holds no envelopes."))
+        return envelopes
+
+
 class WithdrawForm(PortalForm):
     reason = LongText(label=_("Reason"), rows=2, required=False)
+
+
+class RestoreForm(PortalForm):
+    reason = LongText(label=_("What was wrong, and who mended it"), rows=2)

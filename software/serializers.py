@@ -1,5 +1,8 @@
 """The media library as the API shows and takes it."""
 
+import json
+from typing import Any
+
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
@@ -37,18 +40,71 @@ class VersionListSerializer(serializers.ModelSerializer):
         fields = ["id", "product", "label", "state", "created_at"]
 
 
+class EnvelopeSerializer(serializers.Serializer):
+    """One signed document: its envelope, and until when it counts (empty: not trusted any more)."""
+
+    envelope = serializers.JSONField()
+    issued_at = serializers.DateTimeField()
+    expires_at = serializers.DateTimeField()
+    good_until = serializers.DateTimeField(allow_null=True)
+
+    def to_representation(self, row: Any) -> dict[str, Any]:
+        return {**super().to_representation(row), "envelope": json.loads(row.envelope)}
+
+
+class UploadEnvelopesSerializer(serializers.Serializer):
+    """DSSE envelopes as the key holder's tool writes them."""
+
+    envelopes = serializers.ListField(child=serializers.DictField(), min_length=1, max_length=1000)
+
+
+class SignaturesSerializer(serializers.Serializer):
+    """Whom the portal believes. `accepted` says what an upload brought that was new."""
+
+    required = serializers.BooleanField()  # type: ignore[assignment]
+    root_keys = serializers.ListField(child=serializers.CharField())
+    key_set = serializers.JSONField(allow_null=True)
+    accepted = serializers.ListField(child=serializers.CharField(), required=False)
+
+
+class RequestSerializer(serializers.Serializer):
+    """The request file for the key holder's tool."""
+
+    schema = serializers.IntegerField()
+    kind = serializers.CharField()
+    made = serializers.CharField()
+    documents = serializers.ListField(child=serializers.DictField())
+
+    def get_fields(self) -> dict[str, Any]:
+        # `for` is no name that Python takes.
+        return {**super().get_fields(), "for": serializers.CharField()}
+
+
 class VersionSerializer(VersionListSerializer):
-    """A version with its files as measured when they were stored."""
+    """A version with its files as measured when they were stored, and its signed manifests, the newest first."""
 
     created_by = PersonSerializer(read_only=True, allow_null=True)
     artifacts = serializers.SerializerMethodField()
+    manifests = serializers.SerializerMethodField()
 
     class Meta(VersionListSerializer.Meta):
-        fields = [*VersionListSerializer.Meta.fields, "notes", "created_by", "artifacts"]
+        fields = [
+            *VersionListSerializer.Meta.fields,
+            "state_reason",
+            "notes",
+            "created_by",
+            "counter",
+            "artifacts",
+            "manifests",
+        ]
 
     @extend_schema_field(ArtifactSerializer(many=True))
     def get_artifacts(self, version: Version) -> list[dict[str, object]]:
         return list(ArtifactSerializer(version.artifacts.order_by("filename"), many=True).data)
+
+    @extend_schema_field(EnvelopeSerializer(many=True))
+    def get_manifests(self, version: Version) -> list[dict[str, object]]:
+        return list(EnvelopeSerializer(version.manifests.all()[:10], many=True).data)
 
 
 class CreateVersionSerializer(serializers.Serializer):

@@ -15,6 +15,8 @@ from tickets.lifecycle import check_permission
 from tickets.services import validate
 
 MANAGE = "software.manage_software"
+# Addresses of the library's own pages.
+RESERVED = frozenset({"new", "signatures", "components"})
 _MANAGE_TEXT = gettext_lazy("change the media library")
 
 
@@ -23,6 +25,8 @@ def create_product(*, actor: Any, now: datetime, name: str, slug: str, descripti
     check_permission(actor, MANAGE, str(_MANAGE_TEXT))
     product = Product(name=name, slug=slug, description=description)
     validate(product)
+    if slug in RESERVED:
+        raise InvalidInput(_("The portal uses this word itself. Choose another short name."), field="slug")
     if Product.objects.filter(name=name).exists():
         raise InvalidInput(_("Another product has this name. Choose another one."), field="name")
     if Product.objects.filter(slug=slug).exists():
@@ -76,8 +80,9 @@ def store_artifact(
     )
     validate(artifact, exclude=("file", "size", "sha1", "md5", "sha256", "uploaded_by"))
     version.refresh_from_db(fields=["state"])
-    if version.state == Version.State.WITHDRAWN:
-        raise TransitionRefused(_("%(version)s is withdrawn. Make a new version.") % {"version": version})
+    if version.state in {Version.State.WITHDRAWN, Version.State.ARCHIVED}:
+        text = _("%(version)s is %(state)s. Make a new version.")
+        raise TransitionRefused(text % {"version": version, "state": version.get_state_display()})
     received = receive(stream, now=now)
     try:
         if sha256 and sha256.strip().lower() != received.sha256:
@@ -101,6 +106,9 @@ def _keep(version: Version, artifact: Artifact, received: Any, *, more: bool) ->
         stored = Artifact.objects.filter(version=version, filename=artifact.filename).first()
         if stored is not None and stored.sha256 == artifact.sha256:
             keep(received, str(stored.file.name))
+            if locked.state == Version.State.QUARANTINED:
+                # Whoever stored it again does not bring it back himself.
+                Artifact.objects.filter(pk=stored.pk).update(repaired_by=artifact.uploaded_by, checked_at=None)
             if not more:
                 _make_ready(locked, version)
             return stored
@@ -128,9 +136,10 @@ def _make_ready(locked: Version, version: Version) -> None:
 def withdraw_version(version: Version, *, actor: Any, now: datetime, reason: str = "") -> bool:
     """Never offered again, not even where it is queued; CIs that run it keep it. False: it was withdrawn."""
     check_permission(actor, MANAGE, str(_MANAGE_TEXT))
-    changed = Version.objects.exclude(state=Version.State.WITHDRAWN).filter(pk=version.pk)
-    rows = changed.update(state=Version.State.WITHDRAWN)
-    version.state = Version.State.WITHDRAWN
+    over = [Version.State.WITHDRAWN, Version.State.ARCHIVED]
+    changed = Version.objects.exclude(state__in=over).filter(pk=version.pk)
+    rows = changed.update(state=Version.State.WITHDRAWN, state_reason=reason.strip()[:300])
+    version.refresh_from_db(fields=["state", "state_reason"])
     return bool(rows)
 
 

@@ -14,8 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from django.conf import settings
+from django.core.files import File
+from django.core.files.storage import Storage
 from django.utils.translation import gettext as _
 
+from software.models import Artifact
+from software.models.library import artifact_storage
 from tickets.exceptions import DomainError, InvalidInput
 
 _BLOCK = 1024 * 1024
@@ -68,8 +72,13 @@ def receive(stream: Any, *, now: datetime) -> Received:
 
 
 def keep(received: Received, name: str) -> None:
-    """Moves a received file to its final name below the media folder, durably."""
-    target = Path(settings.MEDIA_ROOT) / name
+    """Gives a received file its final name in the artifact storage, durably; it replaces what had that name."""
+    storage = artifact_storage()
+    try:
+        target = Path(storage.path(name))
+    except NotImplementedError:
+        _send(received, name, storage)
+        return
     target.parent.mkdir(parents=True, exist_ok=True)
     os.replace(received.path, target)
     for folder in (target.parent, target.parent.parent):
@@ -78,6 +87,35 @@ def keep(received: Received, name: str) -> None:
             os.fsync(handle)
         finally:
             os.close(handle)
+
+
+def _send(received: Received, name: str, storage: Storage) -> None:
+    """Into a storage that is no folder of this machine. Nothing of that name is left when it fails."""
+    storage.delete(name)
+    with received.path.open("rb") as file:
+        stored = storage.save(name, File(file))
+    if stored != name:
+        storage.delete(stored)
+        raise StorageFull(_("The artifact storage did not take the file under its name. Upload it again."))
+    discard(received)
+
+
+def measure(artifact: Artifact) -> tuple[int, str]:
+    """Size and SHA-256 of the stored file, read in blocks. Raises OSError when it cannot be read."""
+    digest, size = hashlib.sha256(), 0
+    with artifact.file.storage.open(str(artifact.file.name), "rb") as file:
+        while block := file.read(_BLOCK):
+            digest.update(block)
+            size += len(block)
+    return size, digest.hexdigest()
+
+
+def stored_size(artifact: Artifact) -> int:
+    """The size of the stored file; -1 when there is none."""
+    try:
+        return int(artifact.file.storage.size(str(artifact.file.name)))
+    except OSError:
+        return -1
 
 
 def discard(received: Received) -> None:

@@ -1,12 +1,25 @@
 from django.urls import path
 
-from software.views import ArtifactUpload, ProductCreate, ProductDetail, ProductList, VersionCreate, VersionWithdraw
+from software.views import (
+    ArtifactUpload,
+    ProductCreate,
+    ProductDetail,
+    ProductList,
+    VersionCreate,
+    VersionRestore,
+    VersionWithdraw,
+)
+from software.views_signatures import EnvelopeUpload, Signatures, VersionRequest
 
 urlpatterns = [
     path("", ProductList.as_view(), name="product_list"),
     path("new/", ProductCreate.as_view(), name="product_create"),
+    path("signatures/", Signatures.as_view(), name="signatures"),
+    path("signatures/upload/", EnvelopeUpload.as_view(), name="envelope_upload"),
     path("<slug:slug>/", ProductDetail.as_view(), name="product_detail"),
     path("<slug:slug>/versions/new/", VersionCreate.as_view(), name="version_create"),
     path("<slug:slug>/versions/<str:label>/upload/", ArtifactUpload.as_view(), name="artifact_upload"),
     path("<slug:slug>/versions/<str:label>/withdraw/", VersionWithdraw.as_view(), name="version_withdraw"),
+    path("<slug:slug>/versions/<str:label>/restore/", VersionRestore.as_view(), name="version_restore"),
+    path("<slug:slug>/versions/<str:label>/request/", VersionRequest.as_view(), name="version_request"),
 ]

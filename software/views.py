@@ -12,8 +12,9 @@ from django.views.generic import View
 
 from software import services
 from software.filters import ProductFilter
-from software.forms import ArtifactForm, ProductForm, VersionForm, WithdrawForm
+from software.forms import ArtifactForm, ProductForm, RestoreForm, VersionForm, WithdrawForm
 from software.models import Product, Version
+from software.quarantine import restore_version
 from software.tables import ProductTable
 from tickets.clock import now_of
 from tickets.views import ListPage, PortalPage, ServiceFormPage
@@ -127,3 +128,18 @@ class VersionWithdraw(VersionPage):
 
     def done(self, result: Any) -> str:
         return _("Withdrawn: %(object)s") % {"object": result}
+
+
+class VersionRestore(VersionPage):
+    """Out of quarantine: the files are read and compared now."""
+
+    form_class = RestoreForm
+    title = gettext_lazy("Bring the version back")
+    intro = gettext_lazy("Every file is read and compared. Not for those who made the version or stored its files.")
+
+    def perform(self, instance: Version, data: dict[str, Any]) -> Version:
+        restore_version(instance, actor=self.request.user, now=now_of(self.request), **data)
+        return instance
+
+    def done(self, result: Any) -> str:
+        return _("Ready again: %(object)s") % {"object": result}

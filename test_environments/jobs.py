@@ -177,4 +177,6 @@ def agent_config(environment: TestEnvironment) -> dict[str, Any]:
         "tenant": settings.DDI_TENANT,
         "controller_id": environment.copy.agent_id,
         "poll_min_seconds": 1,
+        # As the agents in production: what is not signed is not tested either.
+        **({"root_keys": settings.SIGNING_ROOT_KEYS} if settings.SIGNING_ROOT_KEYS else {}),
     }

@@ -17,11 +17,22 @@ from pathlib import Path
 from typing import Any
 
 from itsm_portal import embedded
+from itsm_portal.demo.key_holder import KeyHolder
 from itsm_portal.supervisor import GaveUp, Supervisor
 
 CLONE = Path(__file__).resolve().parent.parent.parent
 # Folders of the data folder that belong to the demo; `--reset` removes them with the database.
-KEPT = ("fleet", "copies", "media", "mail", "logs", "demo-password", "demo-summary.json", "demo-story.json")
+KEPT = (
+    "key-holder",
+    "fleet",
+    "copies",
+    "media",
+    "mail",
+    "logs",
+    "demo-password",
+    "demo-summary.json",
+    "demo-story.json",
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -42,6 +53,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with embedded.servers(data) as urls:
             os.environ.update(urls)
             os.environ["DATA_DIR"] = str(data)
+            if not options.only_portal:
+                # The portal learns the public root key; the private keys stay with the key holder.
+                os.environ["SIGNING_ROOT_KEYS"] = KeyHolder(data / "key-holder").prepare()
             os.environ["PORTAL_URL"] = f"http://127.0.0.1:{_free_port(options.port)}"
             os.environ["DJANGO_SETTINGS_MODULE"] = "itsm_portal.settings"
             return Demo(data, options, begun).run()
@@ -224,7 +238,8 @@ class Demo:
 
         def play() -> None:
             try:
-                story = Story(self.url, password(), say=self.say, kill=self.supervisor.kill)
+                holder = KeyHolder(self.data / "key-holder")
+                story = Story(self.url, password(), say=self.say, kill=self.supervisor.kill, holder=holder)
                 result["told"] = story.play()
             except Exception as error:
                 result["error"] = error

@@ -152,6 +152,7 @@ def _host(host: Host, number: int, token: str) -> None:
                 "controller_id": host.name,
                 "token_file": secret.name,
                 "root": ".",
+                "root_keys": settings.SIGNING_ROOT_KEYS,
                 "poll_min_seconds": 1,
             }
         )

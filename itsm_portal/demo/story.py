@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from itsm_portal.demo.people import Person
+from itsm_portal.demo.key_holder import KeyHolder
+from itsm_portal.demo.people import Person, Refused
 from itsm_portal.demo.seed import FLEET, ci_name, owner_of
 from itsm_portal.demo.software import PRODUCT, archive_of
 
@@ -65,16 +66,24 @@ class Told:
     rollouts: dict[str, str] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
     killed: dict[str, int] = field(default_factory=dict)
+    refused_unsigned: list[str] = field(default_factory=list)
 
 
 class Story:
     """Plays the story against a running portal. `kill` ends a part of it by name, as a fault would."""
 
     def __init__(
-        self, base_url: str, password: str, *, say: Callable[[str], None], kill: Callable[[str], bool]
+        self,
+        base_url: str,
+        password: str,
+        *,
+        say: Callable[[str], None],
+        kill: Callable[[str], bool],
+        holder: KeyHolder,
     ) -> None:
         self.say = say
         self.kill = kill
+        self.holder = holder
         self.told = Told()
         self.people: dict[str, Person] = {}
         self.base_url, self.password = base_url, password
@@ -219,6 +228,7 @@ class Story:
         self.told.releases[label] = release
         engineer.post(f"/releases/{release}/plan/")
         engineer.post(f"/releases/{release}/build/")
+        self._sign(release, label)
         engineer.post(f"/releases/{release}/start_test/", source_ci=self.cis[ci_name(TEST_SOURCE)])
         self.say(f"  {release} is tested on a copy of {ci_name(TEST_SOURCE)}")
         state = self._until(
@@ -231,6 +241,20 @@ class Story:
         self.told.rollouts[label] = rollout
         self.say(f"  {release} approved, {rollout} started")
         return rollout
+
+    def _sign(self, release: str, label: str) -> None:
+        """The key holder signs what the release needs, after the portal has refused to test it unsigned."""
+        engineer = self["engineer"]
+        try:
+            engineer.post(f"/releases/{release}/start_test/", source_ci=self.cis[ci_name(TEST_SOURCE)])
+        except Refused as refusal:
+            if "signatures_missing" not in str(refusal):
+                raise
+            self.told.refused_unsigned.append(label)
+        request = engineer.get(f"/releases/{release}/signing_request/")
+        envelopes = [*self.holder.key_set(), *self.holder.sign(request)]
+        accepted = engineer.post("/signatures/", envelopes=envelopes)["accepted"]
+        self.say(f"  the key holder signs offline: {'; '.join(accepted)}")
 
     def _left(self, path: str, number: str, states: set[str]) -> str:
         state: str = self["engineer"].get(f"{path}{number}/")["state"]

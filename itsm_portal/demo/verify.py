@@ -10,7 +10,7 @@ from django.db.models import Count
 
 from changes.models import Change
 from cmdb.models import ConfigurationItem, InstalledVersion
-from distribution.models import OPEN, Batch, Deployment, DeploymentEvent, DeploymentState
+from distribution.models import OPEN, Batch, Deployment, DeploymentEvent, DeploymentItem, DeploymentState
 from incidents.models import Incident
 from itsm_portal.chain import chain_of
 from itsm_portal.demo.seed import FLEET, LEGACY, ci_name, fleet, owner_of, production_cis
@@ -19,6 +19,8 @@ from itsm_portal.demo.story import REPORTS, Told
 from notifications.models import Outbox
 from problems.models import Problem
 from releases.models import Release, Rollout, Verdict
+from software.models import RollbackDecision, Version
+from software.signatures import judge_again
 from tickets.numbers import parse_number
 
 LAST = "2.1.1"
@@ -52,6 +54,7 @@ def verify(told: Told) -> Facts:
     _rollouts(facts, rollouts)
     _tickets(facts, told, rollouts)
     _deployments(facts, rollouts)
+    _signatures(facts, told)
     _journals(facts)
     _notices(facts, told, rollouts)
     facts.check("parts killed in the middle", {"worker": 1, ci_name(5): 1}, told.killed)
@@ -173,6 +176,31 @@ def _deployments(facts: Facts, rollouts: dict[str, Rollout]) -> None:
         .filter(n__gt=1)
     )
     facts.check("offered twice to the same CI in one wave", 0, twice.count())
+
+
+def _signatures(facts: Facts, told: Told) -> None:
+    """Only signed versions were installed, each way back had its decision, and unsigned ones were refused."""
+    facts.check("versions refused before they were signed", ["2.0", "2.1", LAST], told.refused_unsigned)
+    installed = Version.objects.filter(installations__isnull=False).distinct()
+    signed = Version.objects.filter(manifests__is_trusted=True).distinct()
+    facts.check(
+        "versions that ran, and are signed",
+        sorted(installed.values_list("label", flat=True)),
+        sorted(signed.filter(pk__in=installed).values_list("label", flat=True)),
+    )
+    taken_back = DeploymentItem.objects.filter(deployment__batch__purpose=Batch.Purpose.ROLLBACK)
+    decided = set(RollbackDecision.objects.values_list("from_version", "to_version"))
+    facts.check(
+        "ways back without a signed decision",
+        [],
+        sorted(set(taken_back.values_list("from_version", "to_version")) - decided),
+    )
+    counters = list(Version.objects.order_by("order").values_list("label", "counter"))
+    facts.check("counters", [("1.0", 1), ("2.0", 2), ("2.1", 3), (LAST, 4)], counters)
+    facts.check("signatures that do not count", [], judge_again())
+    cis = ConfigurationItem.objects.filter(agent_id__isnull=False)
+    without = [ci.name for ci in cis if ci.attributes.get("signatures", "off") == "off"]
+    facts.check("agents that verify nothing", [], without)
 
 
 _ENDS = ("succeeded", "failed", "cancelled", "superseded", "excluded", "skipped")

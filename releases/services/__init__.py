@@ -22,6 +22,7 @@ from releases.services.rollouts import (
     retry_failed_cis,
     start_rollout,
 )
+from releases.services.signatures import missing_signatures, signing_request
 from releases.services.testing import advance_test_runs, skip_test, start_test, void_test
 
 __all__ = [
@@ -37,6 +38,7 @@ __all__ = [
     "exclude_ci",
     "has_valid_approval",
     "left_out_changes",
+    "missing_signatures",
     "pause_rollout",
     "plan_release",
     "record_exception",
@@ -47,6 +49,7 @@ __all__ = [
     "roll_back_ci",
     "roll_back_rollout",
     "roll_back_wave",
+    "signing_request",
     "skip_test",
     "start_rollout",
     "start_test",

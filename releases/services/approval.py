@@ -8,6 +8,7 @@ from django.utils.translation import gettext as _
 from accounts.models import User
 from releases.models import Release, ReleaseApproval
 from releases.services.content import lock_release, release_hash
+from releases.services.signatures import check_signed
 from releases.targets import check_groups, target_cis
 from tickets.exceptions import InvalidInput, PermissionRefused, SeparationOfDuties, TransitionRefused
 from tickets.models import Decision, EntryKind
@@ -76,6 +77,8 @@ def _decide(
                 _("%(number)s is “%(state)s”; it can be approved when its test has passed.")
                 % {"number": release.number, "state": release.get_state_display()}
             )
+        if decision == Decision.APPROVED:
+            check_signed(release, now=now)
         content = release_hash(release)
         if seen_hash and seen_hash != content:
             raise TransitionRefused(

@@ -15,6 +15,7 @@ from releases.models import Release, Rollout, RolloutEvent, Wave
 from releases.policy import RolloutPolicy
 from releases.services.log import log
 from releases.services.rollouts import add_wave, close_forward_batches, lock_rollout, standing_waves
+from releases.services.signatures import check_ways_back
 from tickets.exceptions import ConditionRefused, InvalidInput, TransitionRefused
 from tickets.lifecycle import check_permission, move
 from tickets.services import move_ticket
@@ -35,6 +36,7 @@ def roll_back_rollout(rollout: Rollout, *, actor: User, now: datetime, reason: s
         if rollout.state in ENDED:
             check_not_overtaken(rollout)
             _check_alone(rollout)
+            check_ways_back(rollout, now=now)
         if rollout.state == Rollout.State.ABORTED and not _brought(rollout).exists():
             raise ConditionRefused(_("%(number)s installed nothing.") % {"number": rollout.number})
         order_rollback(rollout, actor=actor, now=now, reason=reason)
@@ -116,7 +118,7 @@ def _open_rollback_wave(rollout: Rollout, *, undoes: Wave | None, now: datetime)
     return wave
 
 
-def _check_partial(rollout: Rollout, actor: User, reason: str) -> None:
+def _check_partial(rollout: Rollout, actor: User, reason: str, now: datetime) -> None:
     check_permission(actor, "releases.roll_back_rollout", _("roll back"))
     if not reason.strip():
         raise InvalidInput(_("Say why."), field="reason")
@@ -125,13 +127,15 @@ def _check_partial(rollout: Rollout, actor: User, reason: str) -> None:
             _("%(number)s is “%(state)s”; pause it first to roll back a part of it.")
             % {"number": rollout.number, "state": rollout.get_state_display()}
         )
+    if rollout.state == Rollout.State.COMPLETED:
+        check_ways_back(rollout, now=now)
 
 
 def roll_back_wave(wave: Wave, *, actor: User, now: datetime, reason: str) -> Wave:
     """Sends one wave's CIs back, in a paused or completed rollout, whose state stays."""
     with transaction.atomic():
         rollout = lock_rollout(wave.rollout)
-        _check_partial(rollout, actor, reason)
+        _check_partial(rollout, actor, reason, now)
         standing = standing_waves(rollout).exclude(state=Wave.State.WAITING)
         current = standing.filter(pk=wave.pk).select_related("batch").first()
         if current is None:
@@ -154,7 +158,7 @@ def roll_back_ci(rollout: Rollout, *, ci: ConfigurationItem, actor: User, now: d
     """Sends one CI back, in a paused or completed rollout, whose state stays."""
     with transaction.atomic():
         rollout = lock_rollout(rollout)
-        _check_partial(rollout, actor, reason)
+        _check_partial(rollout, actor, reason, now)
         check_not_overtaken(rollout, [ci.pk])
         going = Deployment.objects.filter(batch__wave__rollout=rollout, batch__purpose=Batch.Purpose.ROLLBACK, ci=ci)
         if going.exclude(state__in=[DeploymentState.FAILED, DeploymentState.CANCELLED]).exists():

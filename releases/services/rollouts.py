@@ -20,6 +20,7 @@ from releases.policy import RolloutPolicy, TargetSelector
 from releases.services.approval import valid_approval
 from releases.services.content import check_files, check_ready, lock_release, release_hash
 from releases.services.log import log
+from releases.services.signatures import check_signed
 from releases.targets import check_groups, target_cis, without_way_back
 from tickets.exceptions import ConditionRefused, InvalidInput, SeparationOfDuties, TransitionRefused
 from tickets.lifecycle import check_permission, move
@@ -44,7 +45,7 @@ def start_rollout(release: Release, *, actor: User, now: datetime) -> Rollout:
                 _("%(number)s is “%(state)s”; a rollout starts from ready.")
                 % {"number": release.number, "state": release.get_state_display()}
             )
-        targets = _check_gates(release, actor)
+        targets = _check_gates(release, actor, now)
         policy = RolloutPolicy.from_json(release.policy)
         rollout = Rollout.objects.create(
             release=release,
@@ -63,7 +64,7 @@ def start_rollout(release: Release, *, actor: User, now: datetime) -> Rollout:
     return rollout
 
 
-def _check_gates(release: Release, actor: User) -> int:
+def _check_gates(release: Release, actor: User, now: datetime) -> int:
     approval = valid_approval(release)
     if approval is None:
         raise ConditionRefused(_("The present content is not approved. Ask a release manager to approve it."))
@@ -82,6 +83,7 @@ def _check_gates(release: Release, actor: User) -> int:
     check_ready(release)
     check_files(release)
     check_groups(release)
+    check_signed(release, now=now)
     targets = target_cis(release).count()
     if not targets:
         raise ConditionRefused(_("No CI matches any more: there is nothing to roll out to."))

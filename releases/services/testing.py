@@ -15,6 +15,7 @@ from incidents.models import Incident
 from releases.models import Release, RolloutException, TestPolicy, TestRun
 from releases.services.approval import check_second_person
 from releases.services.content import check_ready, lock_release, package_hash, release_hash
+from releases.services.signatures import check_signed
 from test_environments import services as environments
 from test_environments.models import TestEnvironment
 from tickets.exceptions import ConditionRefused, DomainError, InvalidInput
@@ -43,6 +44,7 @@ def start_test(release: Release, *, actor: User, now: datetime, source_ci: Confi
     with transaction.atomic():
         release = lock_release(release)
         check_ready(release)
+        check_signed(release, now=now, ways_back=False)  # the copy's agent installs nothing unsigned
         products = release.items.values("product")
         if not InstalledVersion.objects.filter(ci=source_ci, valid_to__isnull=True, product__in=products).exists():
             raise ConditionRefused(

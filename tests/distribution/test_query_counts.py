@@ -42,14 +42,14 @@ def test_a_poll_costs_the_same_with_any_number_of_deployments(device: Device, ne
 
 
 def test_an_offer(device: Device, deployment: Deployment) -> None:
-    # Who, which, lock the batch, is it there already, the step; then items and their files.
-    assert len(statements(lambda: device.fetch(deployment))) == 7
-    assert len(statements(lambda: device.fetch(deployment))) == 4
+    # Who, which, lock the batch, is it there already, the step; then signatures, items and their files.
+    assert len(statements(lambda: device.fetch(deployment))) == 8
+    assert len(statements(lambda: device.fetch(deployment))) == 5
 
 
 def test_an_offer_under_a_cap(device: Device, new: Version) -> None:
     (deployment,) = queue(make_batch(max_in_flight=2), [device.ci], new)
-    assert len(statements(lambda: device.fetch(deployment))) == 7
+    assert len(statements(lambda: device.fetch(deployment))) == 8
 
 
 def test_a_report(device: Device, deployment: Deployment) -> None:

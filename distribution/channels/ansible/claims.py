@@ -9,6 +9,7 @@ import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime, timedelta
+from typing import Any
 
 from django.conf import settings
 from django.db import connection, transaction
@@ -69,7 +70,8 @@ class LeaseLost(Exception):
 
 def _ids(statement: str, now: datetime, limit: int) -> list[int]:
     with connection.cursor() as cursor:
-        cursor.execute(statement, {"now": now, "limit": limit, "pause": PROBE_PAUSE.total_seconds()})
+        values: dict[str, Any] = {"now": now, "limit": limit, "pause": PROBE_PAUSE.total_seconds()}
+        cursor.execute(statement, {**values, "signed": settings.REQUIRE_SIGNATURES})
         return [row[0] for row in cursor.fetchall()]
 
 

@@ -6,7 +6,6 @@ back.
 """
 
 import logging
-import os
 import re
 import threading
 import weakref
@@ -105,13 +104,9 @@ def _content(file: IO[bytes], first: int, length: int, *, is_part: bool) -> Http
 
 def _opened(artifact: Artifact) -> IO[bytes] | None:
     try:
-        file = open(artifact.file.path, "rb")  # noqa: SIM115 - the response closes it
+        file: IO[bytes] = artifact.file.storage.open(str(artifact.file.name), "rb")
     except OSError as error:
         log.error("artifact %s cannot be read: %s", artifact.pk, error)
-        return None
-    if os.fstat(file.fileno()).st_size != artifact.size:
-        log.error("artifact %s has another size on disk than when it was stored", artifact.pk)
-        file.close()
         return None
     return file
 

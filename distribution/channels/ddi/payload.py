@@ -11,6 +11,7 @@ from cmdb.models import ConfigurationItem
 from distribution.device import Action
 from distribution.models import Deployment, DeploymentEvent, DeploymentItem
 from distribution.packages import items_of
+from distribution.signed import envelopes_of
 from software.models import Artifact
 
 MAX_HISTORY = 100
@@ -59,12 +60,13 @@ def deployment(base: str, row: Deployment, history: int, takes: str) -> dict[str
     """The body of deploymentBase and installedBase, with the files of the format that the device takes and the newest
     `history` messages of the device (< 0: all).
     """
+    signed = envelopes_of(row.pk)
     body: dict[str, Any] = {
         "id": str(row.pk),
         "deployment": {
             "download": "forced",
             "update": "forced",
-            "chunks": [_chunk(base, item, takes) for item in items_of(row)],
+            "chunks": [_chunk(base, item, takes, signed[item.product_id]) for item in items_of(row)],
         },
     }
     if history:
@@ -72,7 +74,7 @@ def deployment(base: str, row: Deployment, history: int, takes: str) -> dict[str
     return body
 
 
-def _chunk(base: str, item: DeploymentItem, takes: str) -> dict[str, Any]:
+def _chunk(base: str, item: DeploymentItem, takes: str, metadata: list[dict[str, str]]) -> dict[str, Any]:
     version = item.to_version or item.from_version
     chunk: dict[str, Any] = {
         "part": item.product.slug,
@@ -81,9 +83,11 @@ def _chunk(base: str, item: DeploymentItem, takes: str) -> dict[str, Any]:
         "artifacts": [],
     }
     if item.to_version is None:
-        chunk["metadata"] = [{"key": "action", "value": "remove"}]
+        metadata = [{"key": "action", "value": "remove"}, *metadata]
     else:
         chunk["artifacts"] = [_artifact(base, a) for a in item.to_version.artifacts.all() if a.format == takes]
+    if metadata:
+        chunk["metadata"] = metadata
     return chunk
 
 

@@ -17,7 +17,9 @@ from django.http.response import HttpResponseBase
 from django.views.decorators.csrf import csrf_exempt
 
 from distribution.channels.ddi import downloads
+from distribution.channels.ddi.pressure import come_back_later
 from software.models import Artifact, Version
+from software.quarantine import Check, check_before_serving
 from tickets.clock import now_of
 
 _SIGNATURE_BYTES = 18
@@ -42,7 +44,7 @@ def signature(artifact: Artifact, until: int) -> str:
 
 @csrf_exempt
 def download(request: HttpRequest, artifact: int, until: int, given: str, filename: str) -> HttpResponseBase:
-    """The file of a signed link: 403 for a wrong signature, 410 when its time is over or the version withdrawn."""
+    """The file of a signed link: 403 for a wrong signature, 410 when its time is over or the version is not offered."""
     if request.method not in {"GET", "HEAD"}:
         return HttpResponse(status=405, headers={"Allow": "GET, HEAD"})
     if not settings.DOWNLOAD_KEY:
@@ -52,8 +54,11 @@ def download(request: HttpRequest, artifact: int, until: int, given: str, filena
     expected = signature(found or Artifact(pk=artifact), until)
     if not hmac.compare_digest(given.encode(), expected.encode()) or found is None:
         return HttpResponse(status=403)
-    if until <= now_of(request).timestamp() or found.version.state == Version.State.WITHDRAWN:
+    if until <= now_of(request).timestamp() or found.version.state != Version.State.READY:
         return HttpResponse(status=410)
+    state = check_before_serving(found, now=now_of(request))
+    if state is not Check.GOOD:
+        return come_back_later() if state is Check.BUSY else HttpResponse(status=410)
     response = downloads.send(request, found)
     downloads.release_database()
     if response.status_code < 300 and not settings.X_ACCEL_LOCATION:

@@ -25,6 +25,7 @@ from distribution.channels.ddi.messages import Refused, action_id, read_attribut
 from distribution.channels.ddi.pressure import come_back_later, sheds_load
 from distribution.models import Deployment, DeploymentState
 from software.models import Artifact, Version
+from software.quarantine import Check, check_before_serving
 from tickets.clock import now_of
 from tickets.exceptions import DomainError
 
@@ -158,8 +159,13 @@ def artifact(request: HttpRequest, ci: ConfigurationItem, module: str, filename:
     )
     if found is None:
         raise Refused(404)
-    if found.version.state == Version.State.WITHDRAWN:
-        raise Refused(410, "The version was withdrawn.")
+    if found.version.state != Version.State.READY:
+        raise Refused(410, f"The version is {found.version.state}.")
+    state = check_before_serving(found, now=now_of(request))
+    if state is Check.BUSY:
+        return come_back_later()
+    if state is Check.BAD:
+        raise Refused(410, "The version is quarantined.")
     response = downloads.send(request, found)
     if response.status_code == 200 and request.method == "GET":
         device.note_download(found.deployment_id, filename=filename, now=now_of(request))

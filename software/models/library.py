@@ -1,7 +1,8 @@
-"""The definitive media library: the only source of software that may be installed."""
+"""Products, their versions and files: the only source of software that may be installed."""
 
 import pghistory
 from django.conf import settings
+from django.core.files.storage import Storage, storages
 from django.core.validators import RegexValidator
 from django.db import models
 from django.utils.translation import gettext_lazy as _
@@ -63,12 +64,18 @@ class VersionQuerySet(models.QuerySet["Version"]):
 
 @pghistory.track(model_name="VersionHistory")
 class Version(models.Model):
-    """One version of a product. `ready` once its artifact is stored and verified; `withdrawn` is never offered."""
+    """One version of a product. `ready` once its files are stored and verified; nothing else is ever offered.
+
+    `quarantined`: a stored file is not what it was; a second person brings it back. `archived`: nothing needs it any
+    more, its files are gone.
+    """
 
     class State(models.TextChoices):
         DRAFT = "draft", _("without artifact")
         READY = "ready", _("ready")
         WITHDRAWN = "withdrawn", _("withdrawn")
+        QUARANTINED = "quarantined", _("quarantined")
+        ARCHIVED = "archived", _("archived")
 
     product = models.ForeignKey(Product, models.PROTECT, related_name="versions", verbose_name=_("product"))
     label = models.CharField(
@@ -77,8 +84,15 @@ class Version(models.Model):
         validators=[RegexValidator(rf"^{LABEL.pattern}$", _("Letters, digits and . _ + - only."))],
     )
     order = models.CharField(max_length=400, db_collation="C", editable=False)
-    state = models.CharField(_("state"), max_length=9, choices=State, default=State.DRAFT)
+    state = models.CharField(_("state"), max_length=11, choices=State, default=State.DRAFT)
+    state_reason = models.CharField(_("reason"), max_length=300, blank=True, help_text=_("Why it is not offered."))
     notes = models.TextField(_("release notes"), blank=True)
+    counter = models.PositiveBigIntegerField(
+        _("counter"),
+        null=True,
+        blank=True,
+        help_text=_("From its signed manifest: agents go to a lower one only by a signed decision. Never changes."),
+    )
     created_by = models.ForeignKey(settings.AUTH_USER_MODEL, models.PROTECT, null=True, related_name="+")
     created_at = models.DateTimeField(_("created"))
 
@@ -88,7 +102,10 @@ class Version(models.Model):
         ordering = ["product", "-order"]
         verbose_name = _("version")
         verbose_name_plural = _("versions")
-        constraints = [models.UniqueConstraint(fields=["product", "label"], name="software_version_once")]
+        constraints = [
+            models.UniqueConstraint(fields=["product", "label"], name="software_version_once"),
+            models.UniqueConstraint(fields=["product", "counter"], name="software_counter_once"),
+        ]
 
     def save(self, *args: object, **kwargs: object) -> None:
         self.order = sort_key(self.label)
@@ -98,12 +115,17 @@ class Version(models.Model):
         return f"{self.product} {self.label}"
 
 
+def artifact_storage() -> Storage:
+    """Where files lie: `STORAGES["artifacts"]`."""
+    return storages["artifacts"]
+
+
 def artifact_path(artifact: "Artifact", filename: str) -> str:
     """Where the file lies below the media folder: by content, so that no name from outside is a path."""
     return f"dml/{artifact.sha256[:2]}/{artifact.sha256}"
 
 
-@pghistory.track(model_name="ArtifactHistory")
+@pghistory.track(exclude=["checked_at", "check_begun_at"], model_name="ArtifactHistory")
 class Artifact(models.Model):
     """A file of a version, with its size and digests as measured when it was stored.
 
@@ -115,13 +137,23 @@ class Artifact(models.Model):
         _("file name"), max_length=128, validators=[RegexValidator(r"^[A-Za-z0-9][A-Za-z0-9._+-]*$")]
     )
     format = models.CharField(_("format"), max_length=12, choices=Format, default=Format.ARCHIVE)
-    file = models.FileField(upload_to=artifact_path, max_length=200)
+    file = models.FileField(upload_to=artifact_path, max_length=200, storage=artifact_storage)
     size = models.PositiveBigIntegerField(_("size in bytes"))
     sha1 = models.CharField(max_length=40)
     md5 = models.CharField(max_length=32)
     sha256 = models.CharField(max_length=64, db_index=True)
     uploaded_by = models.ForeignKey(settings.AUTH_USER_MODEL, models.PROTECT, null=True, related_name="+")
     uploaded_at = models.DateTimeField()
+    repaired_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL,
+        models.PROTECT,
+        null=True,
+        blank=True,
+        related_name="+",
+        help_text=_("Who stored the same content again, after the file was lost or changed."),
+    )
+    checked_at = models.DateTimeField(null=True, blank=True, help_text=_("When its bytes were read and compared last."))
+    check_begun_at = models.DateTimeField(null=True, blank=True)
 
     class Meta:
         verbose_name = _("artifact")

@@ -1,0 +1,51 @@
+"""Whether what a deployment brings is signed, and the envelopes that its device verifies."""
+
+from cmdb.prepared import fetch_rows
+
+# Whether the item `i` lacks a signature that counts now. A step to a lower counter and a removal need a decision,
+# whose date then counts instead of the manifest's.
+_UNSIGNED = """
+    CASE WHEN i.to_version_id IS NULL OR target.counter < origin.counter THEN
+        NOT EXISTS (
+            SELECT 1 FROM software_rollbackdecision r
+            WHERE r.from_version_id = i.from_version_id AND r.to_version_id IS NOT DISTINCT FROM i.to_version_id
+                AND r.good_until > clock_timestamp())
+        OR i.to_version_id IS NOT NULL AND NOT EXISTS (
+            SELECT 1 FROM software_releasemanifest m WHERE m.version_id = i.to_version_id AND m.is_trusted)
+    ELSE NOT EXISTS (
+        SELECT 1 FROM software_releasemanifest m
+        WHERE m.version_id = i.to_version_id AND m.good_until > clock_timestamp())
+    END
+"""
+# Whether the deployment `d` may be offered as far as signatures go; %(signed)s says whether they are required.
+IS_SIGNED = f"""
+    (NOT %(signed)s::boolean OR NOT EXISTS (
+        SELECT 1 FROM distribution_deploymentitem i
+        LEFT JOIN software_version target ON target.id = i.to_version_id
+        LEFT JOIN software_version origin ON origin.id = i.from_version_id
+        WHERE i.deployment_id = d.id AND {_UNSIGNED}))
+"""  # noqa: S608 - put together from constants
+
+_ENVELOPES = """
+SELECT i.product_id,
+    (SELECT m.envelope FROM software_releasemanifest m
+        WHERE m.version_id = i.to_version_id AND m.is_trusted ORDER BY m.good_until DESC, m.id DESC LIMIT 1),
+    (SELECT r.envelope FROM software_rollbackdecision r
+        WHERE r.from_version_id = i.from_version_id AND r.to_version_id IS NOT DISTINCT FROM i.to_version_id
+            AND r.is_trusted AND (i.to_version_id IS NULL OR target.counter < origin.counter)
+        ORDER BY r.good_until DESC, r.id DESC LIMIT 1),
+    (SELECT k.envelope FROM software_keyset k ORDER BY k.number DESC LIMIT 1)
+FROM distribution_deploymentitem i
+LEFT JOIN software_version target ON target.id = i.to_version_id
+LEFT JOIN software_version origin ON origin.id = i.from_version_id
+WHERE i.deployment_id = %(deployment)s
+"""
+_KEYS = ("itsm.release", "itsm.rollback", "itsm.keys")
+
+
+def envelopes_of(deployment_id: int) -> dict[int, list[dict[str, str]]]:
+    """The metadata of each product's chunk: the newest key set, the manifest and, where it is needed, the decision."""
+    return {
+        product: [{"key": key, "value": text} for key, text in zip(_KEYS, texts, strict=True) if text]
+        for product, *texts in fetch_rows(_ENVELOPES, {"deployment": deployment_id})
+    }

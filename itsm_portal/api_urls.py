@@ -16,7 +16,9 @@ from itsm_portal.api_notices import NoticeViewSet
 from problems.api import ProblemViewSet
 from releases.api import ReleaseViewSet, RolloutViewSet
 from software.api import ProductViewSet, VersionViewSet
+from software.api_components import ComponentViewSet
 from software.api_signatures import SignaturesViewSet
+from software.api_uploads import UploadViewSet
 from test_environments.api import EnvironmentViewSet
 
 router = DefaultRouter(use_regex_path=False)
@@ -35,6 +37,8 @@ router.register("agent-profiles", AgentProfileViewSet, basename="api-agent-profi
 router.register("products", ProductViewSet, basename="api-product")
 router.register("versions", VersionViewSet, basename="api-version")
 router.register("signatures", SignaturesViewSet, basename="api-signatures")
+router.register("uploads", UploadViewSet, basename="api-upload")
+router.register("components", ComponentViewSet, basename="api-component")
 router.register("environments", EnvironmentViewSet, basename="api-environment")
 router.register("notices", NoticeViewSet, basename="api-notice")
 

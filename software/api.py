@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from django.conf import settings
-from django.http import FileResponse, Http404
+from django.http import FileResponse, Http404, HttpResponse
 from django.utils.translation import gettext as _
 from django_filters import rest_framework as filters
 from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, OpenApiTypes, extend_schema
@@ -18,8 +18,8 @@ from rest_framework.parsers import BaseParser, MultiPartParser
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from software import services
-from software.models import Format, Product, Version
+from software import sboms, services
+from software.models import Format, Product, Sbom, Version
 from software.quarantine import restore_version
 from software.serializers import (
     CreateProductSerializer,
@@ -27,6 +27,7 @@ from software.serializers import (
     ProductSerializer,
     RawUploadSerializer,
     RequestSerializer,
+    SbomSerializer,
     UploadSerializer,
     VersionListSerializer,
     VersionSerializer,
@@ -79,6 +80,19 @@ class RawParser(BaseParser):
 
     def parse(self, stream: Any, media_type: str | None = None, parser_context: Any = None) -> Any:
         return _whole(stream, parser_context)
+
+
+class DocumentParser(BaseParser):
+    """A JSON document as it was sent, byte by byte."""
+
+    media_type = "application/json"
+
+    def parse(self, stream: Any, media_type: str | None = None, parser_context: Any = None) -> Any:
+        return _whole(stream, parser_context).read()
+
+
+class CycloneDXParser(DocumentParser):
+    media_type = "application/vnd.cyclonedx+json"
 
 
 class WholeMultiPartParser(MultiPartParser):
@@ -144,6 +158,8 @@ class VersionViewSet(ObjectViewSet):
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         if self.action == "artifact":
             self.body_limit = settings.ARTIFACT_MAX_BYTES + MULTIPART_EXTRA
+        elif self.action in {"sbom", "attach_sbom"}:
+            self.body_limit = sboms.MAX_BYTES
             self.keeps_answers = False
         super().initial(request, *args, **kwargs)
 
@@ -201,6 +217,33 @@ class VersionViewSet(ObjectViewSet):
         said = dict(form.validated_data)
         file = said.pop("file")
         return file.name, file, said
+
+    @extend_schema(
+        operation_id="version_sbom", responses={(200, "application/vnd.cyclonedx+json"): OpenApiTypes.OBJECT}
+    )
+    @action(detail=True, methods=["get"], filter_backends=[], parser_classes=[DocumentParser, CycloneDXParser])
+    def sbom(self, request: Request, **kwargs: Any) -> HttpResponse:
+        """The bill of materials (CycloneDX), as it was attached."""
+        found = Sbom.objects.filter(version=self.get_object()).first()
+        if found is None:
+            raise Http404
+        return HttpResponse(found.document, content_type=CycloneDXParser.media_type)
+
+    @extend_schema(
+        operation_id="version_attach_sbom",
+        request={"application/vnd.cyclonedx+json": OpenApiTypes.OBJECT},
+        responses={201: SbomSerializer},
+    )
+    @sbom.mapping.post
+    def attach_sbom(self, request: Request, **kwargs: Any) -> Response:
+        """Attaches a bill of materials (CycloneDX JSON); one that was there is replaced."""
+        version = self.get_object()
+        check_permission(request.user, MANAGE, _("attach a bill of materials"))
+        if not str(request.META.get("CONTENT_LENGTH") or "").isdigit():
+            raise LengthRequired(_("Send the size of the document in Content-Length."))
+        content: Any = request.data or b""
+        made = sboms.attach_sbom(version, actor=request.user, now=now_of(request), content=content)
+        return Response(SbomSerializer(made).data, status=status.HTTP_201_CREATED)
 
     @extend_schema(operation_id="version_signing_request", responses=RequestSerializer)
     @action(detail=True, methods=["get"], filter_backends=[])

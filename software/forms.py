@@ -7,6 +7,7 @@ from django.utils.translation import gettext_lazy as _
 
 from signing.envelope import Untrusted, load_json
 from software.models import Format
+from software.sboms import MAX_BYTES as MAX_SBOM_BYTES
 from tickets.forms import LongText, PortalForm
 
 # A release with some hundred ways back takes less.
@@ -57,6 +58,18 @@ class EnvelopesForm(PortalForm):
         if not isinstance(envelopes, list):
             raise forms.ValidationError(_("The file holds no envelopes."))
         return envelopes
+
+
+class SbomForm(PortalForm):
+    file = forms.FileField(label=_("File"), help_text=_("CycloneDX as JSON; one that is there is replaced."))
+
+    def clean_file(self) -> bytes:
+        """What is in the file."""
+        file = self.cleaned_data["file"]
+        if file.size > MAX_SBOM_BYTES:
+            raise forms.ValidationError(_("The file is larger than %d bytes.") % MAX_SBOM_BYTES)
+        content: bytes = file.read()
+        return content
 
 
 class WithdrawForm(PortalForm):

@@ -6,7 +6,7 @@ from typing import Any
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
-from software.models import Artifact, Format, Product, Version
+from software.models import Artifact, Component, Format, Product, Sbom, Upload, Version
 from tickets.serializers import NameField, PersonSerializer
 
 
@@ -133,3 +133,57 @@ class RawUploadSerializer(FileSerializer):
     """What a raw upload says in its query string."""
 
     filename = serializers.CharField(max_length=128)
+
+
+class BeginUploadSerializer(serializers.Serializer):
+    """What is announced of a file that will arrive in pieces."""
+
+    version = serializers.PrimaryKeyRelatedField(queryset=Version.objects.select_related("product"))
+    filename = serializers.CharField(max_length=128)
+    size = serializers.IntegerField(min_value=1, max_value=2**62)
+    sha256 = serializers.RegexField(r"^[0-9a-fA-F]{64}$", required=False)
+    format = serializers.ChoiceField(choices=Format.choices, required=False)
+    more = serializers.BooleanField(default=False)
+
+
+class PieceSerializer(serializers.Serializer):
+    """Where a piece begins."""
+
+    offset = serializers.IntegerField(min_value=0, max_value=2**62)
+
+
+class FinishUploadSerializer(serializers.Serializer):
+    """The SHA-256 (hex) that the whole file must have; needed unless it was announced."""
+
+    sha256 = serializers.RegexField(r"^[0-9a-fA-F]{64}$", required=False)
+
+
+class UploadStateSerializer(serializers.ModelSerializer):
+    """How far an upload is: the next piece begins at `offset`."""
+
+    offset = serializers.IntegerField(source="received", read_only=True)
+
+    class Meta:
+        model = Upload
+        fields = ["id", "version", "filename", "size", "offset", "sha256", "artifact", "created_at", "updated_at"]
+
+
+class SbomSerializer(serializers.ModelSerializer):
+    """What is known of a bill of materials beside its components."""
+
+    components = serializers.IntegerField(source="components.count", read_only=True)
+
+    class Meta:
+        model = Sbom
+        fields = ["version", "spec_version", "sha256", "components", "uploaded_at"]
+
+
+class ComponentSerializer(serializers.ModelSerializer):
+    """A part, and the version of a product that has it."""
+
+    product = serializers.CharField(source="sbom.version.product.slug", read_only=True)
+    version_label = serializers.CharField(source="sbom.version.label", read_only=True)
+
+    class Meta:
+        model = Component
+        fields = ["id", "name", "version", "kind", "purl", "licences", "product", "version_label"]

@@ -9,7 +9,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from software.models import Artifact, Product, Version, artifact_path, format_of
-from software.storage import discard, keep, receive
+from software.storage import Received, discard, keep, receive
 from tickets.exceptions import ConditionRefused, InvalidInput, TransitionRefused
 from tickets.lifecycle import check_permission
 from tickets.services import validate
@@ -71,18 +71,7 @@ def store_artifact(
     `storage.receive`, and `InvalidInput` with code hash_mismatch.
     """
     check_permission(actor, MANAGE, str(_MANAGE_TEXT))
-    artifact = Artifact(
-        version=version,
-        filename=filename,
-        format=format or format_of(filename),
-        uploaded_by=actor,
-        uploaded_at=now,
-    )
-    validate(artifact, exclude=("file", "size", "sha1", "md5", "sha256", "uploaded_by"))
-    version.refresh_from_db(fields=["state"])
-    if version.state in {Version.State.WITHDRAWN, Version.State.ARCHIVED}:
-        text = _("%(version)s is %(state)s. Make a new version.")
-        raise TransitionRefused(text % {"version": version, "state": version.get_state_display()})
+    check_may_store(version, actor=actor, now=now, filename=filename, format=format)
     received = receive(stream, now=now)
     try:
         if sha256 and sha256.strip().lower() != received.sha256:
@@ -92,15 +81,38 @@ def store_artifact(
                 field="sha256",
                 code="hash_mismatch",
             )
-        artifact.size, artifact.sha1, artifact.md5 = received.size, received.sha1, received.md5
-        artifact.sha256 = received.sha256
-        artifact.file.name = artifact_path(artifact, filename)
-        return _keep(version, artifact, received, more=more)
+        return store_received(
+            version, actor=actor, now=now, filename=filename, format=format, received=received, more=more
+        )
     finally:
         discard(received)
 
 
-def _keep(version: Version, artifact: Artifact, received: Any, *, more: bool) -> Artifact:
+def check_may_store(version: Version, *, actor: Any, now: datetime, filename: str, format: str = "") -> Artifact:
+    """The artifact as far as it is known before its content; refuses a name or a version that takes no file."""
+    artifact = Artifact(
+        version=version,
+        filename=filename,
+        format=format or format_of(filename),
+        uploaded_by=actor,
+        uploaded_at=now,
+    )
+    validate(artifact, exclude=("file", "size", "sha1", "md5", "sha256", "uploaded_by", "repaired_by"))
+    version.refresh_from_db(fields=["state"])
+    if version.state in {Version.State.WITHDRAWN, Version.State.ARCHIVED}:
+        text = _("%(version)s is %(state)s. Make a new version.")
+        raise TransitionRefused(text % {"version": version, "state": version.get_state_display()})
+    return artifact
+
+
+def store_received(
+    version: Version, *, actor: Any, now: datetime, filename: str, format: str, received: Received, more: bool
+) -> Artifact:
+    """As `store_artifact`, for a file that was received and measured already; it is moved when it is kept."""
+    artifact = check_may_store(version, actor=actor, now=now, filename=filename, format=format)
+    artifact.size, artifact.sha1, artifact.md5 = received.size, received.sha1, received.md5
+    artifact.sha256 = received.sha256
+    artifact.file.name = artifact_path(artifact, filename)
     with transaction.atomic():
         locked = Version.objects.select_for_update(no_key=True).get(pk=version.pk)
         stored = Artifact.objects.filter(version=version, filename=artifact.filename).first()

@@ -15,7 +15,7 @@ from signing.envelope import Envelope, Untrusted
 from signing.trust import accept_key_set, check
 from software.models import KeySet, ReleaseManifest, RollbackDecision, Version
 from software.services import MANAGE
-from tickets.exceptions import ConditionRefused, InvalidInput
+from tickets.exceptions import InvalidInput
 from tickets.lifecycle import check_permission
 
 MAX_ENVELOPES = 1000
@@ -240,10 +240,13 @@ def request_for(
 
     A version without a counter gets the next ones of its product, the older version the lower one.
     """
-    versions = sorted(versions, key=lambda version: (version.product.slug, version.order))
+    versions, ways_back = list(versions), list(ways_back)
+    # What has no file cannot be signed yet.
+    unknown = {v.pk for v in versions if v.state == Version.State.DRAFT or not v.artifacts.all()}
+    versions = sorted((v for v in versions if v.pk not in unknown), key=lambda v: (v.product.slug, v.order))
+    ways_back = [pair for pair in ways_back if not unknown & {v.pk for v in pair if v is not None}]
     counters = propose_counters(versions)
     manifests = [_asked_manifest(version, counters[version.pk]) for version in versions]
-    ways_back = list(ways_back)
     counters |= propose_counters([v for pair in ways_back for v in pair if v is not None and v.counter is not None])
     decisions = [
         {
@@ -276,13 +279,10 @@ def propose_counters(versions: Iterable[Version]) -> dict[int, int]:
 
 
 def _asked_manifest(version: Version, counter: int) -> dict[str, Any]:
-    files = _files(version)
-    if not files or version.state == Version.State.DRAFT:
-        raise ConditionRefused(_("%s has no file to sign yet. Upload it first.") % version)
     return {
         "kind": "release",
         "product": version.product.slug,
         "version": version.label,
         "counter": counter,
-        "artifacts": [file.to_json() for file in files],
+        "artifacts": [file.to_json() for file in _files(version)],
     }

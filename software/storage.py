@@ -15,7 +15,7 @@ from typing import Any
 
 from django.conf import settings
 from django.core.files import File
-from django.core.files.storage import Storage
+from django.core.files.storage import FileSystemStorage, Storage
 from django.utils.translation import gettext as _
 
 from software.models import Artifact
@@ -24,7 +24,7 @@ from tickets.exceptions import DomainError, InvalidInput
 
 _BLOCK = 1024 * 1024
 _LEFTOVER_SECONDS = 86_400
-_DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 class StorageFull(DomainError):
@@ -52,7 +52,7 @@ def receive(stream: Any, *, now: datetime) -> Received:
     full disk (`StorageFull`). Nothing is left after a refusal.
     """
     folder = Path(settings.MEDIA_ROOT) / "dml" / "incoming"
-    _limit_check(getattr(stream, "size", None))
+    check_limit(getattr(stream, "size", None))
     path = folder / f"{secrets.token_hex(16)}.part"
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -63,7 +63,7 @@ def receive(stream: Any, *, now: datetime) -> Received:
             os.fsync(file.fileno())
     except BaseException as error:
         path.unlink(missing_ok=True)
-        if isinstance(error, OSError) and error.errno in _DISK_FULL:
+        if isinstance(error, OSError) and error.errno in DISK_FULL:
             raise StorageFull(
                 _("The media library is full; nothing was stored. Make room, then upload again.")
             ) from error
@@ -74,11 +74,10 @@ def receive(stream: Any, *, now: datetime) -> Received:
 def keep(received: Received, name: str) -> None:
     """Gives a received file its final name in the artifact storage, durably; it replaces what had that name."""
     storage = artifact_storage()
-    try:
-        target = Path(storage.path(name))
-    except NotImplementedError:
+    if not isinstance(storage, FileSystemStorage):
         _send(received, name, storage)
         return
+    target = Path(storage.path(name))
     target.parent.mkdir(parents=True, exist_ok=True)
     os.replace(received.path, target)
     for folder in (target.parent, target.parent.parent):
@@ -123,21 +122,29 @@ def discard(received: Received) -> None:
     received.path.unlink(missing_ok=True)
 
 
+def measure_file(path: Path) -> Received:
+    """A file that is complete on disk, with its size and digests."""
+    with path.open("rb") as file:
+        return _copy(file, None, path)
+
+
 def _copy(stream: Any, file: Any, path: Path) -> Received:
     sha1, md5 = hashlib.sha1(usedforsecurity=False), hashlib.md5(usedforsecurity=False)
     sha256, size = hashlib.sha256(), 0
-    for block in _blocks(stream):
+    for block in blocks_of(stream):
         size += len(block)
-        _limit_check(size)
+        check_limit(size)
         for digest in (sha1, md5, sha256):
             digest.update(block)
-        file.write(block)
+        if file is not None:
+            file.write(block)
     if size == 0:
         raise InvalidInput(_("The file is empty. Choose the right one."), field="file", code="empty_file")
     return Received(path, size, sha1.hexdigest(), md5.hexdigest(), sha256.hexdigest())
 
 
-def _blocks(stream: Any) -> Iterator[bytes]:
+def blocks_of(stream: Any) -> Iterator[bytes]:
+    """The stream in blocks; `InvalidInput` with code upload_cut when the sender goes away."""
     try:
         if hasattr(stream, "chunks"):
             yield from stream.chunks(_BLOCK)
@@ -153,7 +160,8 @@ def _blocks(stream: Any) -> Iterator[bytes]:
         ) from error
 
 
-def _limit_check(size: int | None) -> None:
+def check_limit(size: int | None) -> None:
+    """Refuses what is larger than the portal takes."""
     if size is not None and size > settings.ARTIFACT_MAX_BYTES:
         raise InvalidInput(
             _("The file is larger than %(limit)d bytes, the most that this portal takes.")

@@ -152,8 +152,4 @@ def check_ways_back(rollout: Rollout, *, now: datetime) -> None:
 def signing_request(release: Release, *, now: datetime) -> dict[str, Any]:
     """The request file of a release: what is missing, for the key holder to sign offline."""
     missing = missing_signatures(release, now=now)
-    # What has no file cannot be signed; the package is not built with it either.
-    unknown = {v.pk for v in missing.manifests if not v.artifacts.all()}
-    ways_back = [pair for pair in missing.ways_back if not unknown & {v.pk for v in pair if v is not None}]
-    versions = [version for version in missing.manifests if version.pk not in unknown]
-    return request_for(release.number, versions=versions, ways_back=ways_back, now=now)
+    return request_for(release.number, versions=missing.manifests, ways_back=missing.ways_back, now=now)

@@ -19,6 +19,7 @@ from notifications.services import notify
 from problems.models import Problem
 from releases.models import PackageItem, Release, Rollout, RolloutEvent, Verdict, Wave
 from releases.policy import RolloutPolicy
+from software.models import Component, Sbom, Upload
 from test_environments.models import TestEnvironment
 from tests.factories import NOW, make_ci, make_product, make_user, make_version
 from tickets.services import create_ticket
@@ -85,17 +86,24 @@ def make_objects(name: str, owner: User, author: User, *, links: int = 1) -> Obj
     profile = AgentProfile.objects.create(name=f"agent {name}")
     group = CIGroup.objects.create(name=f"group {name}")
     group.static_members.set(cis)
+    upload = Upload.objects.create(
+        version=new, filename="x", size=1, token=f"{new.pk:032d}", created_by=owner, created_at=NOW, updated_at=NOW
+    )
+    sbom = Sbom.objects.create(version=new, document="{}", spec_version="1.6", uploaded_at=NOW)
+    components = [Component.objects.create(sbom=sbom, name=f"part {n}", kind="library") for n in range(links)]
     made.keys = {
         "incidents": incidents[0].pk, "problems": problems[0].pk, "changes": changes[0].pk, "releases": release.pk,
         "rollouts": rollout.pk, "deployments": deployment.pk, "cis": cis[0].pk, "ci-groups": group.pk,
         "ci-classes": cis[0].ci_class_id, "connections": cis[0].pk,
-        "agent-profiles": profile.pk, "products": product.pk, "versions": new.pk, "environments": environments[0].pk,
+        "agent-profiles": profile.pk, "products": product.pk, "versions": new.pk, "uploads": upload.pk,
+        "components": components[0].pk, "environments": environments[0].pk,
         "notices": owner.notices.latest("id").pk,
     }  # fmt: skip
     made.owned = [
         *((type(t), t.pk, "requester") for t in (*incidents, *problems, *changes, release)),
         *((ConfigurationItem, ci.pk, "owner") for ci in cis),
         *((type(n), n.pk, "recipient") for n in owner.notices.all()),
+        (Upload, upload.pk, "created_by"),
     ]
     return made
 

@@ -151,7 +151,7 @@ def test_14_the_artifact_of_another_device_and_of_no_offer_is_404(
 
 
 @pytest.mark.django_db
-def test_a_file_that_is_gone_or_cut_on_disk_is_404_and_never_sent(
+def test_a_file_that_is_gone_or_cut_on_disk_is_410_and_never_sent(
     device: Device, deployment: Deployment, new: Version
 ) -> None:
     device.fetch(deployment)
@@ -159,8 +159,10 @@ def test_a_file_that_is_gone_or_cut_on_disk_is_404_and_never_sent(
     stored = new.artifacts.get()
     with open(stored.file.path, "r+b") as file:
         file.truncate(stored.size - 1)
-    assert device.get(path).status_code == 404
+    assert device.get(path).status_code == 410
     stored.file.storage.delete(stored.file.name)
-    assert device.get(path).status_code == 404
+    assert device.get(path).status_code == 410
+    new.refresh_from_db()
+    assert new.state == "quarantined"
     assert state(deployment) == "offered"
     assert not deployment.events.filter(kind="download").exists()

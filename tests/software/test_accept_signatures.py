@@ -14,7 +14,7 @@ from software.signatures import accept_envelopes, judge_again, request_for, sign
 from tests.distribution.fleet import stored_version
 from tests.factories import NOW, make_product, make_user
 from tests.signing.holder import LATE, Holder, new_key, signed
-from tickets.exceptions import ConditionRefused, InvalidInput, PermissionRefused
+from tickets.exceptions import InvalidInput, PermissionRefused
 
 pytestmark = pytest.mark.django_db
 
@@ -208,10 +208,10 @@ def test_the_request_proposes_counters_in_the_order_of_the_versions(holder: Hold
     assert request_for("x", versions=[old], ways_back=[], now=NOW)["documents"][0]["counter"] == 6
 
 
-def test_a_version_without_a_file_cannot_be_signed(product: Product) -> None:
+def test_what_has_no_file_is_not_asked_for(product: Product, new: Version) -> None:
     draft = Version.objects.create(product=product, label="3.0", created_at=NOW)
-    with pytest.raises(ConditionRefused, match="no file"):
-        request_for("x", versions=[draft], ways_back=[], now=NOW)
+    asked = request_for("x", versions=[draft, new], ways_back=[(draft, new), (new, None)], now=NOW)
+    assert [document["kind"] for document in asked["documents"]] == ["release", "rollback"]
 
 
 def test_the_command_takes_a_file(holder: Holder, new: Version, tmp_path, capsys) -> None:

@@ -10,6 +10,7 @@ BLOCK = 64 * 1024
 DRIP = 1024  # bytes, each DRIP_SECONDS: 4 MiB would take longer than any test waits
 DRIP_SECONDS = 0.05
 
+_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _REQUEST = re.compile(rb"([A-Z]+) (\S+) HTTP/1\.1\r\n(.*?)\r\n\r\n", re.DOTALL)
 _RANGE = re.compile(rb"^Range: *(\S+)", re.IGNORECASE | re.MULTILINE)
 
@@ -148,8 +149,9 @@ class _Call:
         is_download, passed = False, 0
         try:
             while data := portal.recv(self._line.room(passed) if is_download else BLOCK):
-                if self._asked and not data.startswith(b"HTTP/1.1 100 "):
-                    request = _request(self._asked, data)
+                answer = data.removeprefix(_CONTINUE)
+                if self._asked and answer:
+                    request = _request(self._asked, answer)
                     self._asked = b""
                     self._line.began(self._device, request)
                     is_download, passed = request.is_download, 0

@@ -197,6 +197,9 @@ WHITENOISE_USE_FINDERS = not PRODUCTION
 WHITENOISE_AUTOREFRESH = PROFILE == "development"
 MEDIA_ROOT = environment.folder("MEDIA_ROOT", default=DATA_DIR / "media")
 ARTIFACT_MAX_BYTES = environment.number("ARTIFACT_MAX_BYTES", default=4 * 1024**3, least=1)
+# Retention: files younger than so many days are kept anyway (0: for ever), and so many of each product.
+LIBRARY_KEEP_DAYS = environment.number("LIBRARY_KEEP_DAYS", default=0, least=0)
+LIBRARY_KEEP_VERSIONS = environment.number("LIBRARY_KEEP_VERSIONS", default=3, least=1)
 # Public root keys (hex) of those who sign software; the portal trusts the key sets that they signed and owns no key.
 SIGNING_ROOT_KEYS = environment.words("SIGNING_ROOT_KEYS")
 SIGNING_ROOT_THRESHOLD = environment.number("SIGNING_ROOT_THRESHOLD", default=1, least=1)
@@ -258,6 +261,11 @@ CELERY_BEAT_SCHEDULE = {
 }
 # Plays take minutes: workers of their own take them, so that ticks never wait.
 CELERY_TASK_ROUTES = {"distribution.tasks.run_push": {"queue": "push"}}
+CELERY_BEAT_SCHEDULE["sweep the media library"] = {
+    "task": "releases.tasks.sweep_library",
+    "schedule": 3600.0,
+    "options": {"expires": 3600.0, "ignore_result": True},
+}
 CELERY_BEAT_SCHEDULE["close resolved incidents"] = {
     "task": "incidents.tasks.auto_close_incidents",
     "schedule": 600.0,

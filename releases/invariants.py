@@ -149,7 +149,8 @@ def _digests() -> Iterator[str]:
 
 def _files() -> Iterator[str]:
     """Every file of a version that was ever queued has the digest that stands in its row."""
-    for artifact in Artifact.objects.filter(version__deployments__isnull=False).distinct().iterator(1000):
+    queued = Artifact.objects.filter(version__deployments__isnull=False).exclude(version__state="archived")
+    for artifact in queued.distinct().iterator(1000):
         try:
             with artifact.file.open("rb") as file:
                 digest = hashlib.file_digest(file, "sha256").hexdigest()

@@ -2,7 +2,8 @@
 
 from celery import shared_task
 
-from releases import executor
+from releases import executor, retention
+from software.uploads import sweep_uploads
 from tickets.clock import database_now
 
 
@@ -10,3 +11,11 @@ from tickets.clock import database_now
 def advance_rollouts() -> None:
     """The tick. Missed or repeated, it does no harm: the rows know what is to be done."""
     executor.advance_rollouts(now=database_now())
+
+
+@shared_task(ignore_result=True, time_limit=60, soft_time_limit=50)
+def sweep_library() -> None:
+    """Removes abandoned uploads, and files of versions that nothing needs."""
+    now = database_now()
+    sweep_uploads(now=now)
+    retention.sweep(now=now)

@@ -155,6 +155,20 @@ def withdraw_version(version: Version, *, actor: Any, now: datetime, reason: str
     return bool(rows)
 
 
+def archive_version(version: Version) -> bool:
+    """Removes the files of a version for good; its rows stay. Who needs it is the caller's to know. False: was done.
+
+    A file that another version has, too, stays until that one goes.
+    """
+    with transaction.atomic():
+        changed = Version.objects.exclude(state=Version.State.ARCHIVED).filter(pk=version.pk)
+        if not changed.update(state=Version.State.ARCHIVED, state_reason=_("Nothing needed its files any more.")):
+            return False
+        for artifact in version.artifacts.all():
+            transaction.on_commit(lambda a=artifact: _remove_file(a.sha256, a.file))  # type: ignore[misc]
+    return True
+
+
 def remove_version(version: Version, *, actor: Any) -> None:
     """Removes a version that nothing needs, with its file. Refuses with `ConditionRefused`, naming who needs
     it.
@@ -177,7 +191,8 @@ def remove_version(version: Version, *, actor: Any) -> None:
 
 
 def _remove_file(sha256: str, file: Any) -> None:
-    if not Artifact.objects.filter(sha256=sha256).exists():
+    others = Artifact.objects.filter(sha256=sha256).exclude(version__state=Version.State.ARCHIVED)
+    if not others.exists():
         file.storage.delete(file.name)
 
 

@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from signing.documents import KEYS, RELEASE, ROLLBACK, File, KeySet, Point, Release, ReleaseKey, Rollback, read
@@ -15,6 +15,8 @@ from signing.envelope import Envelope, Untrusted, key_id, pae, public_of, sign
 from signing.trust import accept_key_set, check
 from tests.signing.holder import LATE, START, Holder, new_key, signed
 
+# No test here depends on how busy the machine is.
+CALM = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 HOLDER = Holder()
 SET = HOLDER.key_set()
 MANIFEST = Release("billing", "2.0", 2, START, LATE, (File("billing.tar.gz", 10, "a" * 64),))
@@ -28,7 +30,7 @@ def refused(code: str, call: Any, *args: Any, **values: Any) -> None:
 
 
 @given(kind=st.text(), payload=st.binary(max_size=200))
-@settings(deadline=None, max_examples=100)
+@settings(CALM, max_examples=100)
 def test_what_was_signed_comes_back_and_is_of_its_signer(kind: str, payload: bytes) -> None:
     envelope = sign(kind, payload, [HOLDER.key])
     again = Envelope.from_json(envelope.text())
@@ -37,12 +39,13 @@ def test_what_was_signed_comes_back_and_is_of_its_signer(kind: str, payload: byt
 
 
 @given(st.text(max_size=20), st.binary(max_size=40), st.text(max_size=20), st.binary(max_size=40))
+@settings(CALM)
 def test_no_two_contents_are_signed_as_the_same_bytes(kind: str, payload: bytes, other: str, further: bytes) -> None:
     assert (pae(kind, payload) == pae(other, further)) == ((kind, payload) == (other, further))
 
 
 @given(position=st.integers(0, 10_000), bit=st.integers(0, 7), part=st.sampled_from(["payload", "signature"]))
-@settings(deadline=None, max_examples=100)
+@settings(CALM, max_examples=100)
 def test_one_turned_bit_and_nobody_signed_it(position: int, bit: int, part: str) -> None:
     envelope = signed(MANIFEST, HOLDER.key)
     ((keyid, signature),) = envelope.signatures
@@ -132,7 +135,7 @@ def test_a_set_of_a_stranger_that_names_the_pinned_root_is_refused() -> None:
 
 
 @given(number=st.integers(1, 9), trusted=st.integers(1, 9))
-@settings(deadline=None, max_examples=60)
+@settings(CALM, max_examples=60)
 def test_only_a_newer_set_follows(number: int, trusted: int) -> None:
     envelope, before = HOLDER.keys(number), HOLDER.key_set(trusted)
     if number > trusted:
@@ -148,7 +151,7 @@ def test_an_expired_set_is_refused() -> None:
 
 
 @given(signers=st.sets(st.integers(0, 4)), threshold=st.integers(1, 3), old=st.integers(1, 3))
-@settings(deadline=None, max_examples=80)
+@settings(CALM, max_examples=80)
 def test_enough_old_and_enough_new_roots_have_to_sign(signers: set[int], threshold: int, old: int) -> None:
     """Roots 0 to 2 are of the set before, 2 to 4 of the new one."""
     keys = ROOTS
@@ -199,7 +202,7 @@ def test_a_forged_signature_under_a_known_id_is_refused() -> None:
 
 
 @given(begin=st.integers(-5, 5), end=st.integers(-5, 5))
-@settings(deadline=None, max_examples=60)
+@settings(CALM, max_examples=60)
 def test_a_key_counts_for_what_was_issued_in_its_time(begin: int, end: int) -> None:
     span = ReleaseKey(public_of(HOLDER.key), START + timedelta(days=begin), START + timedelta(days=end))
     key_set = replace(SET, release_keys=(span,))

@@ -76,7 +76,9 @@ def test_pieces_become_an_artifact(version: Version, media: Path) -> None:
 
 
 @given(cuts=st.lists(st.integers(0, len(CONTENT)), max_size=6), wrong=st.integers(0, len(CONTENT)))
-@settings(deadline=None, max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    deadline=None, max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 def test_any_pieces_in_order_give_the_file_and_others_are_refused(
     version: Version, cuts: list[int], wrong: int
 ) -> None:

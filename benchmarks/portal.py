@@ -87,6 +87,7 @@ def configure(database_url: str, data: Path) -> None:
     (data / "static").mkdir(exist_ok=True)
     os.environ.update(
         PORTAL_PROFILE="production",
+        REQUIRE_SIGNATURES="0",
         DJANGO_SETTINGS_MODULE="itsm_portal.settings",
         DATABASE_URL=database_url,
         DATA_DIR=str(data),

@@ -97,6 +97,7 @@ class Stack:
             "PORTAL_URL": self.url,
             "DATA_DIR": str(folder),
             "PORTAL_PROFILE": "demo",
+            "REQUIRE_SIGNATURES": "0",
             "TICK_SECONDS": "1",
             "DDI_POLL_SECONDS": "1",
             "DJANGO_SETTINGS_MODULE": "itsm_portal.settings",

@@ -78,6 +78,7 @@ ROLES: dict[str, frozenset[str]] = {
 SETUP_MODELS = (
     "accounts.user", "accounts.team", "tickets.priorityrule", "cmdb.ciclass", "cmdb.agentprofile", "cmdb.credential",
     "cmdb.configurationitem", "cmdb.relation", "cmdb.cigroup", "software.product",
+    "cmdb.maintenancewindow", "cmdb.trustedauthority",
     "test_environments.copysource", "releases.testpolicy",
 )  # fmt: skip
 
@@ -96,7 +97,13 @@ def rights_of(role: str) -> frozenset[str]:
         for label in SETUP_MODELS:
             app, model = label.split(".")
             rights |= {f"{app}.{action}_{model}" for action in ("view", "add", "change", "delete")}
-        rights |= {"notifications.view_outbox", "auth.view_group", "cmdb.view_agenttoken"}
+        rights |= {
+            "notifications.view_outbox",
+            "auth.view_group",
+            "cmdb.view_agenttoken",
+            "cmdb.view_gatewaytoken",
+            "cmdb.view_registration",
+        }
     return frozenset(rights)
 
 

@@ -20,8 +20,12 @@ from cmdb.models import (
     ConfigurationItem,
     Connection,
     Credential,
+    GatewayToken,
     InstalledVersion,
+    MaintenanceWindow,
+    Registration,
     Relation,
+    TrustedAuthority,
 )
 from tickets.clock import now_of
 from tickets.exceptions import DomainError, InvalidInput
@@ -29,14 +33,48 @@ from tickets.exceptions import DomainError, InvalidInput
 
 @admin.register(CIClass)
 class CIClassAdmin(SetupAdmin):
-    list_display = ["name", "slug"]
+    list_display = ["name", "slug", "maintenance_window"]
+    list_select_related = ["maintenance_window"]
     search_fields = ["name", "slug"]
     prepopulated_fields = {"slug": ["name"]}
 
 
 @admin.register(AgentProfile)
 class AgentProfileAdmin(SetupAdmin):
-    list_display = ["name", "takes", "proof", "attribute_key", "can_remove", "one_file_only"]
+    list_display = ["name", "takes", "proof", "attribute_key", "can_remove", "one_file_only", "can_wait"]
+    search_fields = ["name"]
+
+
+@admin.register(TrustedAuthority)
+class TrustedAuthorityAdmin(SetupAdmin):
+    list_display = ["name", "identifier", "may_register", "ci_class", "agent_profile"]
+    list_select_related = ["ci_class", "agent_profile"]
+    search_fields = ["name", "identifier"]
+
+
+@admin.register(GatewayToken)
+class GatewayTokenAdmin(ReadOnlyAdmin):
+    """Which gateways there are; they are issued in the portal, never what they are."""
+
+    list_display = ["name", "group", "may_register", "created_at", "revoked_at"]
+    list_select_related = ["group"]
+    search_fields = ["name"]
+    exclude = ["sha256"]
+
+
+@admin.register(Registration)
+class RegistrationAdmin(ReadOnlyAdmin):
+    """Devices that waited or wait for approval; decided in the portal."""
+
+    list_display = ["agent_id", "state", "gateway_token", "authority", "first_seen_at", "decided_by", "ci"]
+    list_filter = ["state"]
+    list_select_related = ["gateway_token", "authority", "decided_by", "ci"]
+    search_fields = ["agent_id"]
+
+
+@admin.register(MaintenanceWindow)
+class MaintenanceWindowAdmin(SetupAdmin):
+    list_display = ["name", "weekdays", "start", "minutes", "zone"]
     search_fields = ["name"]
 
 
@@ -59,8 +97,8 @@ class ConfigurationItemAdmin(SetupAdmin):
     search_fields = ["name", "agent_id"]
     autocomplete_fields = ["owner", "team"]
     fields = [
-        "name", "ci_class", "lifecycle", "owner", "team", "description", "agent_id", "agent_profile", "copy_of",
-        "last_seen_at", "created_at",
+        "name", "ci_class", "lifecycle", "owner", "team", "description", "agent_id", "agent_profile",
+        "maintenance_window", "copy_of", "last_seen_at", "created_at",
     ]  # fmt: skip
     readonly_fields = ["copy_of", "last_seen_at", "created_at"]
 

@@ -1,4 +1,4 @@
-"""`/api/v1/cis/`, `/api/v1/ci-groups/`, `/api/v1/ci-classes/` and `/api/v1/agent-profiles/`."""
+"""`/api/v1/cis/`, `/api/v1/ci-groups/`, `/api/v1/ci-classes/`, `/api/v1/agent-profiles/` and their windows."""
 
 from datetime import datetime
 from typing import Any
@@ -12,7 +12,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from cmdb import groups, services
-from cmdb.models import AgentProfile, CIClass, CIGroup, ConfigurationItem
+from cmdb.models import AgentProfile, CIClass, CIGroup, ConfigurationItem, MaintenanceWindow
 from cmdb.serializers import (
     AgentProfileSerializer,
     CIClassSerializer,
@@ -22,6 +22,7 @@ from cmdb.serializers import (
     CISerializer,
     InstalledSerializer,
     IssuedTokenSerializer,
+    MaintenanceWindowSerializer,
     RegisterSerializer,
     TokenSerializer,
     WhichCIsSerializer,
@@ -71,7 +72,7 @@ class CIViewSet(ObjectViewSet):
     serializer_class = CISerializer
     list_serializer_class = CIListSerializer
     list_related = ("ci_class", "owner", "team")
-    detail_related = ("agent_profile",)
+    detail_related = ("agent_profile", "maintenance_window", "ci_class__maintenance_window")
     filterset_class = CIFilter
     ordering_fields = ["id", "name", "lifecycle", "last_seen_at"]
     ordering = ["name"]
@@ -108,6 +109,16 @@ class CIClassViewSet(ObjectViewSet):
 
     model = CIClass
     serializer_class = CIClassSerializer
+    list_related = ("maintenance_window",)
+    ordering = ["name"]
+    filter_backends = []
+
+
+class MaintenanceWindowViewSet(ObjectViewSet):
+    """When CIs may be changed; set up in the admin."""
+
+    model = MaintenanceWindow
+    serializer_class = MaintenanceWindowSerializer
     ordering = ["name"]
     filter_backends = []
 

@@ -6,7 +6,7 @@ import django_filters
 from django.db.models import Q
 from django.utils.translation import gettext_lazy as _
 
-from cmdb.models import CIClass, CIGroup, ConfigurationItem
+from cmdb.models import CIClass, CIGroup, ConfigurationItem, GatewayToken, Registration
 from tickets.filters import search_filter
 from tickets.numbers import parse_number
 
@@ -64,6 +64,37 @@ class CIGroupFilter(django_filters.FilterSet):
 
     class Meta:
         model = CIGroup
+        fields = ("q",)
+
+    def by_text(self, queryset: Any, name: str, value: str) -> Any:
+        return queryset.filter(name__icontains=value)
+
+
+class RegistrationFilter(django_filters.FilterSet):
+    """Those that wait, unless others are asked for."""
+
+    q = search_filter(_("Agent id"))
+    state = django_filters.ChoiceFilter(choices=Registration.State.choices, label=_("State"), empty_label=None)
+
+    class Meta:
+        model = Registration
+        fields = ("q", "state")
+
+    def __init__(self, data: Any = None, *args: Any, **kwargs: Any) -> None:
+        values = data.copy() if data is not None else {}
+        if not values.get("state"):
+            values["state"] = Registration.State.WAITING
+        super().__init__(values, *args, **kwargs)
+
+    def by_text(self, queryset: Any, name: str, value: str) -> Any:
+        return queryset.filter(agent_id__icontains=value)
+
+
+class GatewayFilter(django_filters.FilterSet):
+    q = search_filter(_("Name"))
+
+    class Meta:
+        model = GatewayToken
         fields = ("q",)
 
     def by_text(self, queryset: Any, name: str, value: str) -> Any:

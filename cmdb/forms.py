@@ -10,7 +10,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from accounts.models import Team
-from cmdb.models import AgentProfile, CIClass, ConfigurationItem
+from cmdb.models import AgentProfile, CIClass, ConfigurationItem, MaintenanceWindow
 from tickets.forms import LongText, PersonField, PortalForm
 from tickets.numbers import parse_number
 
@@ -104,4 +104,8 @@ class CIForm(PortalForm):
     agent_profile = forms.ModelChoiceField(
         AgentProfile.objects.all(), label=gettext_lazy("Agent profile"), required=False
     )
+    maintenance_window = forms.ModelChoiceField(
+        MaintenanceWindow.objects.all(), label=gettext_lazy("Maintenance window"), required=False,
+        help_text=gettext_lazy("Empty: that of its class."),
+    )  # fmt: skip
     description = LongText(label=gettext_lazy("Description"), required=False)

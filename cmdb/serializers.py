@@ -1,9 +1,19 @@
 """Configuration items as the API shows and takes them. A token's text leaves in one answer only: that of its issue."""
 
+from django.utils.translation import gettext_lazy as _
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
-from cmdb.models import AgentProfile, AgentToken, CIClass, CIGroup, ConfigurationItem, InstalledVersion, Relation
+from cmdb.models import (
+    AgentProfile,
+    AgentToken,
+    CIClass,
+    CIGroup,
+    ConfigurationItem,
+    InstalledVersion,
+    MaintenanceWindow,
+    Relation,
+)
 from tickets.serializers import (
     NameField,
     NumberField,
@@ -18,13 +28,27 @@ from tickets.serializers import (
 class CIClassSerializer(serializers.ModelSerializer):
     class Meta:
         model = CIClass
-        fields = ["id", "name", "slug"]
+        fields = ["id", "name", "slug", "maintenance_window"]
+
+    maintenance_window = serializers.CharField(
+        source="maintenance_window.name", read_only=True, allow_null=True, default=None
+    )
+
+
+class MaintenanceWindowSerializer(serializers.ModelSerializer):
+    """When CIs may be changed: weekly, by the clock of `zone`. `weekdays` are digits from 1 (Monday) to 7."""
+
+    class Meta:
+        model = MaintenanceWindow
+        fields = ["id", "name", "weekdays", "start", "minutes", "zone"]
 
 
 class AgentProfileSerializer(serializers.ModelSerializer):
     class Meta:
         model = AgentProfile
-        fields = ["id", "name", "proof", "attribute_key", "can_remove", "one_file_only"]
+        fields = [
+            "id", "name", "takes", "proof", "attribute_key", "can_remove", "one_file_only", "can_wait", "notes",
+        ]  # fmt: skip
 
 
 class CIListSerializer(serializers.ModelSerializer):
@@ -62,14 +86,17 @@ class CISerializer(ViewerMixin, CIListSerializer):
     """A CI with what it runs now; `/installed/` has the history."""
 
     agent_profile = serializers.CharField(source="agent_profile.name", read_only=True, allow_null=True, default=None)
+    maintenance_window = serializers.CharField(
+        source="window.name", read_only=True, allow_null=True, default=None, help_text=_("Its own, or its class's.")
+    )
     installed = serializers.SerializerMethodField()
     depends_on = serializers.SerializerMethodField()
     supports = serializers.SerializerMethodField()
 
     class Meta(CIListSerializer.Meta):
         fields = [
-            *CIListSerializer.Meta.fields, "description", "agent_profile", "attributes", "attributes_at", "created_at",
-            "installed", "depends_on", "supports",
+            *CIListSerializer.Meta.fields, "description", "agent_profile", "maintenance_window", "attributes",
+            "attributes_at", "created_at", "installed", "depends_on", "supports",
         ]  # fmt: skip
 
     @extend_schema_field(InstalledSerializer(many=True))
@@ -100,6 +127,9 @@ class RegisterSerializer(serializers.Serializer):
     description = serializers.CharField(max_length=20_000, allow_blank=True, required=False)
     agent_id = serializers.CharField(max_length=128, required=False, allow_null=True)
     agent_profile = NameField(slug_field="name", queryset=AgentProfile.objects.all(), required=False, allow_null=True)
+    maintenance_window = NameField(
+        slug_field="name", queryset=MaintenanceWindow.objects.all(), required=False, allow_null=True
+    )
 
 
 class TokenSerializer(serializers.ModelSerializer):

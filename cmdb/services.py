@@ -9,7 +9,7 @@ from typing import Any
 from django.db import connection, transaction
 from django.utils.translation import gettext as _
 
-from cmdb.models import AgentProfile, AgentToken, CIClass, ConfigurationItem, InstalledVersion
+from cmdb.models import AgentProfile, AgentToken, CIClass, ConfigurationItem, InstalledVersion, MaintenanceWindow
 from cmdb.prepared import fetch_row
 from software.models import Product, Version
 from tickets.exceptions import InvalidInput
@@ -24,13 +24,18 @@ _NOBODY = hashlib.sha256(b"no agent has this token").hexdigest()
 _AGENT_FIELDS = [
     f.attname for f in ConfigurationItem._meta.concrete_fields if f.name not in {"attributes", "description"}
 ]
-_PROFILE_FIELDS = [f.attname for f in AgentProfile._meta.concrete_fields]
+_PROFILE_FIELDS = [f.attname for f in AgentProfile._meta.concrete_fields if f.name != "notes"]
+_WINDOW_FIELDS = [f.attname for f in MaintenanceWindow._meta.concrete_fields]
 _AGENT = f"""
 SELECT {", ".join(f"ci.{name}" for name in _AGENT_FIELDS)}, {", ".join(f"p.{name}" for name in _PROFILE_FIELDS)},
-    clock_timestamp(),
+    {", ".join(f"w.{name}" for name in _WINDOW_FIELDS)}, clock_timestamp(),
     ARRAY(SELECT t.sha256 FROM cmdb_agenttoken t
         WHERE t.ci_id = ci.id AND t.revoked_at IS NULL ORDER BY t.id DESC LIMIT %(tokens)s)
-FROM cmdb_configurationitem ci LEFT JOIN cmdb_agentprofile p ON p.id = ci.agent_profile_id
+FROM cmdb_configurationitem ci
+LEFT JOIN cmdb_agentprofile p ON p.id = ci.agent_profile_id
+JOIN cmdb_ciclass kind ON kind.id = ci.ci_class_id
+LEFT JOIN cmdb_maintenancewindow w
+    ON w.id = coalesce(ci.maintenance_window_id, kind.maintenance_window_id) AND ci.copy_of_id IS NULL
 WHERE ci.agent_id = %(agent_id)s
 """  # noqa: S608 - put together from constants
 
@@ -57,6 +62,7 @@ def register_ci(
     description: str = "",
     agent_id: str | None = None,
     agent_profile: AgentProfile | None = None,
+    maintenance_window: MaintenanceWindow | None = None,
     copy_of: ConfigurationItem | None = None,
     lifecycle: str = ConfigurationItem.Lifecycle.IN_OPERATION,
 ) -> ConfigurationItem:
@@ -70,6 +76,7 @@ def register_ci(
         description=description,
         agent_id=agent_id or None,
         agent_profile=agent_profile,
+        maintenance_window=maintenance_window,
         copy_of=copy_of,
         lifecycle=lifecycle,
         created_at=now,
@@ -100,7 +107,7 @@ def issue_agent_token(ci: ConfigurationItem, *, actor: Any, now: datetime) -> st
         valid = AgentToken.objects.filter(ci=ci, revoked_at=None).order_by("-id")
         ended = list(valid.values_list("pk", flat=True)[_VALID_TOKENS - 1 :])
         AgentToken.objects.filter(pk__in=ended).update(revoked_at=now)
-        AgentToken.objects.create(ci=ci, sha256=_digest(token), created_at=now)
+        AgentToken.objects.create(ci=ci, sha256=digest(token), created_at=now)
     return token
 
 
@@ -113,29 +120,41 @@ def revoke_agent_token(token: AgentToken, *, actor: Any, now: datetime) -> bool:
 def authenticate_agent(agent_id: str, token: str) -> ConfigurationItem | None:
     """The CI whose agent this is, or None; the same work for an unknown id as for a wrong token. One query.
 
-    The CI comes with its profile, with `database_now` (the clock for the rest of the request), without
+    The CI comes with its profile and its window, with `database_now` (the clock for the rest of the request), without
     `attributes`.
     """
     if "\x00" in agent_id or len(token) > MAX_TOKEN_LENGTH:
         return None
-    row = fetch_row(_AGENT, {"agent_id": agent_id, "tokens": _VALID_TOKENS})
-    ci = None if row is None else _agent_of(row)
-    hashes = [*(row[-1] if row is not None else ()), _NOBODY, _NOBODY][:_VALID_TOKENS]
-    given = _digest(token)
+    ci, known = _find(agent_id)
+    hashes = [*known, _NOBODY, _NOBODY][:_VALID_TOKENS]
+    given = digest(token)
     # Both are compared, whatever the first says.
     matches = [hmac.compare_digest(given, known) for known in hashes]
     return ci if any(matches) else None
 
 
+def find_agent(agent_id: str) -> ConfigurationItem | None:
+    """The CI with this agent, as `authenticate_agent` gives it, for a caller that knows who speaks. One query."""
+    return _find(agent_id)[0] if "\x00" not in agent_id else None
+
+
+def _find(agent_id: str) -> tuple[ConfigurationItem | None, list[str]]:
+    row = fetch_row(_AGENT, {"agent_id": agent_id, "tokens": _VALID_TOKENS})
+    return (_agent_of(row), row[-1]) if row is not None else (None, [])
+
+
 def _agent_of(row: tuple[Any, ...]) -> ConfigurationItem:
     ci = ConfigurationItem.from_db(connection.alias, _AGENT_FIELDS, row[: len(_AGENT_FIELDS)])
-    profile = row[len(_AGENT_FIELDS) : -2]
+    profile = row[len(_AGENT_FIELDS) :][: len(_PROFILE_FIELDS)]
     ci.agent_profile = AgentProfile.from_db(connection.alias, _PROFILE_FIELDS, profile) if profile[0] else None
+    window = row[-2 - len(_WINDOW_FIELDS) : -2]
+    ci.window = MaintenanceWindow.from_db(connection.alias, _WINDOW_FIELDS, window) if window[0] else None
     ci.database_now = row[-2]  # type: ignore[attr-defined]
     return ci
 
 
-def _digest(token: str) -> str:
+def digest(token: str) -> str:
+    """What is kept of a secret: its SHA-256, as hex."""
     return hashlib.sha256(token.encode("utf-8", "replace")).hexdigest()
 
 

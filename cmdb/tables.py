@@ -3,8 +3,8 @@
 import django_tables2 as tables
 from django.utils.translation import gettext_lazy as _
 
-from cmdb.models import CIGroup, ConfigurationItem
-from tickets.tables import MomentColumn, NumberColumn, PersonColumn, PortalTable
+from cmdb.models import CIGroup, ConfigurationItem, GatewayToken, Registration
+from tickets.tables import MomentColumn, NumberColumn, PersonColumn, PortalTable, StateColumn
 from tickets.templatetags.portal import badge
 
 
@@ -37,5 +37,32 @@ class CIGroupTable(PortalTable):
     class Meta(PortalTable.Meta):
         model = CIGroup
         fields = ("number", "name", "description")
+        sequence = fields
+        order_by = "name"
+
+
+class RegistrationTable(PortalTable):
+    number = NumberColumn()
+    agent_id = tables.Column(attrs={"td": {"class": "title"}})
+    state = StateColumn()
+    admitted_by = tables.Column(orderable=False, verbose_name=_("let in by"))
+    first_seen_at = MomentColumn()
+    last_seen_at = MomentColumn()
+
+    class Meta(PortalTable.Meta):
+        model = Registration
+        fields = ("number", "agent_id", "state", "admitted_by", "address", "first_seen_at", "last_seen_at")
+        sequence = fields
+        order_by = "-first_seen_at"
+
+
+class GatewayTable(PortalTable):
+    name = tables.Column(attrs={"td": {"class": "title"}})
+    created_at = MomentColumn()
+    revoked_at = tables.TemplateColumn(template_name="cmdb/_gateway_end.html", orderable=False)
+
+    class Meta(PortalTable.Meta):
+        model = GatewayToken
+        fields = ("name", "group", "may_register", "ci_class", "agent_profile", "created_at", "revoked_at")
         sequence = fields
         order_by = "name"

@@ -1,6 +1,15 @@
 from django.urls import path
 
 from cmdb.views import CICreate, CIDetail, CIList, CIOptions, CIToken
+from cmdb.views_admission import (
+    GatewayIssue,
+    GatewayList,
+    GatewayRevoke,
+    RegistrationDetail,
+    RegistrationList,
+    RegistrationReject,
+    RegistrationReopen,
+)
 from cmdb.views_group import CIGroupCreate, CIGroupDetail, CIGroupEdit, CIGroupList
 
 urlpatterns = [
@@ -11,6 +20,13 @@ urlpatterns = [
     path("groups/new/", CIGroupCreate.as_view(), name="group_create"),
     path("groups/<str:number>/", CIGroupDetail.as_view(), name="group_detail"),
     path("groups/<str:number>/edit/", CIGroupEdit.as_view(), name="group_edit"),
+    path("waiting/", RegistrationList.as_view(), name="registration_list"),
+    path("waiting/<str:number>/", RegistrationDetail.as_view(), name="registration_detail"),
+    path("waiting/<str:number>/reject/", RegistrationReject.as_view(), name="registration_reject"),
+    path("waiting/<str:number>/reopen/", RegistrationReopen.as_view(), name="registration_reopen"),
+    path("gateways/", GatewayList.as_view(), name="gateway_list"),
+    path("gateways/new/", GatewayIssue.as_view(), name="gateway_issue"),
+    path("gateways/<str:number>/end/", GatewayRevoke.as_view(), name="gateway_revoke"),
     path("<str:number>/", CIDetail.as_view(), name="ci_detail"),
     path("<str:number>/token/", CIToken.as_view(), name="ci_token"),
 ]

@@ -59,7 +59,10 @@ class CIPage(ObjectPage):
 class CIDetail(CIPage):
     """Facts, lifecycle and health, versions with their history, tickets, deployments, the agent and its tokens."""
 
-    related = ("ci_class", "owner", "team", "agent_profile", "copy_of", "connection__credential")
+    related = (
+        "ci_class__maintenance_window", "owner", "team", "agent_profile", "maintenance_window", "copy_of",
+        "connection__credential",
+    )  # fmt: skip
 
     def get(self, request: HttpRequest, number: str) -> HttpResponse:
         ci = self.find(number)
@@ -76,10 +79,20 @@ class CIDetail(CIPage):
             supports=list(ci.supports.filter(source__in=visible.values("pk")).select_related("source")[:50]),
             copies=list(visible.filter(copy_of=ci)[:20]),
             attributes=sorted(ci.attributes.items()) if isinstance(ci.attributes, dict) else [],
+            window=_window_of(ci, request),
             may_manage=may_manage,
             tokens=list(ci.agent_tokens.order_by("-id")[:5]) if may_manage else [],
         )
         return render(request, "cmdb/ci_detail.html", context)
+
+
+def _window_of(ci: ConfigurationItem, request: HttpRequest) -> dict[str, Any] | None:
+    """The CI's maintenance window: whether it is open, and until when, or from when on."""
+    if ci.window is None:
+        return None
+    now = now_of(request)
+    begin, end = ci.window.occurrence(now)
+    return {"name": ci.window.name, "is_open": begin <= now, "begin": begin, "end": end}
 
 
 class CIToken(CIPage):

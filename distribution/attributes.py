@@ -6,9 +6,9 @@ from datetime import datetime
 from django.db import transaction
 from django.db.models import Q
 
-from cmdb.models import ConfigurationItem, InstalledVersion
+from cmdb.models import AgentProfile, ConfigurationItem, InstalledVersion
 from cmdb.services import record_installed, record_removed, replace_installed
-from distribution.models import LIVE, Deployment, DeploymentEvent, DeploymentItem, DeploymentState
+from distribution.models import LIVE, Batch, Deployment, DeploymentEvent, DeploymentItem, DeploymentState
 from distribution.steps import record_step
 from software.models import Product, Version
 
@@ -28,8 +28,14 @@ class Said:
     def __init__(self) -> None:
         self.products: dict[int, Product] = {}
         self.labels: dict[int, str | None] = {}
+        self.keys: dict[int, str] = {}
         # Products that the message itself speaks of; the others stand as they were said before.
         self.spoken_of: set[int] = set()
+
+    def add(self, product: Product, label: str | None) -> None:
+        """The message says this itself."""
+        self.products[product.pk], self.labels[product.pk] = product, label
+        self.spoken_of.add(product.pk)
 
 
 def record_attributes(
@@ -44,39 +50,84 @@ def record_attributes(
     `TooManyAttributes`.
     """
     with transaction.atomic():
-        overdue = Q(state=DeploymentState.QUEUED, overdue_at__isnull=False)
-        deployments = list(
-            Deployment.objects.select_for_update(no_key=True, of=("self",))
-            .filter(Q(state__in=LIVE) | overdue, ci_id=ci.pk)
-            .select_related("batch")
-            .order_by("id")
-        )
-        row = ConfigurationItem.objects.select_for_update(no_key=True).only("attributes").get(pk=ci.pk)
-        before = row.attributes if isinstance(row.attributes, dict) else {}
+        deployments = _judged(ci)
+        before = _locked_attributes(ci)
         after = _combined(before, data, mode)
         if len(after) > MAX_ATTRIBUTES and len(after) > len(before):
             raise TooManyAttributes
         ConfigurationItem.objects.filter(pk=ci.pk).update(attributes=after, attributes_at=now, attributes_wanted=False)
-        items = list(
-            DeploymentItem.objects.filter(deployment__in=deployments).select_related("product", "to_version")
-            if deployments
-            else ()
-        )
-        current = list(InstalledVersion.objects.filter(ci_id=ci.pk, valid_to=None).select_related("product"))
-        said = _said(ci, after, before, set(data), mode, [i.product for i in items], [c.product for c in current])
-        ended = [
-            deployment.pk
-            for deployment in deployments
-            if _judge(deployment, [i for i in items if i.deployment_id == deployment.pk], said, now)
-        ]
-        proven = {
-            item.product_id: (deployment.batch.label, item.to_version)
-            for deployment in deployments
-            if deployment.state == DeploymentState.SUCCEEDED
-            for item in items
-            if item.deployment_id == deployment.pk
-        }
-        _write_installed(ci, current, said, proven, now)
+        items, current = _items_of(deployments), _current_of(ci)
+        products = [i.product for i in items], [c.product for c in current]
+        said = _said(ci, after, before, set(data), mode, *products)
+        return _act(ci, deployments, items, current, said, now)
+
+
+def record_declared(ci: ConfigurationItem, *, version: Version, now: datetime) -> bool:
+    """What the device declares to run after an update that the portal did not bring (by hand, a factory image).
+
+    Acts like an attribute that names this version; one that does is kept in step. False: it was known already.
+    """
+    with transaction.atomic():
+        deployments = _judged(ci)
+        attributes = _locked_attributes(ci)
+        items, current = _items_of(deployments), _current_of(ci)
+        products = [i.product for i in items], [c.product for c in current]
+        said = _said(ci, attributes, attributes, set(), "merge", *products)
+        key = said.keys.get(version.product_id)
+        if key in attributes:
+            ConfigurationItem.objects.filter(pk=ci.pk).update(attributes={**attributes, key: version.label})
+        said.add(version.product, version.label)
+        is_known = any(row.product_id == version.product_id and row.label == version.label for row in current)
+        ended = _act(ci, deployments, items, current, said, now)
+        return bool(ended) or not is_known
+
+
+def _judged(ci: ConfigurationItem) -> list[Deployment]:
+    """The deployments that a message can end, locked: under way or overdue, and meant to be installed."""
+    overdue = Q(state=DeploymentState.QUEUED, overdue_at__isnull=False)
+    rows = Deployment.objects.select_for_update(no_key=True, of=("self",)).select_related("batch")
+    rows = rows.filter(Q(state__in=LIVE) | overdue, ci_id=ci.pk)
+    return list(rows.exclude(batch__mode=Batch.Mode.DOWNLOAD_ONLY).order_by("id"))
+
+
+def _locked_attributes(ci: ConfigurationItem) -> Mapping[str, str]:
+    row = ConfigurationItem.objects.select_for_update(no_key=True).only("attributes").get(pk=ci.pk)
+    return row.attributes if isinstance(row.attributes, dict) else {}
+
+
+def _items_of(deployments: list[Deployment]) -> list[DeploymentItem]:
+    if not deployments:
+        return []
+    rows = DeploymentItem.objects.filter(deployment__in=deployments)
+    return list(rows.select_related("product", "to_version"))
+
+
+def _current_of(ci: ConfigurationItem) -> list[InstalledVersion]:
+    return list(InstalledVersion.objects.filter(ci_id=ci.pk, valid_to=None).select_related("product"))
+
+
+def _act(
+    ci: ConfigurationItem,
+    deployments: list[Deployment],
+    items: list[DeploymentItem],
+    current: list[InstalledVersion],
+    said: Said,
+    now: datetime,
+) -> list[int]:
+    """Ends what the message proves or disproves and writes down what runs; ids of the deployments that ended."""
+    ended = [
+        deployment.pk
+        for deployment in deployments
+        if _judge(deployment, [i for i in items if i.deployment_id == deployment.pk], said, now)
+    ]
+    proven = {
+        item.product_id: (deployment.batch.label, item.to_version)
+        for deployment in deployments
+        if deployment.state == DeploymentState.SUCCEEDED
+        for item in items
+        if item.deployment_id == deployment.pk
+    }
+    _write_installed(ci, current, said, proven, now)
     return ended
 
 
@@ -101,7 +152,10 @@ def _said(
     wanted: list[Product],
     installed: list[Product],
 ) -> Said:
-    template = ci.agent_profile.attribute_key if ci.agent_profile is not None else DEFAULT_KEY
+    profile = ci.agent_profile
+    template = profile.attribute_key if profile is not None else DEFAULT_KEY
+    # Others send a full list that never names what they run: what is missing in it is not missing on the device.
+    reports_all = profile is None or (profile.can_remove and profile.proof == AgentProfile.Proof.ATTRIBUTES)
     by_key: dict[str, Product] = {}
     if _PLACE in template:
         by_key = {template.replace(_PLACE, product.slug): product for product in [*installed, *wanted]}
@@ -113,12 +167,13 @@ def _said(
             by_key = {template: next(iter(alone.values()))}
     said = Said()
     for key, product in by_key.items():
+        said.keys[product.pk] = key
         label = after.get(key)
         if label is not None and not 0 < len(label) <= _MAX_LABEL:
             continue
         said.products[product.pk] = product
         said.labels[product.pk] = label
-        if key in keys or mode == "replace":
+        if key in keys or (mode == "replace" and (label is not None or reports_all)):
             said.spoken_of.add(product.pk)
     return said
 
@@ -211,6 +266,7 @@ def _explained_by(ci: ConfigurationItem, product: Product, label: str) -> str | 
     item = (
         DeploymentItem.objects.filter(deployment__ci_id=ci.pk, product=product)
         .exclude(deployment__offered_at=None, deployment__overdue_at=None)
+        .exclude(deployment__batch__mode=Batch.Mode.DOWNLOAD_ONLY)
         .select_related("deployment__batch", "to_version", "from_version")
         .order_by("-deployment_id")
         .first()

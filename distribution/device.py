@@ -6,21 +6,19 @@ in a circle.
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
 from typing import Any
 
-from django.conf import settings
-from django.db import IntegrityError, connection, transaction
+from django.db import connection, transaction
 
 from cmdb.models import AgentProfile, ConfigurationItem
 from cmdb.prepared import fetch_row
 from cmdb.services import record_installed, record_removed
-from distribution.attributes import record_attributes
+from distribution.attributes import record_attributes, record_declared
 from distribution.models import TERMINAL, Batch, Deployment, DeploymentEvent, DeploymentItem, DeploymentState
-from distribution.signed import IS_SIGNED
-from distribution.steps import move_where, record_step
+from distribution.offers import Action, current_action, is_held, modes, offer
+from distribution.steps import record_step
 
 MAX_DETAILS = 50
 MAX_DETAIL = 512
@@ -30,62 +28,6 @@ _ERROR_CODE = re.compile(r"([a-z_]{1,64}): ?(.*)", re.DOTALL)
 _PROGRESS = {"download": "downloading", "downloaded": "installing", "proceeding": "installing"}
 _RANK = {"unknown": 0, "offered": 1, "downloading": 2, "installing": 3}
 
-# Whether the deployment `d` of the batch `b` could be offered now.
-# Overdue ones do not fill the cap: a dead device would hold its place for ever.
-OFFERABLE = f"""
-    b.is_open
-    AND (b.max_in_flight IS NULL OR b.max_in_flight > (
-        SELECT count(*) FROM distribution_deployment flying
-        WHERE flying.batch_id = b.id AND flying.overdue_at IS NULL
-            AND flying.state IN ('offered', 'downloading', 'installing', 'confirming', 'cancelling', 'unknown')))
-    AND NOT EXISTS (
-        SELECT 1 FROM cmdb_configurationitem c WHERE c.id = d.ci_id AND c.lifecycle IN ('retired', 'disposed'))
-    AND NOT EXISTS (
-        SELECT 1 FROM distribution_deploymentitem i JOIN software_version v ON v.id = i.to_version_id
-        WHERE i.deployment_id = d.id AND v.state <> 'ready')
-    AND {IS_SIGNED}
-    -- Found changed by somebody else since it was queued: a person has to look first.
-    AND NOT EXISTS (
-        SELECT 1 FROM distribution_deploymentitem i
-        JOIN cmdb_installedversion iv ON iv.ci_id = d.ci_id AND iv.product_id = i.product_id AND iv.valid_to IS NULL
-        WHERE i.deployment_id = d.id AND iv.is_drift AND iv.valid_from > d.created_at
-            AND iv.version_id IS DISTINCT FROM i.from_version_id AND iv.version_id IS DISTINCT FROM i.to_version_id)
-"""  # noqa: S608 - put together from constants
-_CURRENT = f"""
-SELECT o.id, o.state, o.created_at,
-    (SELECT max(s.id) FROM distribution_deployment s WHERE s.ci_id = %(ci)s AND s.state = 'succeeded')
-FROM (SELECT 1) always LEFT JOIN LATERAL (
-    SELECT d.id, d.state, d.created_at
-    FROM distribution_deployment d JOIN distribution_batch b ON b.id = d.batch_id
-    WHERE d.ci_id = %(ci)s
-        AND d.state IN ('queued', 'offered', 'downloading', 'installing', 'confirming', 'cancelling', 'unknown')
-        AND (d.state <> 'queued' OR {OFFERABLE})
-    ORDER BY d.state = 'queued', d.weight DESC, d.id LIMIT 1
-) o ON true
-"""  # noqa: S608 - put together from constants
-_OFFER = f"""
-d.id = %(id)s AND d.state = 'queued'
-AND NOT EXISTS (
-    SELECT 1 FROM distribution_deployment other WHERE other.ci_id = d.ci_id
-        AND other.state IN ('offered', 'downloading', 'installing', 'confirming', 'cancelling', 'unknown'))
-AND EXISTS (SELECT 1 FROM distribution_batch b WHERE b.id = d.batch_id AND {OFFERABLE})
-"""  # noqa: S608 - put together from constants
-_IS_THERE = """
-SELECT bool_and(CASE WHEN i.to_version_id IS NULL THEN iv.id IS NULL
-        ELSE iv.version_id IS NOT DISTINCT FROM i.to_version_id END),
-    bool_or(iv.version_id IS DISTINCT FROM i.from_version_id)
-FROM distribution_deploymentitem i
-JOIN distribution_deployment d ON d.id = i.deployment_id
-LEFT JOIN cmdb_installedversion iv ON iv.ci_id = d.ci_id AND iv.product_id = i.product_id AND iv.valid_to IS NULL
-WHERE i.deployment_id = %(deployment)s
-"""
-_REFRESH_FROM = """
-UPDATE distribution_deploymentitem i SET from_version_id = iv.version_id
-FROM distribution_deployment d, cmdb_installedversion iv
-WHERE i.deployment_id = %s AND d.id = i.deployment_id AND i.to_version_id IS NOT NULL
-    AND iv.ci_id = d.ci_id AND iv.product_id = i.product_id AND iv.valid_to IS NULL
-    AND iv.version_id IS DISTINCT FROM i.from_version_id
-"""
 _DOWNLOAD = """
 WITH d AS (
     SELECT id, state FROM distribution_deployment
@@ -104,9 +46,7 @@ _FIND = f"""
 SELECT {", ".join(f"d.{name}" for name in _FIELDS)}, {", ".join(f"b.{name}" for name in _BATCH_FIELDS)}
 FROM distribution_deployment d JOIN distribution_batch b ON b.id = d.batch_id WHERE d.id = %(id)s AND d.ci_id = %(ci)s
 """  # noqa: S608 - put together from constants
-_LOCK = f"""
-SELECT {", ".join(_FIELDS)} FROM distribution_deployment WHERE id = %(id)s AND ci_id = %(ci)s FOR NO KEY UPDATE
-"""  # noqa: S608 - put together from constants
+_LOCK = f"{_FIND} FOR NO KEY UPDATE OF d"
 
 
 class Outcome(Enum):
@@ -119,30 +59,6 @@ class Outcome(Enum):
     TOO_MANY = "too_many"
 
 
-@dataclass(frozen=True, slots=True)
-class Action:
-    """What a device should do now: `deploy` or `cancel` the deployment with this id; None: nothing."""
-
-    deploy: int | None = None
-    cancel: int | None = None
-    mark: int = 0
-    installed: int | None = None
-
-
-def current_action(ci: ConfigurationItem) -> Action:
-    """What the device should do, and its last successful deployment. One query; writes nothing."""
-    if ci.channel != ConfigurationItem.Channel.DDI:
-        return Action()  # another channel brings its software
-    row = fetch_row(_CURRENT, {"ci": ci.pk, "signed": settings.REQUIRE_SIGNATURES})
-    assert row is not None
-    deployment_id, state, created_at, installed = row
-    if state == DeploymentState.CANCELLING:
-        return Action(cancel=deployment_id, installed=installed)
-    if state is None or state == DeploymentState.CONFIRMING:
-        return Action(installed=installed)
-    return Action(deploy=deployment_id, mark=int(created_at.timestamp()), installed=installed)
-
-
 def find_deployment(ci: ConfigurationItem, action_id: int) -> Deployment | None:
     """The device's own deployment with this id, with its batch."""
     if ci.channel != ConfigurationItem.Channel.DDI:
@@ -150,59 +66,13 @@ def find_deployment(ci: ConfigurationItem, action_id: int) -> Deployment | None:
     row = fetch_row(_FIND, {"id": action_id, "ci": ci.pk})
     if row is None:
         return None
+    return _read(row)
+
+
+def _read(row: tuple[Any, ...]) -> Deployment:
     deployment = Deployment.from_db(connection.alias, _FIELDS, row[: len(_FIELDS)])
     deployment.batch = Batch.from_db(connection.alias, _BATCH_FIELDS, row[len(_FIELDS) :])
     return deployment
-
-
-def offer(deployment: Deployment, *, now: datetime) -> bool:
-    """Takes a waiting deployment to `offered`; False: it cannot be offered now, or the CI is there already.
-
-    The object shows the state afterwards, also when a parallel request has offered it. Exact under any number
-    of parallel requests: the batch stays open and its cap stays observed until the commit.
-    """
-    lock = "FOR NO KEY UPDATE" if deployment.batch.max_in_flight is not None else "FOR SHARE"
-    try:
-        with transaction.atomic(), connection.cursor() as cursor:
-            locked = f"SELECT id FROM distribution_batch WHERE id = %(batch)s AND is_open {lock}"  # noqa: S608 - a constant
-            if fetch_row(locked, {"batch": deployment.batch_id}) is None:
-                deployment.refresh_from_db(fields=["state", "offered_at"])
-                return False
-            is_there, is_different = fetch_row(_IS_THERE, {"deployment": deployment.pk}) or (None, None)
-            if is_there:
-                _skip(deployment, now)
-                return False
-            moved = move_where(
-                _OFFER,
-                {"id": deployment.pk, "signed": settings.REQUIRE_SIGNATURES},
-                to_state=DeploymentState.OFFERED,
-                kind=DeploymentEvent.Kind.OFFERED,
-                now=now,
-                assignments={"offered_at": "%(now)s"},
-                sources=[DeploymentState.QUEUED],
-                is_single=True,
-            )
-            if moved and is_different:
-                cursor.execute(_REFRESH_FROM, [deployment.pk])
-    except IntegrityError:
-        # Another deployment of the CI was offered in the same moment.
-        moved = []
-    if moved:
-        deployment.state, deployment.offered_at = DeploymentState.OFFERED, now
-    else:
-        deployment.refresh_from_db(fields=["state", "offered_at"])
-    return bool(moved)
-
-
-def _skip(deployment: Deployment, now: datetime) -> None:
-    move_where(
-        "d.id = %(id)s",
-        {"id": deployment.pk},
-        to_state=DeploymentState.SKIPPED,
-        kind=DeploymentEvent.Kind.ENGINE,
-        now=now,
-    )
-    deployment.state = DeploymentState.SKIPPED
 
 
 def report(
@@ -218,7 +88,8 @@ def report(
     """Takes a feedback on a deployment: one event for each accepted one, at most one step forward.
 
     Late or repeated reports never move it back. `closed` ends the action for the device, also while it is
-    being cancelled. The final report is always taken; others up to a number and a size.
+    being cancelled; so does `downloaded` where nothing else is asked. The final report is always taken; others
+    up to a number and a size.
     """
     with transaction.atomic():
         deployment = _locked(ci, action_id)
@@ -226,7 +97,8 @@ def report(
             return Outcome.UNKNOWN
         if deployment.closed_at is not None or deployment.state in TERMINAL:
             return Outcome.GONE
-        is_final = execution == "closed"
+        is_download_only = deployment.batch.mode == Batch.Mode.DOWNLOAD_ONLY
+        is_final = execution == "closed" or (is_download_only and execution == "downloaded")
         if not is_final and _is_too_much(deployment, details):
             return Outcome.TOO_MANY
         details = _shortened(details)
@@ -234,7 +106,9 @@ def report(
         to_state = deployment.state
         if is_final:
             values["closed_at"] = now
-            to_state = _closing_state(ci, result)
+            # Only with `closed` the result counts: agents say `downloaded` with any.
+            is_failure = execution == "closed" and result == "failure"
+            to_state = _closing_state(ci, is_failure=is_failure, is_download_only=is_download_only)
             if to_state == DeploymentState.FAILED:
                 values |= _failure(details)
         elif execution in _PROGRESS:
@@ -251,10 +125,10 @@ def report(
             fingerprint=fingerprint,
             values=values,
         )
-        if is_final:
+        if is_final and not is_download_only:
             _want_attributes(ci)
-        if to_state == DeploymentState.SUCCEEDED:
-            _record_items(ci, deployment, now)
+            if to_state == DeploymentState.SUCCEEDED:
+                _record_items(ci, deployment, now)
     return Outcome.ACCEPTED
 
 
@@ -318,7 +192,7 @@ def _locked(ci: ConfigurationItem, action_id: int) -> Deployment | None:
     if ci.channel != ConfigurationItem.Channel.DDI:
         return None
     row = fetch_row(_LOCK, {"id": action_id, "ci": ci.pk})
-    return None if row is None else Deployment.from_db(connection.alias, _FIELDS, row)
+    return None if row is None else _read(row)
 
 
 def _is_too_much(deployment: Deployment, details: Sequence[str]) -> bool:
@@ -337,9 +211,11 @@ def _report_values(deployment: Deployment, details: Sequence[str], now: datetime
     return values
 
 
-def _closing_state(ci: ConfigurationItem, result: str) -> str:
-    if result == "failure":
+def _closing_state(ci: ConfigurationItem, *, is_failure: bool, is_download_only: bool) -> str:
+    if is_failure:
         return DeploymentState.FAILED
+    if is_download_only:
+        return DeploymentState.SUCCEEDED
     profile = ci.agent_profile
     is_proof = profile is not None and profile.proof == AgentProfile.Proof.CLOSED
     return DeploymentState.SUCCEEDED if is_proof else DeploymentState.CONFIRMING
@@ -380,8 +256,11 @@ __all__ = [
     "answer_cancel",
     "current_action",
     "find_deployment",
+    "is_held",
+    "modes",
     "note_download",
     "offer",
     "record_attributes",
+    "record_declared",
     "report",
 ]

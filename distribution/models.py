@@ -1,5 +1,6 @@
 """The software distribution system: batches of deployments, one deployment per CI. It knows no release."""
 
+from datetime import datetime, timedelta
 from typing import Any
 
 from django.db import models
@@ -17,15 +18,30 @@ class Batch(models.Model):
         ROLLBACK = "rollback", _("rollback")
         TEST = "test", _("test")
 
+    class Mode(models.TextChoices):
+        FORCED = "forced", _("forced")
+        SOFT = "soft", _("soft: the device may choose when")
+        DOWNLOAD_ONLY = "download_only", _("download only")
+
     label = models.CharField(max_length=64, help_text=_("For example ROL-0000003."))
     purpose = models.CharField(max_length=8, choices=Purpose)
     is_open = models.BooleanField(default=False)
     weight = models.PositiveSmallIntegerField(default=500, help_text=_("Higher goes first on a CI."))
+    mode = models.CharField(max_length=13, choices=Mode, default=Mode.FORCED)
+    force_after = models.PositiveIntegerField(
+        null=True, blank=True, help_text=_("Seconds after the opening when soft becomes forced; empty: never.")
+    )
+    ignores_windows = models.BooleanField(
+        default=False, help_text=_("Offered also outside the CIs' maintenance windows.")
+    )
     max_in_flight = models.PositiveIntegerField(null=True, blank=True)
     # Seconds; empty: no deadline. Passing one marks the deployment overdue, it does not end it.
     offer_deadline = models.PositiveIntegerField(null=True, blank=True)
     progress_deadline = models.PositiveIntegerField(null=True, blank=True)
     confirm_deadline = models.PositiveIntegerField(null=True, blank=True)
+    cancel_deadline = models.PositiveIntegerField(
+        null=True, blank=True, help_text=_("Seconds until a cancellation is closed without its device; empty: never.")
+    )
     created_at = models.DateTimeField()
     opened_at = models.DateTimeField(null=True, blank=True)
 
@@ -35,6 +51,17 @@ class Batch(models.Model):
 
     def __str__(self) -> str:
         return f"{self.label} ({self.purpose})"
+
+    def mode_at(self, now: datetime) -> str:
+        """Forced, soft or download only; soft becomes forced some time after the opening."""
+        return mode_at(self.mode, self.force_after, self.opened_at, now)
+
+
+def mode_at(mode: str, force_after: int | None, opened_at: datetime | None, now: datetime) -> str:
+    """`Batch.mode_at` for a caller that has only the columns."""
+    if mode != Batch.Mode.SOFT or force_after is None or opened_at is None:
+        return mode
+    return Batch.Mode.FORCED if now >= opened_at + timedelta(seconds=force_after) else mode
 
 
 class DeploymentState(models.TextChoices):

@@ -67,8 +67,9 @@ WITH package AS (
 _ROLLBACK = f"""
 WITH newest AS (
     SELECT DISTINCT ON (d.ci_id) d.id, d.ci_id, d.state, d.created_at
-    FROM distribution_deployment d
-    WHERE d.batch_id = ANY(%(forward)s) AND (%(cis)s::bigint[] IS NULL OR d.ci_id = ANY(%(cis)s::bigint[]))
+    FROM distribution_deployment d JOIN distribution_batch b ON b.id = d.batch_id
+    WHERE b.mode <> 'download_only' AND d.batch_id = ANY(%(forward)s)
+        AND (%(cis)s::bigint[] IS NULL OR d.ci_id = ANY(%(cis)s::bigint[]))
     ORDER BY d.ci_id, d.attempt DESC, d.id DESC
 ), changed AS (
     SELECT n.* FROM newest n

@@ -6,14 +6,18 @@ right; the verbs above do.
 
 from collections.abc import Iterable
 from datetime import datetime
+from typing import Any
 
 from django.db import connection, transaction
 from django.utils.translation import gettext as _
 
+from cmdb.models import ConfigurationItem
 from distribution.counting import Counts, counts, last_event_position
 from distribution.models import Batch, Deployment, DeploymentEvent, DeploymentState
 from distribution.queueing import queue_deployments, queue_rollback, retry_failed
 from distribution.steps import CHUNK, move_where
+from distribution.superseding import supersede_older, supersede_overtaken, waits_behind
+from distribution.windows import had_its_window
 from tickets.exceptions import TransitionRefused
 
 _CANCELLABLE = (DeploymentState.OFFERED, DeploymentState.DOWNLOADING, DeploymentState.INSTALLING)
@@ -21,7 +25,8 @@ _CANCELLABLE = (DeploymentState.OFFERED, DeploymentState.DOWNLOADING, Deployment
 SEEN_STEP_SECONDS = 30
 _SEEN_DELAY_SECONDS = 10
 
-_OVERDUE = """
+
+_OVERDUE = f"""
 WITH picked AS (
     SELECT d.id, d.state FROM distribution_deployment d
     JOIN distribution_batch b ON b.id = d.batch_id
@@ -40,8 +45,10 @@ WITH picked AS (
                 OR NOT EXISTS (
                     SELECT 1 FROM distribution_deployment other WHERE other.batch_id = b.id
                         AND other.moved_at > %(now)s - make_interval(secs => b.offer_deadline)))
+            AND {had_its_window("greatest(b.opened_at, d.created_at)", "b.offer_deadline")}
         OR d.state IN ('offered', 'downloading', 'installing', 'cancelling', 'unknown')
             AND d.moved_at <= %(now)s - make_interval(secs => b.progress_deadline)
+            AND (d.state IN ('cancelling', 'unknown') OR {had_its_window("d.moved_at", "b.progress_deadline")})
         OR d.state = 'confirming'
             AND coalesce(d.closed_at, d.moved_at) <= %(now)s - make_interval(secs => b.confirm_deadline)
     )
@@ -53,6 +60,11 @@ WITH picked AS (
 INSERT INTO distribution_deploymentevent
     (deployment_id, kind, from_state, to_state, at, execution, result, details, is_duplicate)
 SELECT id, 'engine', state, state, %(now)s, '', '', '["overdue"]'::jsonb, false FROM moved ORDER BY id
+"""  # noqa: S608 - put together from constants
+_QUIT = """
+d.batch_id = ANY(%(batches)s) AND EXISTS (
+    SELECT 1 FROM distribution_batch b WHERE b.id = d.batch_id
+        AND d.moved_at <= %(now)s - make_interval(secs => b.cancel_deadline))
 """
 
 
@@ -66,8 +78,15 @@ def create_batch(
     offer_deadline: int | None = None,
     progress_deadline: int | None = None,
     confirm_deadline: int | None = None,
+    cancel_deadline: int | None = None,
+    mode: str = Batch.Mode.FORCED,
+    force_after: int | None = None,
+    ignores_windows: bool = False,
 ) -> Batch:
-    """A new closed batch; deadlines in seconds, None: never overdue. `label` says in plain text who asked."""
+    """A new closed batch; deadlines in seconds, None: never overdue. `label` says in plain text who asked.
+
+    What is only downloaded is offered to agents that know “skip”, and counts as succeeded without being installed.
+    """
     return Batch.objects.create(
         label=label,
         purpose=purpose,
@@ -76,6 +95,10 @@ def create_batch(
         offer_deadline=offer_deadline,
         progress_deadline=progress_deadline,
         confirm_deadline=confirm_deadline,
+        cancel_deadline=cancel_deadline,
+        mode=mode,
+        force_after=force_after,
+        ignores_windows=ignores_windows,
         created_at=now,
     )
 
@@ -131,6 +154,47 @@ def cancel_open(batch_ids: Iterable[int], *, now: datetime, reason: str) -> tupl
     return len(cancelled), len(cancelling)
 
 
+def force_quit(deployment: Deployment, *, now: datetime, reason: str) -> bool:
+    """Closes a cancellation without its device. False: it is cancelled already.
+
+    Refuses with `TransitionRefused` what was not cancelled before: the device is asked first.
+    """
+    quitted = _quit("d.id = %(id)s", {"id": deployment.pk}, reason, now)
+    deployment.refresh_from_db()
+    if not quitted and deployment.state != DeploymentState.CANCELLED:
+        raise TransitionRefused(
+            _("The deployment is “%(state)s”: only a cancellation that its device did not answer can be forced.")
+            % {"state": deployment.get_state_display()}
+        )
+    return bool(quitted)
+
+
+def quit_cancellations(batch_ids: Iterable[int], *, now: datetime) -> int:
+    """Closes the cancellations that their devices did not answer until the deadline of their batch; how many."""
+    reason = _("The device did not answer the cancellation in time.")
+    return len(_quit(_QUIT, {"batches": list(batch_ids)}, reason, now))
+
+
+def _quit(where: str, params: dict[str, Any], reason: str, now: datetime) -> list[int]:
+    with transaction.atomic():
+        quitted = move_where(
+            where,
+            {**params, "reason": reason[:200]},
+            to_state=DeploymentState.CANCELLED,
+            kind=DeploymentEvent.Kind.ENGINE,
+            now=now,
+            details=[reason],
+            assignments={"reason": "%(reason)s"},
+            sources=[DeploymentState.CANCELLING],
+        )
+        if quitted:
+            # Nobody knows how far it came: the device is to say what it runs.
+            cis = ConfigurationItem.objects.filter(deployments__in=quitted, attributes_wanted=False).order_by("pk")
+            locked = list(cis.select_for_update(no_key=True, of=("self",)).values_list("pk", flat=True))
+            ConfigurationItem.objects.filter(pk__in=locked).update(attributes_wanted=True)
+    return quitted
+
+
 def exclude_deployment(deployment: Deployment, *, now: datetime, reason: str) -> bool:
     """Takes a CI out before its device has begun. False: excluded already.
 
@@ -183,6 +247,15 @@ def mark_overdue(batch_ids: Iterable[int], *, now: datetime) -> int:
                 return marked
 
 
+def pass_deadlines(batch_ids: Iterable[int], *, now: datetime) -> int:
+    """What ends or marks open deployments without their devices: cancellations that nobody answered are closed, what
+    the CI has left behind is superseded, others become overdue. How many.
+    """
+    ids = list(batch_ids)
+    ended = quit_cancellations(ids, now=now) + supersede_overtaken(ids, now=now)
+    return ended + mark_overdue(ids, now=now)
+
+
 __all__ = [
     "Counts",
     "cancel_open",
@@ -190,10 +263,16 @@ __all__ = [
     "counts",
     "create_batch",
     "exclude_deployment",
+    "force_quit",
     "last_event_position",
     "mark_overdue",
     "open_batch",
+    "pass_deadlines",
     "queue_deployments",
     "queue_rollback",
+    "quit_cancellations",
     "retry_failed",
+    "supersede_older",
+    "supersede_overtaken",
+    "waits_behind",
 ]

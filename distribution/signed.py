@@ -17,14 +17,18 @@ _UNSIGNED = """
         WHERE m.version_id = i.to_version_id AND m.good_until > clock_timestamp())
     END
 """
-# Whether the deployment `d` may be offered as far as signatures go; %(signed)s says whether they are required.
-IS_SIGNED = f"""
+
+
+def is_signed(d: str) -> str:
+    """Whether the deployment `d` may be offered as far as signatures go; %(signed)s says whether they are required."""
+    return f"""
     (NOT %(signed)s::boolean OR NOT EXISTS (
         SELECT 1 FROM distribution_deploymentitem i
         LEFT JOIN software_version target ON target.id = i.to_version_id
         LEFT JOIN software_version origin ON origin.id = i.from_version_id
-        WHERE i.deployment_id = d.id AND {_UNSIGNED}))
+        WHERE i.deployment_id = {d}.id AND {_UNSIGNED}))
 """  # noqa: S608 - put together from constants
+
 
 _ENVELOPES = """
 SELECT i.product_id,

@@ -7,7 +7,8 @@ from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitVie
 from rest_framework.routers import DefaultRouter
 
 from changes.api import ChangeViewSet
-from cmdb.api import AgentProfileViewSet, CIClassViewSet, CIGroupViewSet, CIViewSet
+from cmdb.api import AgentProfileViewSet, CIClassViewSet, CIGroupViewSet, CIViewSet, MaintenanceWindowViewSet
+from cmdb.api_admission import GatewayTokenViewSet, RegistrationViewSet
 from distribution.api import DeploymentViewSet
 from distribution.channels.ansible.api import ConnectionViewSet
 from incidents.api import IncidentViewSet
@@ -34,6 +35,9 @@ router.register("ci-groups", CIGroupViewSet, basename="api-ci-group")
 router.register("connections", ConnectionViewSet, basename="api-connection")
 router.register("ci-classes", CIClassViewSet, basename="api-ci-class")
 router.register("agent-profiles", AgentProfileViewSet, basename="api-agent-profile")
+router.register("maintenance-windows", MaintenanceWindowViewSet, basename="api-maintenance-window")
+router.register("registrations", RegistrationViewSet, basename="api-registration")
+router.register("gateway-tokens", GatewayTokenViewSet, basename="api-gateway-token")
 router.register("products", ProductViewSet, basename="api-product")
 router.register("versions", VersionViewSet, basename="api-version")
 router.register("signatures", SignaturesViewSet, basename="api-signatures")

@@ -1,6 +1,7 @@
 """Reads the environment once, and refuses what is wrong with a message that says what to do."""
 
 import base64
+import ipaddress
 import os
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -105,6 +106,26 @@ def number(name: str, *, default: int, least: int) -> int:
 def words(name: str, *, default: str = "") -> list[str]:
     """A list of words, separated by commas."""
     return [word.strip() for word in os.environ.get(name, default).split(",") if word.strip()]
+
+
+def choices(name: str, *, allowed: tuple[str, ...], default: str) -> list[str]:
+    """A list of known words."""
+    found = words(name, default=default)
+    if unknown := sorted(set(found) - set(allowed)):
+        raise ImproperlyConfigured(f"{name} names {', '.join(unknown)}; possible are {', '.join(allowed)}.")
+    return found
+
+
+def networks(name: str) -> list[str]:
+    """A list of addresses and networks, or `unix` for a socket."""
+    found = words(name)
+    for word in found:
+        try:
+            if word != "unix":
+                ipaddress.ip_network(word)
+        except ValueError as error:
+            raise ImproperlyConfigured(f"{name}: {word!r} is neither an address nor a network ({error}).") from error
+    return found
 
 
 def folder(name: str, *, default: Path) -> Path:

@@ -271,7 +271,6 @@ CELERY_BEAT_SCHEDULE["close resolved incidents"] = {
     "schedule": 600.0,
     "options": {"expires": 600.0, "ignore_result": True},
 }
-
 CELERY_BEAT_SCHEDULE["forget idempotency keys"] = {
     "task": "tickets.tasks.forget_expired_keys",
     "schedule": 600.0,
@@ -294,6 +293,16 @@ DOWNLOAD_KEY = environment.download_key(DOWNLOAD_URL)
 DOWNLOAD_SECONDS = environment.number("DOWNLOAD_SECONDS", default=86_400, least=60)
 # How often each process writes when it saw which device; 0: never by itself.
 LAST_SEEN_SECONDS = 0 if PROFILE == "test" else 5
+# Polls that a process answers at ease; above it, idle devices are told to sleep longer, in steps.
+DDI_POLLS_PER_SECOND = environment.number("DDI_POLLS_PER_SECOND", default=9999 if PROFILE == "test" else 200, least=1)
+# How devices may prove who they are: target_token, gateway_token, certificate.
+DDI_AUTHENTICATION = environment.choices(
+    "DDI_AUTHENTICATION", allowed=("target_token", "gateway_token", "certificate"), default="target_token"
+)
+# Only from these addresses or networks (“unix”: a socket) the headers about a device's certificate are believed.
+DDI_CERTIFICATE_PROXIES = environment.networks("DDI_CERTIFICATE_PROXIES")
+DDI_CERTIFICATE_NAME_HEADER = environment.os.environ.get("DDI_CERTIFICATE_NAME_HEADER", "X-Controller-Id")
+DDI_CERTIFICATE_AUTHORITY_HEADERS = environment.words("DDI_CERTIFICATE_AUTHORITY_HEADERS", default="X-Authority")
 TRUSTED_PROXIES = environment.words("TRUSTED_PROXIES")
 
 # --- Hosts without an agent ---------------------------------------------------------------------------------------

@@ -45,6 +45,7 @@ SPECTACULAR_SETTINGS = {
     "COMPONENT_SPLIT_REQUEST": True,
     "ENUM_NAME_OVERRIDES": {
         "Level": "tickets.models.Level",
+        "Format": "software.models.Format",
         "Activity": "tickets.activities.Activity",
         "Priority": "tickets.models.Priority",
         "IncidentState": "incidents.models.Incident.State",
@@ -56,6 +57,7 @@ SPECTACULAR_SETTINGS = {
         "TestRunState": "releases.models.TestRun.State",
         "DeploymentState": "distribution.models.DeploymentState",
         "VersionState": "software.models.Version.State",
+        "RegistrationState": "cmdb.models.Registration.State",
         "EnvironmentState": "test_environments.models.TestEnvironment.State",
         "ConnectionKind": "cmdb.models.Connection.Kind",
         "NoticeState": "notifications.models.Outbox.State",

@@ -157,6 +157,8 @@ def _open(rollout: Rollout, wave: Wave, now: datetime) -> bool:
         return True
     move(wave, "open", actor=None, now=now, update={"started_at": now}, touch=None)
     distribution.open_batch(wave.batch, now=now)
+    if RolloutPolicy.from_json(rollout.policy).supersede:
+        distribution.supersede_older(wave.batch, now=now)
     log(rollout, RolloutEvent.Kind.WAVE_OPENED, now=now, text=cis_text(wave.size), wave=wave)
     wait_for(rollout, "", now)
     return True
@@ -190,7 +192,7 @@ def _judge_errors(rollout: Rollout, now: datetime) -> bool:
     waves = [wave for wave in _started(rollout) if wave.state != Wave.State.FAILED]
     if not waves:
         return False
-    overdue = distribution.mark_overdue([wave.batch_id for wave in waves], now=now)
+    overdue = distribution.pass_deadlines([wave.batch_id for wave in waves], now=now)
     for wave in waves:
         numbers = _numbers(wave)
         if wave.accepted_failures > conditions.not_confirmed(numbers):
@@ -257,11 +259,17 @@ def _follow(rollout: Rollout, wave: Wave, now: datetime) -> bool:
             }
             pause(rollout, kind=Rollout.PauseKind.STRAGGLERS, reason=reason, actor=None, now=now)
             return True
-        return _pause_after_planned_end(rollout, now)
+        return _pause_after_planned_end(rollout, now) or wait_for(rollout, _whom_it_waits_for(rollout, wave), now)
     if not reached:
         move(wave, "reopen", actor=None, now=now, update={"soak_started_at": None}, touch=None)
         return True
     return _soak(rollout, wave, numbers, policy, now)
+
+
+def _whom_it_waits_for(rollout: Rollout, wave: Wave) -> str:
+    """Other rollouts that are under way on CIs of the wave; empty: none."""
+    others = [(label, number) for label, number in distribution.waits_behind(wave.batch) if label != rollout.number]
+    return ", ".join(_("%(rollout)s on %(n)d CIs") % {"rollout": label, "n": number} for label, number in others)[:200]
 
 
 def _pause_after_planned_end(rollout: Rollout, now: datetime) -> bool:
@@ -336,7 +344,7 @@ def _watch(rollout: Rollout, now: datetime) -> bool:
 # --- aborting ----------------------------------------------------------------------------------
 def _abort(rollout: Rollout, now: datetime) -> bool:
     batches = close_forward_batches(rollout)
-    if distribution.mark_overdue(batches, now=now):
+    if distribution.pass_deadlines(batches, now=now):
         return True
     counts = distribution.counts(batches)
     waiting = sum(c.open - c.overdue for c in counts.values())
@@ -374,6 +382,8 @@ def _settle(rollout: Rollout, now: datetime) -> bool:
         cascade.begin(rollout, kind, now=now)
         return True
     batches = list(rollout.waves.values_list("batch", flat=True))
+    if distribution.quit_cancellations(batches, now=now):
+        return True
     if Deployment.objects.filter(batch__in=batches, state__in=OPEN).exists():
         return wait_for(rollout, _("CIs that may still catch up"), now)
     Rollout.objects.filter(pk=rollout.pk).update(settled_at=now, waits_for="", updated_at=now)

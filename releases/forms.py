@@ -115,6 +115,29 @@ class PlanForm(PortalForm):
         choices=[("failure", gettext_lazy("a failure")), ("skipped", gettext_lazy("left aside"))],
     )
     manual_gate = forms.BooleanField(label=gettext_lazy("A person opens each wave"), required=False)
+    mode = forms.ChoiceField(
+        label=gettext_lazy("Devices"),
+        choices=[
+            ("forced", gettext_lazy("install at once")),
+            ("soft", gettext_lazy("choose the moment, if they can")),
+        ],
+    )
+    force_after = forms.IntegerField(
+        label=gettext_lazy("Seconds until soft is forced"),
+        min_value=1,
+        required=False,
+        help_text=gettext_lazy("Counted from the opening of a wave; empty: never"),
+    )
+    supersede = forms.BooleanField(
+        label=gettext_lazy("Older rollouts make way on these CIs"),
+        required=False,
+        help_text=gettext_lazy("What they have not begun to install; otherwise this one waits for them"),
+    )
+    cancel_deadline = forms.IntegerField(
+        label=gettext_lazy("Seconds to answer a cancellation"),
+        min_value=1,
+        help_text=gettext_lazy("Then it is closed without the device"),
+    )
     ci_classes = forms.ModelMultipleChoiceField(
         CIClass.objects.all(), label=gettext_lazy("Only these classes"), required=False,
         widget=forms.CheckboxSelectMultiple, to_field_name="slug",

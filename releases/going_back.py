@@ -92,7 +92,7 @@ def _advance_wave(rollout: Rollout, wave: Wave, forward: list[int], now: datetim
         wrote = distribution.queue_rollback(
             wave.batch, forward_batch_ids=forward, ci_ids=_not_yet_back(rollout, wave, forward), now=now
         )
-    wrote += distribution.mark_overdue([*forward, wave.batch_id], now=now)
+    wrote += distribution.pass_deadlines([*forward, wave.batch_id], now=now)
     size = distribution.counts([wave.batch_id])[wave.batch_id].total
     if wave.size != size:
         Wave.objects.filter(pk=wave.pk).update(size=size)

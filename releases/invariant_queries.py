@@ -361,7 +361,8 @@ QUERIES: tuple[tuple[str, str, str], ...] = (
         """
         SELECT d.id, d.ci_id, i.to_version_id FROM distribution_deployment d
         JOIN distribution_deploymentitem i ON i.deployment_id = d.id
-        WHERE d.state = 'succeeded' AND i.to_version_id IS NOT NULL
+        JOIN distribution_batch b ON b.id = d.batch_id
+        WHERE d.state = 'succeeded' AND i.to_version_id IS NOT NULL AND b.mode <> 'download_only'
             AND NOT EXISTS (SELECT 1 FROM cmdb_installedversion iv WHERE iv.ci_id = d.ci_id
                 AND iv.version_id = i.to_version_id AND (iv.valid_to IS NULL OR iv.valid_to >= d.finished_at))
         """,

@@ -15,6 +15,7 @@ from tickets.exceptions import InvalidInput
 STRATEGIES = ("big_bang", "phased")
 ON_ERROR = ("pause", "rollback_wave", "rollback_all")
 OVERDUE = ("failure", "skipped")
+MODES = ("forced", "soft")
 REST: dict[str, Any] = {"rest": True}
 
 
@@ -23,7 +24,10 @@ class RolloutPolicy:
     """A checked policy. Thresholds in percent of a wave's CIs, durations in seconds.
 
     `waves` is a list of `{"count": n}`, `{"percent": p}` (of all targets) and, last, `{"rest": true}`.
-    Deadlines: until an offered deployment is fetched, until progress is reported again, until it is confirmed.
+    Deadlines: until an offered deployment is fetched, until progress is reported again, until it is confirmed, until a
+    cancellation that its device does not answer is closed without it. A soft rollout leaves the moment to the devices
+    that know that, and becomes forced `force_after` seconds after a wave opened. `supersede`: on its CIs, what an older
+    rollout has not begun to install makes way; otherwise the new one waits.
     """
 
     strategy: str = "phased"
@@ -38,6 +42,10 @@ class RolloutPolicy:
     confirm_deadline: int = 3600
     overdue_counts_as: str = "failure"
     manual_gate: bool = False
+    mode: str = "forced"
+    force_after: int | None = None
+    cancel_deadline: int = 86400
+    supersede: bool = False
 
     @classmethod
     def from_json(cls, data: Any) -> "RolloutPolicy":
@@ -52,14 +60,20 @@ class RolloutPolicy:
         _one_of(values, "strategy", STRATEGIES)
         _one_of(values, "on_error", ON_ERROR)
         _one_of(values, "overdue_counts_as", OVERDUE)
+        _one_of(values, "mode", MODES)
         _whole(values, "success_threshold", 1, 100)
         _whole(values, "error_threshold", 0, 100)
-        for name in ("soak_seconds", "offer_deadline", "progress_deadline", "confirm_deadline"):
+        for name in ("soak_seconds", "offer_deadline", "progress_deadline", "confirm_deadline", "cancel_deadline"):
             _whole(values, name, 1, 366 * 86400)
+        if values.get("force_after") is not None:
+            _whole(values, "force_after", 1, 366 * 86400)
+            if values.get("mode") != "soft":
+                raise _wrong(_("force_after belongs to the mode “soft”."))
         if values.get("max_in_flight") is not None:
             _whole(values, "max_in_flight", 1, 10_000_000)
-        if not isinstance(values.get("manual_gate", False), bool):
-            raise _wrong(_("manual_gate is true or false."))
+        for name in ("manual_gate", "supersede"):
+            if not isinstance(values.get(name, False), bool):
+                raise _wrong(_("%s is true or false.") % name)
         if values.get("strategy") == "big_bang":
             if values.get("waves", [REST]) not in ([REST], (REST,)):
                 raise _wrong(_("A big bang has exactly one wave with all targets: leave the waves out."))

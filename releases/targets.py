@@ -3,7 +3,7 @@
 from dataclasses import replace
 from typing import Any
 
-from django.db.models import Exists, OuterRef, Q, QuerySet, Value
+from django.db.models import Count, Exists, OuterRef, Q, QuerySet, Subquery, Value
 from django.db.models.functions import Coalesce
 from django.utils.translation import gettext as _
 
@@ -87,6 +87,20 @@ def without_file(release: Release) -> QuerySet[ConfigurationItem]:
     added = Q(pk__in=_added(release, selector)) & Exists(unfit)
     cis = target_cis(release).annotate(takes_format=Coalesce("agent_profile__takes", Value(Format.ARCHIVE.value)))
     return cis.filter(Exists(unfit.filter(product__in=installed.values("product"))) | added)
+
+
+def with_too_many_files(release: Release) -> QuerySet[ConfigurationItem]:
+    """Targets whose agent takes one file only, and would get more."""
+    selector = TargetSelector.from_json(release.targets)
+    installed = InstalledVersion.objects.filter(ci=OuterRef(OuterRef("pk")), valid_to__isnull=True)
+    files = Artifact.objects.filter(version__package_items__release=release, format=OuterRef("agent_profile__takes"))
+    count = files.filter(version__product__in=installed.values("product")).order_by().values("format")
+    # A CI that gets something for the first time gets at most the whole package.
+    whole = files.order_by().values("format").annotate(n=Count("pk")).values("n")
+    fresh = Q(pk__in=_added(release, selector), whole__gt=1)
+    cis = target_cis(release).filter(agent_profile__one_file_only=True)
+    cis = cis.annotate(files=Subquery(count.annotate(n=Count("pk")).values("n")), whole=Subquery(whole))
+    return cis.filter(Q(files__gt=1) | fresh)
 
 
 def without_way_back(release: Release) -> QuerySet[ConfigurationItem]:

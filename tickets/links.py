@@ -14,6 +14,7 @@ PAGES: dict[str, str] = {
     "ROL": "rollout_detail",
     "CI": "ci_detail",
     "GRP": "group_detail",
+    "REG": "registration_detail",
     "ENV": "environment_detail",
 }
 

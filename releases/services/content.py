@@ -4,7 +4,7 @@ from django.utils.translation import gettext as _
 
 from releases.models import Release
 from releases.policy import RolloutPolicy, TargetSelector
-from releases.targets import without_file
+from releases.targets import with_too_many_files, without_file
 from software.models import Version
 from tickets.exceptions import ConditionRefused
 from tickets.services import content_hash
@@ -62,11 +62,18 @@ def check_ready(release: Release) -> None:
 
 
 def check_files(release: Release) -> None:
-    """Refuses targets whose agents take a format that a version of the package has no file of."""
+    """Refuses targets whose agents take a format that a version of the package has no file of, or fewer files."""
     unfit = list(without_file(release).values_list("name", flat=True)[:20])
     if unfit:
         raise ConditionRefused(
             _("No file for the agents of: %(cis)s. Make a version with a file of their format, or exclude them.")
             % {"cis": ", ".join(unfit)},
             code="no_file",
+        )
+    overfed = list(with_too_many_files(release).values_list("name", flat=True)[:20])
+    if overfed:
+        raise ConditionRefused(
+            _("Agents that take one file only would get more: %(cis)s. Make a package for them alone, or exclude them.")
+            % {"cis": ", ".join(overfed)},
+            code="too_many_files",
         )

@@ -149,6 +149,11 @@ def add_wave(
         offer_deadline=policy.offer_deadline,
         progress_deadline=policy.progress_deadline,
         confirm_deadline=policy.confirm_deadline,
+        cancel_deadline=policy.cancel_deadline,
+        # What must go back goes back at once; so does what cannot wait for anybody's window.
+        mode=Batch.Mode.FORCED if is_rollback else policy.mode,
+        force_after=None if is_rollback else policy.force_after,
+        ignores_windows=is_rollback or rollout.release.release_type == Release.Type.EMERGENCY,
     )
     return Wave.objects.create(rollout=rollout, number=number, kind=kind, size=size, batch=batch, undoes=undoes)
 

@@ -160,7 +160,7 @@ def _watch_applying(run: TestRun, now: datetime) -> bool:
     assert run.batch_id is not None
     if run.environment.state in GONE:
         return _fail(run, now, _("The copy is gone: %s") % run.environment.get_state_display())
-    distribution.mark_overdue([run.batch_id], now=now)
+    distribution.pass_deadlines([run.batch_id], now=now)
     deployment = Deployment.objects.filter(batch=run.batch_id).order_by("-attempt").first()
     if deployment is None:
         return _fail(run, now, _("The package never reached the copy."))

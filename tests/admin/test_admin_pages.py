@@ -25,8 +25,8 @@ READ_ONLY = [model for model, page in admin.site._registry.items() if isinstance
 SETUP = [model for model in admin.site._registry if model not in READ_ONLY]
 SETUP_NAMES = {
     "accounts.user", "auth.group", "accounts.team", "tickets.priorityrule", "cmdb.ciclass", "cmdb.agentprofile",
-    "cmdb.cigroup", "cmdb.credential", "cmdb.relation", "cmdb.configurationitem", "test_environments.copysource",
-    "software.product", "releases.testpolicy",
+    "cmdb.cigroup", "cmdb.credential", "cmdb.relation", "cmdb.maintenancewindow", "cmdb.trustedauthority",
+    "cmdb.configurationitem", "test_environments.copysource", "software.product", "releases.testpolicy",
 }  # fmt: skip
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import time, timedelta
 from typing import Any
 
 from django.urls import URLPattern, URLResolver
@@ -10,7 +10,16 @@ from django.urls import URLPattern, URLResolver
 from accounts.models import User
 from accounts.roles import ROLES
 from changes.models import Change
-from cmdb.models import AgentProfile, AgentToken, CIGroup, ConfigurationItem, InstalledVersion
+from cmdb.models import (
+    AgentProfile,
+    AgentToken,
+    CIGroup,
+    ConfigurationItem,
+    GatewayToken,
+    InstalledVersion,
+    MaintenanceWindow,
+    Registration,
+)
 from distribution.models import Deployment, DeploymentEvent, DeploymentItem
 from distribution.services import create_batch
 from incidents.models import Incident
@@ -84,8 +93,13 @@ def make_objects(name: str, owner: User, author: User, *, links: int = 1) -> Obj
         at = NOW + timedelta(seconds=n)
         notify(event=f"e{n}", recipient=owner, thread=f"{name}", subject="News", text="It stopped.", now=at)
     profile = AgentProfile.objects.create(name=f"agent {name}")
+    window = MaintenanceWindow.objects.create(name=f"night {name}", start=time(22), minutes=60)
     group = CIGroup.objects.create(name=f"group {name}")
     group.static_members.set(cis)
+    gateway = GatewayToken.objects.create(name=f"gateway {name}", group=group, sha256=f"{name:x<64}", created_at=NOW)
+    waiting = Registration.objects.create(
+        agent_id=f"waits-{name}", gateway_token=gateway, first_seen_at=NOW, last_seen_at=NOW
+    )
     upload = Upload.objects.create(
         version=new, filename="x", size=1, token=f"{new.pk:032d}", created_by=owner, created_at=NOW, updated_at=NOW
     )
@@ -95,7 +109,9 @@ def make_objects(name: str, owner: User, author: User, *, links: int = 1) -> Obj
         "incidents": incidents[0].pk, "problems": problems[0].pk, "changes": changes[0].pk, "releases": release.pk,
         "rollouts": rollout.pk, "deployments": deployment.pk, "cis": cis[0].pk, "ci-groups": group.pk,
         "ci-classes": cis[0].ci_class_id, "connections": cis[0].pk,
-        "agent-profiles": profile.pk, "products": product.pk, "versions": new.pk, "uploads": upload.pk,
+        "agent-profiles": profile.pk, "maintenance-windows": window.pk,
+        "gateway-tokens": gateway.pk, "registrations": waiting.pk, "products": product.pk,
+        "versions": new.pk, "uploads": upload.pk,
         "components": components[0].pk, "environments": environments[0].pk,
         "notices": owner.notices.latest("id").pk,
     }  # fmt: skip

@@ -1,14 +1,16 @@
 """The conformance list of the protocol; the number of its line is in each test's name."""
 
 import re
+from datetime import time
+from time import strptime
 
 import pytest
 
-from cmdb.models import ConfigurationItem
+from cmdb.models import ConfigurationItem, MaintenanceWindow
 from cmdb.services import issue_agent_token, revoke_agent_token
 from distribution import device as device_services
 from distribution import services
-from distribution.channels.ddi.payload import sleep_time
+from distribution.channels.ddi.pace import sleep_time
 from distribution.models import Batch, Deployment
 from software.models import Version
 from tests.distribution.device_client import Device
@@ -29,6 +31,7 @@ def cancel(batch: Batch) -> None:
     services.cancel_open([batch.pk], now=NOW, reason="abort")
 
 
+@pytest.mark.conformance(1, "An unknown id with a target token is 401")
 def test_01_an_unknown_id_with_a_target_token_is_401(device: Device) -> None:
     device.base = "/DEFAULT/controller/v1/nobody"
     response = device.get()
@@ -36,6 +39,7 @@ def test_01_an_unknown_id_with_a_target_token_is_401(device: Device) -> None:
     assert not ConfigurationItem.objects.filter(agent_id="nobody").exists()
 
 
+@pytest.mark.conformance(2, "A wrong token is 401 with an empty body")
 @pytest.mark.parametrize(
     "authorization",
     [
@@ -59,6 +63,7 @@ def test_02_a_wrong_token_is_401_with_an_empty_body(device: Device, authorizatio
     assert (response.status_code, response.content) == (401, b"")
 
 
+@pytest.mark.conformance(2, "Two tokens are valid during a rotation and none after revoking")
 def test_02_two_tokens_are_valid_during_a_rotation_and_none_after_revoking(
     device: Device, ci: ConfigurationItem
 ) -> None:
@@ -71,11 +76,13 @@ def test_02_two_tokens_are_valid_during_a_rotation_and_none_after_revoking(
     assert [d.get().status_code for d in (newer, newest)] == [401, 401]
 
 
+@pytest.mark.conformance(2, "The token of another device is 401")
 def test_02_the_token_of_another_device_is_401(device: Device, other: tuple[Device, Deployment]) -> None:
     device.token = other[0].token
     assert device.get().status_code == 401
 
 
+@pytest.mark.conformance(3, "Polls with the ETag are 304 until something changes")
 def test_03_polls_with_the_etag_are_304_until_something_changes(
     device: Device, ci: ConfigurationItem, new: Version
 ) -> None:
@@ -88,6 +95,7 @@ def test_03_polls_with_the_etag_are_304_until_something_changes(
     assert re.search(r"/deploymentBase/\d+\?c=\d+$", changed.json()["_links"]["deploymentBase"]["href"])
 
 
+@pytest.mark.conformance(4, "POST, PUT, DELETE and others on the base are 405")
 @pytest.mark.parametrize("method", ["post", "put", "delete", "patch", "options", "head"])
 def test_04_other_methods_on_the_base_are_405(device: Device, method: str) -> None:
     response = getattr(device.client, method)(device.base, headers=device.headers)
@@ -95,6 +103,7 @@ def test_04_other_methods_on_the_base_are_405(device: Device, method: str) -> No
     assert response["Allow"] == "GET"
 
 
+@pytest.mark.conformance(5, "Attributes are merged, replaced and removed")
 def test_05_attributes_are_merged_replaced_and_removed(device: Device, ci: ConfigurationItem) -> None:
     def attributes() -> dict[str, str]:
         ci.refresh_from_db()
@@ -111,6 +120,7 @@ def test_05_attributes_are_merged_replaced_and_removed(device: Device, ci: Confi
     assert ci.attributes_at is not None
 
 
+@pytest.mark.conformance(5, "Bad mode 400, no data 400, text 415, too many 429, stranger 401")
 def test_05_what_is_wrong_about_attributes_is_refused(device: Device, ci: ConfigurationItem) -> None:
     assert device.attributes({"a": "1"}, mode="overwrite").status_code == 400
     assert device.send("PUT", "/configData", {"mode": "merge"}).status_code == 400
@@ -127,11 +137,13 @@ def test_05_what_is_wrong_about_attributes_is_refused(device: Device, ci: Config
     assert device.attributes({"a": "1"}).status_code == 401
 
 
+@pytest.mark.conformance(5, "A target that no longer exists under this name is unknown")
 def test_05_a_target_that_no_longer_exists_under_this_name_is_unknown(device: Device) -> None:
     ConfigurationItem.objects.update(agent_id="renamed")
     assert device.attributes({"a": "1"}).status_code == 401
 
 
+@pytest.mark.conformance(6, "Actions of another target are 404")
 def test_06_actions_of_another_target_are_404(device: Device, other: tuple[Device, Deployment]) -> None:
     its_device, its = other
     for path in ("deploymentBase", "installedBase", "cancelAction"):
@@ -142,6 +154,7 @@ def test_06_actions_of_another_target_are_404(device: Device, other: tuple[Devic
     assert state(its) == "offered"
 
 
+@pytest.mark.conformance(6, "Ids that are none are 404")
 @pytest.mark.parametrize("number", ["0", "-1", "1x", "٣", "2147483648", "99999999999999999999", "%00", "1.0", "+1"])
 def test_06_ids_that_are_none_are_404(device: Device, number: str) -> None:
     for path in ("deploymentBase/{}", "installedBase/{}", "cancelAction/{}", "softwaremodules/{}/artifacts/x.swu"):
@@ -150,6 +163,7 @@ def test_06_ids_that_are_none_are_404(device: Device, number: str) -> None:
     assert device.send("POST", f"/deploymentBase/{number}/feedback", body).status_code == 404
 
 
+@pytest.mark.conformance(7, "Feedback without what it needs is 400")
 @pytest.mark.parametrize(
     "status",
     [
@@ -173,12 +187,14 @@ def test_07_feedback_without_what_it_needs_is_400(device: Device, deployment: De
     assert state(deployment) == "offered"
 
 
+@pytest.mark.conformance(8, "`closed` with `none` counts as success")
 def test_08_closed_with_none_is_success(device: Device, deployment: Deployment) -> None:
     device.fetch(deployment)
     assert device.report(deployment, "closed", "none").status_code == 200
     assert state(deployment) == "confirming"
 
 
+@pytest.mark.conformance(9, "A second close is 410")
 @pytest.mark.parametrize("finished", ["success", "failure"])
 def test_09_a_second_close_is_410(device: Device, deployment: Deployment, finished: str) -> None:
     device.fetch(deployment)
@@ -189,11 +205,13 @@ def test_09_a_second_close_is_410(device: Device, deployment: Deployment, finish
     assert deployment.events.filter(kind="report").count() == 1
 
 
+@pytest.mark.conformance(9, "What was never offered is unknown")
 def test_09_what_was_never_offered_is_unknown(device: Device, deployment: Deployment) -> None:
     assert device.report(deployment, "closed", "success").status_code == 404
     assert state(deployment) == "queued"
 
 
+@pytest.mark.conformance(10, "`canceled` and `rejected` leave the action open")
 @pytest.mark.parametrize("execution", ["canceled", "rejected", "scheduled", "resumed"])
 def test_10_canceled_and_rejected_leave_the_action_open(device: Device, deployment: Deployment, execution: str) -> None:
     device.fetch(deployment)
@@ -202,6 +220,7 @@ def test_10_canceled_and_rejected_leave_the_action_open(device: Device, deployme
     assert device.report(deployment, "closed", "success").status_code == 200
 
 
+@pytest.mark.conformance(11, "A cancelled action is stopped by the device")
 def test_11_a_cancelled_action_is_stopped_by_the_device(device: Device, deployment: Deployment, batch: Batch) -> None:
     device.fetch(deployment)
     device.report(deployment, "download")
@@ -224,6 +243,7 @@ def test_11_a_cancelled_action_is_stopped_by_the_device(device: Device, deployme
     assert device.get(f"/cancelAction/{deployment.pk}").status_code == 200
 
 
+@pytest.mark.conformance(11, "A refused cancel goes back and can finish")
 @pytest.mark.parametrize(("execution", "finished"), [("rejected", "success"), ("closed", "failure")])
 def test_11_a_refused_cancel_goes_back_and_can_finish(
     device: Device, deployment: Deployment, batch: Batch, execution: str, finished: str
@@ -239,6 +259,7 @@ def test_11_a_refused_cancel_goes_back_and_can_finish(
     assert state(deployment) == "confirming"
 
 
+@pytest.mark.conformance(11, "An action cancelled before the offer is never seen")
 def test_11_an_action_cancelled_before_the_offer_is_never_seen(
     device: Device, deployment: Deployment, batch: Batch
 ) -> None:
@@ -248,6 +269,7 @@ def test_11_an_action_cancelled_before_the_offer_is_never_seen(
     assert device.get(f"/cancelAction/{deployment.pk}").status_code == 404
 
 
+@pytest.mark.conformance(12, "A cancel feedback on a running action is 405")
 def test_12_a_cancel_feedback_on_a_running_action_is_405(device: Device, deployment: Deployment) -> None:
     device.fetch(deployment)
     assert device.get(f"/cancelAction/{deployment.pk}").status_code == 404
@@ -257,6 +279,7 @@ def test_12_a_cancel_feedback_on_a_running_action_is_405(device: Device, deploym
     assert state(deployment) == "failed"
 
 
+@pytest.mark.conformance(13, "A close while cancelling wins")
 @pytest.mark.parametrize(("finished", "expected"), [("success", "confirming"), ("failure", "failed")])
 def test_13_a_close_while_cancelling_wins(
     device: Device, deployment: Deployment, batch: Batch, finished: str, expected: str
@@ -269,6 +292,7 @@ def test_13_a_close_while_cancelling_wins(
     assert device.answer(deployment, "closed", "success").status_code == 405
 
 
+@pytest.mark.conformance(15, "Ids of any type and unknown members are accepted")
 @pytest.mark.parametrize("identifier", [7, "7", "", None, {"odd": 1}])
 def test_15_ids_of_any_type_and_unknown_members_are_accepted(
     device: Device, deployment: Deployment, identifier: object
@@ -285,6 +309,7 @@ def test_15_ids_of_any_type_and_unknown_members_are_accepted(
     assert device.send("PUT", "/configData", body).status_code == 200
 
 
+@pytest.mark.conformance(16, "Feedback, attributes and answers to a cancel are answered with 200, never 204")
 def test_16_answers_are_200(device: Device, deployment: Deployment, batch: Batch) -> None:
     device.fetch(deployment)
     answers = [
@@ -296,6 +321,7 @@ def test_16_answers_are_200(device: Device, deployment: Deployment, batch: Batch
     assert [answer.status_code for answer in answers] == [200, 200, 200, 200]
 
 
+@pytest.mark.conformance(17, "Too many messages are 429 and the final one is taken")
 def test_17_too_many_messages_are_429_and_the_final_one_is_taken(device: Device, deployment: Deployment) -> None:
     device.fetch(deployment)
     Deployment.objects.filter(pk=deployment.pk).update(reports=device_services.MAX_REPORTS - 1)
@@ -305,6 +331,7 @@ def test_17_too_many_messages_are_429_and_the_final_one_is_taken(device: Device,
     assert deployment.events.filter(kind="report").count() == 2
 
 
+@pytest.mark.conformance(17, "Too many details are 429 and cut in the final report")
 def test_17_too_many_details_are_429_and_cut_in_the_final_report(device: Device, deployment: Deployment) -> None:
     device.fetch(deployment)
     lines = [f"line {i}" for i in range(60)]
@@ -315,16 +342,18 @@ def test_17_too_many_details_are_429_and_cut_in_the_final_report(device: Device,
     assert (len(kept), kept[0], kept[-2], kept[-1]) == (50, "line 0", "line 59", "x" * 512)
 
 
+@pytest.mark.conformance(19, "Sleep is always a time of day above zero")
 @pytest.mark.parametrize("seconds", [1, 2, 59, 60, 300, 3600, 86_399, 86_400, 999_999])
 def test_19_sleep_is_always_a_time_of_day_above_zero(settings, seconds: int) -> None:
     settings.DDI_POLL_SECONDS = seconds
     for name in ("ci-1", "ci-2", "x" * 128):
-        hours, minutes, rest = sleep_time(name).split(":")
-        assert 0 <= int(hours) <= 23
-        assert int(minutes) < 60
-        assert int(rest) < 60
-        assert sleep_time(name) == sleep_time(name) != "00:00:00"
-        assert len(sleep_time(name)) == 8
+        for window in (None, MaintenanceWindow(weekdays="1", start=time(9, 0, 1), minutes=1)):
+            ci = ConfigurationItem(agent_id=name, maintenance_window=window)
+            ci.window = window
+            sleep = sleep_time(ci, NOW)
+            strptime(sleep, "%H:%M:%S")
+            assert "00:00:01" <= sleep <= "23:59:59"
+            assert sleep_time(ci, NOW) == sleep, "the same from poll to poll"
 
 
 def test_an_unknown_tenant_is_404_and_the_case_of_the_known_one_does_not_matter(device: Device) -> None:

@@ -73,7 +73,7 @@ def test_rule_05_every_artifact_has_name_size_sha1_and_a_link(
     assert content.status_code == 200
     assert len(content.getvalue()) == stored.size
     secure = device.client.get(f"{device.base}/deploymentBase/{deployment.pk}", headers=device.headers, secure=True)
-    assert list(secure.json()["deployment"]["chunks"][0]["artifacts"][0]["_links"]) == ["download"]
+    assert list(secure.json()["deployment"]["chunks"][0]["artifacts"][0]["_links"]) == ["download", "md5sum"]
 
 
 def test_rule_06_every_poll_names_a_sleep_time(device: Device, deployment: Deployment) -> None:

@@ -50,6 +50,7 @@ def portal(live_server) -> Portal:
     return found
 
 
+@pytest.mark.conformance(14, "HEAD, whole, `0-99`, `1000-`, `-1000`; 416 at the end, turned round, junk; If-Match 412")
 @pytest.mark.django_db(transaction=True)
 def test_14_head_whole_parts_and_what_is_none(portal: Portal) -> None:
     size, content = portal.artifact.size, portal.content
@@ -109,6 +110,7 @@ def test_14_head_whole_parts_and_what_is_none(portal: Portal) -> None:
     ], "one for the file, none for its parts"
 
 
+@pytest.mark.conformance(18, "Polls are answered while the same device downloads slowly")
 @pytest.mark.django_db(transaction=True)
 def test_18_polls_are_answered_while_the_same_device_downloads_slowly(portal: Portal) -> None:
     download = socket.create_connection((portal.address.split(":")[0], int(portal.address.split(":")[1])), timeout=10)
@@ -133,6 +135,7 @@ def test_a_body_announced_with_expect_100_continue_is_taken(portal: Portal) -> N
     assert portal.ask("GET", portal.base, **{"Content-Type": "application/json"}).status == 200
 
 
+@pytest.mark.conformance(14, "The artifact of another device and of no offer is 404")
 @pytest.mark.django_db
 def test_14_the_artifact_of_another_device_and_of_no_offer_is_404(
     device: Device, deployment: Deployment, new: Version

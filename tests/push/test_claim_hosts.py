@@ -85,7 +85,7 @@ def test_closed_batches_agents_hosts_and_those_already_there_are_left_alone(make
 def test_an_agent_on_a_pushed_ci_gets_nothing_and_can_report_nothing(make_host: MakeHost, new: Version):
     ci = make_host("shop-1")
     (deployment,) = queue(make_batch(), [ci], new)
-    assert device.current_action(ci) == device.Action()
+    assert device.current_action(ci, now=NOW) == device.Action()
     assert device.find_deployment(ci, deployment.pk) is None
     claimed()
     outcome = device.report(ci, deployment.pk, execution="closed", result="success", details=[], now=NOW)

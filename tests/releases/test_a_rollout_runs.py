@@ -284,7 +284,7 @@ def test_two_rollouts_that_want_one_ci_take_turns(world: World) -> None:
     agent.step(world.now)
     assert (deployments(first), deployments(second)) == ({"srv-1": "offered"}, {"srv-1": "queued"})
     other = Deployment.objects.select_related("batch").get(batch__wave__rollout=second)
-    assert not device.offer(other, now=world.now)
+    assert not device.offer(other, other.ci, now=world.now)
     world.pass_time(4)
     assert (state(first), state(second), world.runs()) == ("completed", "completed", {"srv-1": "3.0"})
 

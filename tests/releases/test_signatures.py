@@ -15,7 +15,7 @@ from signing.envelope import Envelope
 from software.models import ReleaseManifest, RollbackDecision, Version
 from software.signatures import accept_envelopes
 from tests.distribution.fleet import stored_version
-from tests.factories import make_product
+from tests.factories import NOW, make_product
 from tests.releases.world import BIG_BANG, World, deployments, state
 from tests.signing.holder import LATE, Holder, signed
 from tickets.clock import database_now
@@ -158,15 +158,15 @@ def begun(world: World, holder: Holder) -> Rollout:
     services.approve_release(release, actor=world.mona, now=world.now)
     rollout = services.start_rollout(release, actor=world.sven, now=world.now)
     world.tick()
-    assert device.current_action(ci).deploy is not None
+    assert device.current_action(ci, now=world.now).deploy is not None
     return rollout
 
 
 def may_be_offered(world: World) -> bool:
     deployment = Deployment.objects.select_related("batch").get()
-    shown = device.current_action(deployment.ci).deploy is not None
+    shown = device.current_action(deployment.ci, now=world.now).deploy is not None
     if not shown:
-        assert not device.offer(deployment, now=world.now)
+        assert not device.offer(deployment, deployment.ci, now=world.now)
     return shown
 
 
@@ -208,7 +208,7 @@ def test_the_way_back_is_offered_by_its_decision_alone(world: World, holder: Hol
 
 
 def metadata(deployment: Deployment) -> dict[str, str]:
-    body = payload.deployment("http://portal/x", deployment, 0, "archive")
+    body = payload.deployment("http://portal/x", deployment, deployment.ci, 0, NOW)
     (chunk,) = body["deployment"]["chunks"]
     return {entry["key"]: entry["value"] for entry in chunk.get("metadata", ())}
 

@@ -60,7 +60,7 @@ class Device:
         if self.mood == "offline":
             return False
         self.ci.refresh_from_db()
-        action = device.current_action(self.ci)
+        action = device.current_action(self.ci, now=now)
         if action.cancel is not None:
             return self._answer_cancel(action.cancel, now)
         if action.deploy is None:
@@ -71,7 +71,7 @@ class Device:
             return False
         deployment = Deployment.objects.select_related("batch").get(pk=action.deploy)
         if deployment.state == "queued":
-            return device.offer(deployment, now=now)
+            return device.offer(deployment, self.ci, now=now)
         if deployment.state == "offered":
             return self._report(deployment.pk, "download", now)
         if deployment.state == "downloading":

@@ -9,7 +9,7 @@ from distribution.channels.ddi import payload
 from distribution.models import Deployment
 from distribution.services import create_batch, queue_deployments
 from releases.services import build_release
-from releases.targets import without_file
+from releases.targets import with_too_many_files, without_file
 from software.models import Format, Product, Version
 from software.services import store_artifact
 from tests.factories import NOW, make_ci, make_product, make_version
@@ -72,7 +72,7 @@ def offered_files(ci: ConfigurationItem, version: Version) -> list[str]:
     batch = create_batch(label="ROL-0000001", purpose="forward", now=NOW)
     fresh = {ci.pk: [version.product_id]}
     queue_deployments(batch, ci_ids=[ci.pk], package=[(version.product_id, version.pk, 1)], fresh=fresh, now=NOW)
-    body = payload.deployment("http://portal/x", Deployment.objects.get(ci=ci), 0, ci.takes)
+    body = payload.deployment("http://portal/x", Deployment.objects.get(ci=ci), ci, 0, NOW)
     (chunk,) = body["deployment"]["chunks"]
     return [artifact["filename"] for artifact in chunk["artifacts"]]
 
@@ -96,3 +96,19 @@ def test_a_package_without_a_file_for_one_of_its_targets_is_not_built() -> None:
     with pytest.raises(ConditionRefused, match="unfit") as refusal:
         build_release(release, actor=world.erik, now=world.now)
     assert (refusal.value.code, fits.name in refusal.value.message) == ("no_file", False)
+
+
+def test_a_package_of_several_files_is_not_built_for_an_agent_that_takes_one() -> None:
+    world = World()
+    plain, single = world.add_ci("plain"), world.add_ci("single")
+    profile = AgentProfile.objects.create(name="rauc", one_file_only=True)
+    ConfigurationItem.objects.filter(pk=single.pk).update(agent_profile=profile)
+    release = world.draft(world.new)
+    assert not with_too_many_files(release).exists()
+
+    several = stored(world.billing, "3.0", "a.tar.gz", "b.tar.gz")
+    release = world.draft(several)
+    assert list(with_too_many_files(release)) == [single]
+    with pytest.raises(ConditionRefused, match="single") as refusal:
+        build_release(release, actor=world.erik, now=world.now)
+    assert (refusal.value.code, plain.name in refusal.value.message) == ("too_many_files", False)

@@ -17,9 +17,11 @@ from django.db.models import Exists, OuterRef
 
 from cmdb.models import ConfigurationItem
 from distribution.channels.ansible.models import PushRun, PushTarget
-from distribution.device import OFFERABLE, offer
+from distribution.device import offer
 from distribution.models import Deployment, DeploymentEvent, DeploymentState
+from distribution.offers import offerable
 from distribution.steps import record_step
+from distribution.windows import IS_OPEN
 from tickets.clock import database_now
 
 LEASE = timedelta(seconds=30)
@@ -35,7 +37,7 @@ WITH best AS (
     JOIN distribution_batch b ON b.id = d.batch_id AND b.is_open
     JOIN cmdb_configurationitem ci ON ci.id = d.ci_id AND ci.channel = 'ansible'
     JOIN cmdb_connection c ON c.ci_id = d.ci_id
-    WHERE d.state = 'queued' AND {OFFERABLE} AND NOT EXISTS (
+    WHERE d.state = 'queued' AND {offerable("d", "b", may_change=IS_OPEN)} AND NOT EXISTS (
             SELECT 1 FROM distribution_deployment other WHERE other.ci_id = d.ci_id
                 AND other.state IN ('offered', 'downloading', 'installing', 'confirming', 'cancelling', 'unknown'))
         OR d.state = 'offered' AND NOT EXISTS (
@@ -106,9 +108,10 @@ def claim(*, now: datetime) -> PushRun | None:
 
 
 def _offered(deployment_id: int, now: datetime) -> bool:
-    deployment = Deployment.objects.select_related("batch").get(pk=deployment_id)
+    related = ("batch", "ci__agent_profile", "ci__maintenance_window", "ci__ci_class__maintenance_window")
+    deployment = Deployment.objects.select_related(*related).get(pk=deployment_id)
     if deployment.state == DeploymentState.QUEUED:
-        offer(deployment, now=now)
+        offer(deployment, deployment.ci, now=now)
     return deployment.state == DeploymentState.OFFERED
 
 

@@ -71,6 +71,14 @@ def send(request: HttpRequest, artifact: Artifact) -> HttpResponseBase:
     return _headed(response, artifact)
 
 
+def send_md5(artifact: Artifact) -> HttpResponse:
+    """The line that `md5sum --check` reads, without its newline."""
+    response = HttpResponse(f"{artifact.md5}  {artifact.filename}", content_type="text/plain")
+    response["Content-Disposition"] = f"attachment;filename={quote(artifact.filename, safe='+')}.MD5SUM"
+    response["X-Content-Type-Options"] = "nosniff"
+    return response
+
+
 def release_database() -> None:
     """Gives the connection back: a slow download must not keep it until its end."""
     if not connection.in_atomic_block:

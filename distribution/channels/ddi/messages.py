@@ -125,6 +125,16 @@ def read_attributes(request: HttpRequest) -> tuple[str, dict[str, str | None]]:
     return mode, {_key(key): _value(key, value, mode) for key, value in data.items()}
 
 
+def read_declared(request: HttpRequest) -> tuple[str, str]:
+    """Name and version that a device declares to run. Raises Refused."""
+    body, _ = read_body(request)
+    name, version = body.get("name"), body.get("version")
+    if not isinstance(name, str) or not isinstance(version, str):
+        raise Refused(400, "name and version have to be texts.")
+    # What the database could not keep names nothing that is in it.
+    return clean(name, MAX_KEY), clean(version, MAX_KEY)
+
+
 def clean(text: str, limit: int) -> str:
     """The text without what a database cannot keep: NUL and halves of characters; cut to `limit` characters."""
     return text[:limit].replace("\x00", "").encode("utf-8", "replace").decode()

@@ -1,6 +1,6 @@
 """What devices get: the JSON of polls and deployments."""
 
-import zlib
+from datetime import datetime
 from typing import Any
 from urllib.parse import quote
 
@@ -8,14 +8,24 @@ from django.conf import settings
 from django.http import HttpRequest
 
 from cmdb.models import ConfigurationItem
-from distribution.device import Action
+from distribution.channels.ddi.pace import sleep_time
+from distribution.device import Action, modes
 from distribution.models import Deployment, DeploymentEvent, DeploymentItem
 from distribution.packages import items_of
 from distribution.signed import envelopes_of
 from software.models import Artifact
 
 MAX_HISTORY = 100
-_LONGEST_SLEEP = 23 * 3600 + 59 * 60 + 59
+# The protocol's words for the states of an action that a device can read.
+_STATUS = {
+    "offered": "RETRIEVED",
+    "downloading": "DOWNLOAD",
+    "installing": "RUNNING",
+    "unknown": "RUNNING",
+    "confirming": "FINISHED",
+    "succeeded": "FINISHED",
+    "failed": "ERROR",
+}
 
 
 def base_url(request: HttpRequest, ci: ConfigurationItem) -> str:
@@ -24,21 +34,7 @@ def base_url(request: HttpRequest, ci: ConfigurationItem) -> str:
     return f"{request.scheme}://{request.get_host()}/{settings.DDI_TENANT}/controller/v1/{controller}"
 
 
-# A copy is watched while its problem-free period runs: it must not sleep as long as a device in the field.
-_COPY_SLEEP = 5
-
-
-def sleep_time(agent_id: str, *, is_copy: bool = False) -> str:
-    """How long to sleep between polls, HH:MM:SS: the wanted time and up to a tenth more, always the same for
-    a device.
-    """
-    seconds = min(settings.DDI_POLL_SECONDS, _COPY_SLEEP) if is_copy else settings.DDI_POLL_SECONDS
-    seconds += zlib.crc32(agent_id.encode()) % (seconds // 10 + 1)
-    seconds = max(1, min(seconds, _LONGEST_SLEEP))
-    return f"{seconds // 3600:02d}:{seconds // 60 % 60:02d}:{seconds % 60:02d}"
-
-
-def poll(base: str, ci: ConfigurationItem, action: Action) -> dict[str, Any]:
+def poll(base: str, ci: ConfigurationItem, action: Action, now: datetime) -> dict[str, Any]:
     """The answer to a poll."""
     links = {}
     if action.cancel is not None:
@@ -51,24 +47,27 @@ def poll(base: str, ci: ConfigurationItem, action: Action) -> dict[str, Any]:
     if ci.attributes_wanted:
         links["configData"] = f"{base}/configData"
     return {
-        "config": {"polling": {"sleep": sleep_time(ci.agent_id or "", is_copy=ci.copy_of_id is not None)}},
+        "config": {"polling": {"sleep": sleep_time(ci, now, is_idle=action.is_idle)}},
         "_links": {name: {"href": href} for name, href in links.items()},
     }
 
 
-def deployment(base: str, row: Deployment, history: int, takes: str) -> dict[str, Any]:
-    """The body of deploymentBase and installedBase, with the files of the format that the device takes and the newest
+def deployment(base: str, row: Deployment, ci: ConfigurationItem, history: int, now: datetime) -> dict[str, Any]:
+    """The body of deploymentBase and installedBase: the files of the format that the device takes, and the newest
     `history` messages of the device (< 0: all).
     """
+    download, update, is_window_open = modes(row, ci, now=now)
     signed = envelopes_of(row.pk)
     body: dict[str, Any] = {
         "id": str(row.pk),
         "deployment": {
-            "download": "forced",
-            "update": "forced",
-            "chunks": [_chunk(base, item, takes, signed[item.product_id]) for item in items_of(row)],
+            "download": download,
+            "update": update,
+            "chunks": [_chunk(base, item, ci.takes, signed[item.product_id]) for item in items_of(row)],
         },
     }
+    if is_window_open is not None:
+        body["deployment"]["maintenanceWindow"] = "available" if is_window_open else "unavailable"
     if history:
         body["actionHistory"] = _history(row, history)
     return body
@@ -85,19 +84,22 @@ def _chunk(base: str, item: DeploymentItem, takes: str, metadata: list[dict[str,
     if item.to_version is None:
         metadata = [{"key": "action", "value": "remove"}, *metadata]
     else:
-        chunk["artifacts"] = [_artifact(base, a) for a in item.to_version.artifacts.all() if a.format == takes]
+        chunk["artifacts"] = [artifact(base, a) for a in item.to_version.artifacts.all() if a.format == takes]
     if metadata:
         chunk["metadata"] = metadata
     return chunk
 
 
-def _artifact(base: str, artifact: Artifact) -> dict[str, Any]:
-    href = f"{base}/softwaremodules/{artifact.version_id}/artifacts/{quote(artifact.filename, safe='')}"
+def artifact(base: str, row: Artifact) -> dict[str, Any]:
+    """A file as deploymentBase and the list of a module name it."""
+    href = f"{base}/softwaremodules/{row.version_id}/artifacts/{quote(row.filename, safe='')}"
+    # The name of the link says by which protocol; agents that know both take the first.
+    suffix = "" if base.startswith("https:") else "-http"
     return {
-        "filename": artifact.filename,
-        "size": artifact.size,
-        "hashes": {"sha1": artifact.sha1, "md5": artifact.md5, "sha256": artifact.sha256},
-        "_links": {"download" if base.startswith("https:") else "download-http": {"href": href}},
+        "filename": row.filename,
+        "size": row.size,
+        "hashes": {"sha1": row.sha1, "md5": row.md5, "sha256": row.sha256},
+        "_links": {f"download{suffix}": {"href": href}, f"md5sum{suffix}": {"href": f"{href}.MD5SUM"}},
     }
 
 
@@ -107,4 +109,4 @@ def _history(row: Deployment, number: int) -> dict[str, Any]:
     ).order_by("-id")
     limit = MAX_HISTORY if number < 0 else min(number, MAX_HISTORY)
     lines = [line for event in events[:limit] for line in reversed(event.details)]
-    return {"status": row.state.upper(), "messages": lines[:limit]}
+    return {"status": _STATUS[row.state], "messages": lines[:limit]}

@@ -13,7 +13,9 @@ urlpatterns = [
     path(f"{_BASE}/deploymentBase/<str:action>/feedback", views.feedback, name="ddi_feedback"),
     path(f"{_BASE}/cancelAction/<str:action>", views.cancel_action, name="ddi_cancel"),
     path(f"{_BASE}/cancelAction/<str:action>/feedback", views.cancel_feedback, name="ddi_cancel_feedback"),
+    path(f"{_BASE}/installedBase", views.declare_installed, name="ddi_declare_installed"),
     path(f"{_BASE}/installedBase/<str:action>", views.installed_base, name="ddi_installed"),
+    path(f"{_BASE}/softwaremodules/<str:module>/artifacts", views.artifacts, name="ddi_artifacts"),
     path(f"{_BASE}/softwaremodules/<str:module>/artifacts/<str:filename>", views.artifact, name="ddi_artifact"),
     path("downloads/<int:artifact>/<int:until>/<str:given>/<str:filename>", signed_links.download, name="ddi_signed"),
 ]

@@ -12,18 +12,20 @@ from typing import Any
 from django.conf import settings
 from django.db import OperationalError
 from django.db.models import F
+from django.db.models.functions import Length
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.views.decorators.csrf import csrf_exempt
 
-from cmdb.models import ConfigurationItem
+from cmdb.admission import note_attributes
+from cmdb.models import ConfigurationItem, Registration
 from distribution import device, last_seen
 from distribution.attributes import TooManyAttributes
 from distribution.channels.ddi import downloads, payload
-from distribution.channels.ddi.auth import authenticate
-from distribution.channels.ddi.messages import Refused, action_id, read_attributes, read_feedback
+from distribution.channels.ddi.auth import CHALLENGES, authenticate
+from distribution.channels.ddi.messages import Refused, action_id, read_attributes, read_declared, read_feedback
 from distribution.channels.ddi.pressure import come_back_later, sheds_load
-from distribution.models import Deployment, DeploymentState
+from distribution.models import Batch, Deployment, DeploymentState
 from software.models import Artifact, Version
 from software.quarantine import Check, check_before_serving
 from tickets.clock import now_of
@@ -37,6 +39,8 @@ MAX_CONTROLLER_ID = 256
 _FETCHABLE = frozenset({"offered", "downloading", "installing", "unknown"})
 # What the device has closed, or what its attributes have ended, can be read again; it is not offered again.
 _READABLE = _FETCHABLE | {"confirming", "succeeded", "failed"}
+_LISTED = _FETCHABLE | {"succeeded"}
+_MD5SUM = ".MD5SUM"
 _CANCEL_READABLE = frozenset({"cancelling", "cancelled"})
 _STATUS = {
     device.Outcome.ACCEPTED: 200,
@@ -50,8 +54,11 @@ _ACCEPTED_TYPES = ("*/*", "application/*", "application/json", "application/hal+
 View = Callable[..., HttpResponseBase]
 
 
-def device_view(*methods: str) -> Callable[[View], View]:
-    """A view for devices: knows the tenant and the method, asks who it is, and turns refusals into answers."""
+def device_view(*methods: str, waiting: View | None = None) -> Callable[[View], View]:
+    """A view for devices: knows the tenant and the method, asks who it is, and turns refusals into answers.
+
+    `waiting` answers devices that wait for approval; without it there is nothing for them.
+    """
 
     def decorate(view: View) -> View:
         @csrf_exempt
@@ -59,10 +66,12 @@ def device_view(*methods: str) -> Callable[[View], View]:
         def wrapped(request: HttpRequest, tenant: str, controller_id: str, **kwargs: str) -> HttpResponseBase:
             try:
                 _check(request, tenant, controller_id, methods)
-                ci = authenticate(request, controller_id)
-                if ci is None:
-                    return HttpResponse(status=401, headers={"WWW-Authenticate": "TargetToken"})
-                return view(request, ci, **kwargs)
+                who = authenticate(request, controller_id)
+                if isinstance(who, Registration):
+                    if waiting is None:
+                        raise Refused(404)
+                    return waiting(request, who)
+                return view(request, who, **kwargs) if who is not None else _stranger()
             except Refused as refusal:
                 return _refusal(refusal.status, refusal.message, methods)
             except DomainError as refusal:
@@ -77,16 +86,38 @@ def device_view(*methods: str) -> Callable[[View], View]:
     return decorate
 
 
+def _stranger() -> HttpResponse:
+    challenges = [CHALLENGES[name] for name in settings.DDI_AUTHENTICATION if name in CHALLENGES]
+    return HttpResponse(status=401, headers={"WWW-Authenticate": ", ".join(challenges)} if challenges else {})
+
+
+def poll_waiting(request: HttpRequest, registration: Registration) -> HttpResponseBase:
+    """A device that waits for approval: nothing to do, but it may say who it is."""
+    stranger = ConfigurationItem(agent_id=registration.agent_id, attributes_wanted=not registration.attributes)
+    stranger.window = None
+    base = payload.base_url(request, stranger)
+    return _json(request, payload.poll(base, stranger, device.Action(), now_of(request)))
+
+
+def config_data_waiting(request: HttpRequest, registration: Registration) -> HttpResponseBase:
+    """What a waiting device says about itself, for whoever approves it."""
+    _mode, data = read_attributes(request)
+    if not note_attributes(registration, data):
+        raise Refused(429, "The device has too many attributes.")
+    return HttpResponse(status=200)
+
+
 @sheds_load
-@device_view("GET")
+@device_view("GET", waiting=poll_waiting)
 def poll(request: HttpRequest, ci: ConfigurationItem) -> HttpResponseBase:
     """What to do next. Writes nothing: when the device was seen is written later."""
-    action = device.current_action(ci)
-    last_seen.note(ci, now=now_of(request))
-    return _json(request, payload.poll(payload.base_url(request, ci), ci, action))
+    now = now_of(request)
+    action = device.current_action(ci, now=now)
+    last_seen.note(ci, now=now)
+    return _json(request, payload.poll(payload.base_url(request, ci), ci, action, now))
 
 
-@device_view("PUT")
+@device_view("PUT", waiting=config_data_waiting)
 def config_data(request: HttpRequest, ci: ConfigurationItem) -> HttpResponseBase:
     """The device's attributes: the proof of what it runs."""
     mode, data = read_attributes(request)
@@ -101,10 +132,10 @@ def config_data(request: HttpRequest, ci: ConfigurationItem) -> HttpResponseBase
 def deployment_base(request: HttpRequest, ci: ConfigurationItem, action: str) -> HttpResponseBase:
     """What to install. The first GET is the offer."""
     row = device.find_deployment(ci, action_id(action))
-    if row is None:
+    if row is None or device.is_held(row, ci, now=now_of(request)):
         raise Refused(404)
     if row.state == DeploymentState.QUEUED:
-        device.offer(row, now=now_of(request))
+        device.offer(row, ci, now=now_of(request))
     if row.state not in _READABLE or row.offered_at is None:
         raise Refused(404)
     return _deployment(request, ci, row)
@@ -114,9 +145,20 @@ def deployment_base(request: HttpRequest, ci: ConfigurationItem, action: str) ->
 def installed_base(request: HttpRequest, ci: ConfigurationItem, action: str) -> HttpResponseBase:
     """A deployment that succeeded, again."""
     row = device.find_deployment(ci, action_id(action))
-    if row is None or row.state != DeploymentState.SUCCEEDED:
+    if row is None or row.state != DeploymentState.SUCCEEDED or row.batch.mode == Batch.Mode.DOWNLOAD_ONLY:
         raise Refused(404)
     return _deployment(request, ci, row)
+
+
+@device_view("PUT")
+def declare_installed(request: HttpRequest, ci: ConfigurationItem) -> HttpResponseBase:
+    """What the device says it runs: a release of the media library, however it came there."""
+    name, label = read_declared(request)
+    version = Version.objects.select_related("product").filter(product__slug=name, label=label).first()
+    if version is None:
+        raise Refused(404, "The media library has no such release.")
+    is_new = device.record_declared(ci, version=version, now=now_of(request))
+    return HttpResponse(status=201 if is_new else 200)
 
 
 @device_view("POST")
@@ -140,27 +182,47 @@ def cancel_feedback(request: HttpRequest, ci: ConfigurationItem, action: str) ->
     return _reported(request, ci, action, device.answer_cancel)
 
 
+@device_view("GET")
+def artifacts(request: HttpRequest, ci: ConfigurationItem, module: str) -> HttpResponseBase:
+    """The files of a deployment that this device has under way, or of what it runs."""
+    found = Artifact.objects.filter(
+        version_id=action_id(module),
+        format=ci.takes,
+        version__deployments__deployment__ci_id=ci.pk,
+        version__deployments__deployment__state__in=_LISTED,
+    )
+    rows = list(found.distinct().order_by("pk"))
+    if not rows:
+        raise Refused(404)
+    base = payload.base_url(request, ci)
+    return _json(request, [payload.artifact(base, row) for row in rows])
+
+
 @device_view("GET", "HEAD")
 def artifact(request: HttpRequest, ci: ConfigurationItem, module: str, filename: str) -> HttpResponseBase:
-    """A file of a deployment that this device has under way."""
+    """A file of a deployment that this device has under way, or the line with its MD5."""
     if "\x00" in filename:
         raise Refused(404)
     found = (
         Artifact.objects.filter(
             version_id=action_id(module),
-            filename=filename,
+            filename__in=[filename, filename.removesuffix(_MD5SUM)],
             format=ci.takes,
             version__deployments__deployment__ci_id=ci.pk,
             version__deployments__deployment__state__in=_FETCHABLE,
         )
         .select_related("version")
         .annotate(deployment_id=F("version__deployments__deployment_id"))
+        # A file may be called so itself; it has the longer name of the two.
+        .order_by(Length("filename").desc())
         .first()
     )
     if found is None:
         raise Refused(404)
     if found.version.state != Version.State.READY:
         raise Refused(410, f"The version is {found.version.state}.")
+    if found.filename != filename:
+        return downloads.send_md5(found)
     state = check_before_serving(found, now=now_of(request))
     if state is Check.BUSY:
         return come_back_later()
@@ -207,10 +269,10 @@ def _reported(
 def _deployment(request: HttpRequest, ci: ConfigurationItem, row: Deployment) -> HttpResponseBase:
     wanted = request.GET.get("actionHistory", "")
     history = int(wanted) if wanted.removeprefix("-").isdecimal() and wanted.isascii() and len(wanted) < 9 else 0
-    return _json(request, payload.deployment(payload.base_url(request, ci), row, history, ci.takes))
+    return _json(request, payload.deployment(payload.base_url(request, ci), row, ci, history, now_of(request)))
 
 
-def _json(request: HttpRequest, body: dict[str, Any]) -> HttpResponse:
+def _json(request: HttpRequest, body: dict[str, Any] | list[Any]) -> HttpResponse:
     content = json.dumps(body, separators=(",", ":")).encode()
     etag = f'"{hashlib.sha1(content, usedforsecurity=False).hexdigest()}"'
     known = {name.strip().removeprefix("W/") for name in request.headers.get("If-None-Match", "").split(",")}

@@ -1,5 +1,7 @@
 """Configuration items: what runs, who owns it, what is installed on it, and the agent that speaks for it."""
 
+from datetime import datetime, timedelta
+from functools import cached_property
 from typing import Any
 
 import pghistory
@@ -9,9 +11,53 @@ from django.db import models
 from django.db.models import Q
 from django.utils.translation import gettext_lazy as _
 
-from cmdb.group_filter import condition_of
+from cmdb.windows import DAYS, check_zone, occurrence
 from software.models import Format
 from tickets.numbers import format_number
+
+
+@pghistory.track(model_name="MaintenanceWindowHistory")
+class MaintenanceWindow(models.Model):
+    """When the CIs of a site may be changed: weekly, by the site's own clock. Outside it nothing is offered to them."""
+
+    name = models.CharField(_("name"), max_length=64, unique=True)
+    weekdays = models.CharField(
+        _("weekdays"),
+        max_length=7,
+        default=DAYS,
+        validators=[RegexValidator(r"^(?!.*(.).*\1)[1-7]+$", _("Digits from 1 (Monday) to 7, each once."))],
+        help_text=_("Days on which it begins: 1 is Monday, 7 is Sunday; 12345 is from Monday to Friday."),
+    )
+    start = models.TimeField(_("begins at"), help_text=_("By the clock of the site."))
+    minutes = models.PositiveSmallIntegerField(
+        _("length in minutes"), validators=[MinValueValidator(1), MaxValueValidator(7 * 24 * 60)]
+    )
+    zone = models.CharField(
+        _("time zone"),
+        max_length=64,
+        default="UTC",
+        validators=[check_zone],
+        help_text=_("Of the site, for example Europe/Berlin."),
+    )
+
+    class Meta:
+        ordering = ["name"]
+        verbose_name = _("maintenance window")
+        verbose_name_plural = _("maintenance windows")
+        constraints = [
+            models.CheckConstraint(condition=Q(weekdays__regex=r"^[1-7]+$"), name="cmdb_window_has_a_day"),
+            models.CheckConstraint(condition=Q(minutes__range=(1, 7 * 24 * 60)), name="cmdb_window_up_to_a_week"),
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+    def occurrence(self, now: datetime) -> tuple[datetime, datetime]:
+        """Begin and end of the occurrence that is under way; else of the next one."""
+        return occurrence(self.weekdays, self.start, timedelta(minutes=self.minutes), self.zone, now)
+
+    def is_open(self, now: datetime) -> bool:
+        return self.occurrence(now)[0] <= now
 
 
 class CIClass(models.Model):
@@ -19,6 +65,15 @@ class CIClass(models.Model):
 
     name = models.CharField(_("name"), max_length=100, unique=True)
     slug = models.SlugField(_("short name"), unique=True)
+    maintenance_window = models.ForeignKey(
+        MaintenanceWindow,
+        models.PROTECT,
+        null=True,
+        blank=True,
+        related_name="ci_classes",
+        verbose_name=_("maintenance window"),
+        help_text=_("Of its CIs that have none of their own; empty: at any time."),
+    )
 
     class Meta:
         ordering = ["name"]
@@ -51,8 +106,18 @@ class AgentProfile(models.Model):
         default=Format.ARCHIVE,
         help_text=_("Of a version's files the agent gets those of this format."),
     )
-    can_remove = models.BooleanField(_("can uninstall"), default=True)
+    can_remove = models.BooleanField(
+        _("can uninstall"),
+        default=True,
+        help_text=_("It also reports all it runs: a product that is missing in its full report is not installed."),
+    )
     one_file_only = models.BooleanField(_("takes one file per deployment"), default=False)
+    can_wait = models.BooleanField(
+        _("waits for its window itself"),
+        default=False,
+        help_text=_("It may download before and obeys “update: skip”. Others see nothing until their window opens."),
+    )
+    notes = models.TextField(_("notes"), blank=True, help_text=_("What to know when one plans for this agent."))
 
     class Meta:
         ordering = ["name"]
@@ -130,6 +195,15 @@ class ConfigurationItem(models.Model):
         AgentProfile, models.PROTECT, null=True, blank=True, related_name="cis", verbose_name=_("agent profile")
     )
     channel = models.CharField(_("channel"), max_length=8, choices=Channel, default=Channel.DDI, db_default="ddi")
+    maintenance_window = models.ForeignKey(
+        MaintenanceWindow,
+        models.PROTECT,
+        null=True,
+        blank=True,
+        related_name="cis",
+        verbose_name=_("maintenance window"),
+        help_text=_("Empty: that of its class."),
+    )
     attributes = models.JSONField(_("reported attributes"), default=dict, blank=True)
     attributes_at = models.DateTimeField(null=True, blank=True)
     attributes_wanted = models.BooleanField(default=True)
@@ -156,87 +230,15 @@ class ConfigurationItem(models.Model):
         """The format of the files that its agent gets."""
         return self.agent_profile.takes if self.agent_profile is not None else Format.ARCHIVE
 
-    def __str__(self) -> str:
-        return self.name
-
-
-@pghistory.track(exclude=["sealed"], model_name="CredentialHistory")
-class Credential(models.Model):
-    """What opens connections to hosts: a user's private key or password, encrypted; see `cmdb.credentials`."""
-
-    class Kind(models.TextChoices):
-        SSH_KEY = "ssh_key", _("private SSH key")
-        PASSWORD = "password", _("password")
-
-    name = models.CharField(_("name"), max_length=64, unique=True)
-    kind = models.CharField(_("kind"), max_length=8, choices=Kind, default=Kind.SSH_KEY)
-    sealed = models.TextField(editable=False)
-    changed_at = models.DateTimeField(_("changed"))
-
-    class Meta:
-        ordering = ["name"]
-        verbose_name = _("credential")
-        verbose_name_plural = _("credentials")
+    @cached_property
+    def window(self) -> MaintenanceWindow | None:
+        """When it may be changed; None: at any time, as every copy for tests."""
+        if self.copy_of_id is not None:
+            return None
+        return self.maintenance_window or self.ci_class.maintenance_window
 
     def __str__(self) -> str:
         return self.name
-
-
-@pghistory.track(model_name="ConnectionHistory")
-class Connection(models.Model):
-    """How a host without an agent is reached, and where its software lives."""
-
-    class Kind(models.TextChoices):
-        SSH = "ssh", _("SSH")
-        LOCAL = "local", _("this very machine")
-
-    ci = models.OneToOneField(ConfigurationItem, models.PROTECT, related_name="connection")
-    kind = models.CharField(_("connection"), max_length=5, choices=Kind, default=Kind.SSH)
-    address = models.CharField(
-        _("address"),
-        max_length=253,
-        blank=True,
-        validators=[RegexValidator(r"^[A-Za-z0-9][A-Za-z0-9.:-]*$", _("A host name or an IP address."))],
-    )
-    port = models.PositiveIntegerField(
-        _("port"), default=22, validators=[MinValueValidator(1), MaxValueValidator(65535)]
-    )
-    user = models.CharField(
-        _("user"), max_length=64, blank=True, validators=[RegexValidator(r"^[A-Za-z_][A-Za-z0-9_.-]*\$?$")]
-    )
-    credential = models.ForeignKey(
-        Credential,
-        models.PROTECT,
-        null=True,
-        blank=True,
-        related_name="connections",
-        verbose_name=_("credential"),
-    )
-    host_key = models.TextField(
-        _("host key"),
-        blank=True,
-        help_text=_("As in a .pub file, one per line: “ssh-ed25519 AAAA…”. Any other key is refused."),
-    )
-    folder = models.CharField(
-        _("folder"),
-        max_length=255,
-        validators=[RegexValidator(r"^/[A-Za-z0-9._/+-]*[A-Za-z0-9._+-]$", _("An absolute path without blanks."))],
-        help_text=_("Where the software goes; it must be there and belong to the user."),
-    )
-    python = models.CharField(
-        _("Python"),
-        max_length=255,
-        default="/usr/bin/python3",
-        validators=[RegexValidator(r"^/[A-Za-z0-9._/+-]+$")],
-        help_text=_("Path of the host's Python, 3.8 or newer."),
-    )
-
-    class Meta:
-        verbose_name = _("connection")
-        verbose_name_plural = _("connections")
-
-    def __str__(self) -> str:
-        return f"{self.ci_id} by {self.kind}"
 
 
 @pghistory.track(exclude=["sha256"], model_name="AgentTokenHistory")
@@ -315,53 +317,3 @@ class InstalledVersion(models.Model):
 
     def __str__(self) -> str:
         return f"{self.product_id} {self.label} on {self.ci_id}"
-
-
-class CIGroupQuerySet(models.QuerySet["CIGroup"]):
-    def visible_to(self, user: Any) -> "CIGroupQuerySet":
-        """Groups are for those who see every CI: a group tells of CIs by what they have in common."""
-        return self if user.has_perm("cmdb.see_all_cis") else self.none()
-
-
-@pghistory.track(model_name="CIGroupHistory")
-class CIGroup(models.Model):
-    """Production CIs that are meant together: named ones, those that fit a filter, or both.
-
-    What fits is asked anew each time; copies for tests are never members. An empty group has no member.
-    """
-
-    PREFIX = "GRP"
-
-    name = models.CharField(_("name"), max_length=100, unique=True)
-    description = models.TextField(_("description"), blank=True)
-    static_members = models.ManyToManyField(
-        ConfigurationItem, related_name="static_groups", blank=True, verbose_name=_("named CIs")
-    )
-    filter = models.JSONField(
-        _("filter"), default=dict, blank=True, help_text=_("Checked by `cmdb.group_filter`; empty: only named CIs.")
-    )
-
-    objects = CIGroupQuerySet.as_manager()
-
-    class Meta:
-        ordering = ["name"]
-        verbose_name = _("CI group")
-        verbose_name_plural = _("CI groups")
-
-    @property
-    def number(self) -> str:
-        return format_number(self.PREFIX, self.pk)
-
-    def __str__(self) -> str:
-        return self.name
-
-    def members(self) -> CIQuerySet:
-        """The production CIs that belong to it now: one query, whatever the size."""
-        named = CIGroup.static_members.through.objects.filter(cigroup_id=self.pk).values("configurationitem_id")
-        condition = condition_of(self.filter, InstalledVersion.objects.filter(valid_to__isnull=True))
-        is_member = Q(pk__in=named) if condition is None else Q(pk__in=named) | condition
-        return ConfigurationItem.objects.production().filter(is_member)
-
-    def contains(self, ci: ConfigurationItem) -> bool:
-        """Whether this CI belongs to it now."""
-        return self.members().filter(pk=ci.pk).exists()

@@ -1,0 +1,228 @@
+"""What a device is to do next, and taking it there: which deployment it may have now, in which order."""
+
+import zlib
+from dataclasses import dataclass
+from datetime import datetime
+
+from django.conf import settings
+from django.db import IntegrityError, connection, transaction
+
+from cmdb.models import ConfigurationItem
+from cmdb.prepared import fetch_row
+from distribution.models import Batch, Deployment, DeploymentEvent, DeploymentState, mode_at
+from distribution.signed import is_signed
+from distribution.steps import move_where
+
+
+def offerable(d: str, b: str, *, may_change: str = "%(may_change)s::boolean", can_wait: str = "false") -> str:
+    """Whether the waiting deployment `d` of the batch `b` could be offered now.
+
+    `may_change`: the CI's window is open, or its agent waits for it itself. `can_wait`: the agent knows “skip”.
+    """
+    return f"""
+    {b}.is_open AND ({b}.ignores_windows OR {may_change})
+    AND ({b}.mode <> 'download_only' OR {can_wait})
+    -- Overdue ones do not fill the cap: a dead device would hold its place for ever.
+    AND ({b}.max_in_flight IS NULL OR {b}.max_in_flight > (
+        SELECT count(*) FROM distribution_deployment flying
+        WHERE flying.batch_id = {b}.id AND flying.overdue_at IS NULL
+            AND flying.state IN ('offered', 'downloading', 'installing', 'confirming', 'cancelling', 'unknown')))
+    AND NOT EXISTS (
+        SELECT 1 FROM cmdb_configurationitem c WHERE c.id = {d}.ci_id AND c.lifecycle IN ('retired', 'disposed'))
+    AND NOT EXISTS (
+        SELECT 1 FROM distribution_deploymentitem i JOIN software_version v ON v.id = i.to_version_id
+        WHERE i.deployment_id = {d}.id AND v.state <> 'ready')
+    AND {is_signed(d)}
+    AND NOT EXISTS (
+        SELECT 1 FROM distribution_deploymentitem i
+        JOIN cmdb_installedversion iv ON iv.ci_id = {d}.ci_id AND iv.product_id = i.product_id AND iv.valid_to IS NULL
+        LEFT JOIN software_version running ON running.id = iv.version_id
+        LEFT JOIN software_version wanted ON wanted.id = i.to_version_id
+        WHERE i.deployment_id = {d}.id AND (
+            -- Found changed by somebody else since it was queued: a person has to look first.
+            iv.is_drift AND iv.valid_from > {d}.created_at
+                AND iv.version_id IS DISTINCT FROM i.from_version_id AND iv.version_id IS DISTINCT FROM i.to_version_id
+            -- Forward never means an older version, whatever was installed meanwhile.
+            OR {b}.purpose = 'forward' AND running."order" > wanted."order"))
+"""  # noqa: S608 - put together from constants
+
+
+_CAN_WAIT = "%(can_wait)s::boolean"
+_CURRENT = f"""
+SELECT o.id, o.state, o.created_at, o.mode, o.force_after, o.opened_at, o.ignores_windows,
+    (SELECT s.id FROM distribution_deployment s JOIN distribution_batch sb ON sb.id = s.batch_id
+        WHERE s.ci_id = %(ci)s AND s.state = 'succeeded' AND sb.mode <> 'download_only' ORDER BY s.id DESC LIMIT 1)
+FROM (SELECT 1) always LEFT JOIN LATERAL (
+    SELECT d.id, d.state, d.created_at, b.mode, b.force_after, b.opened_at, b.ignores_windows
+    FROM distribution_deployment d JOIN distribution_batch b ON b.id = d.batch_id
+    WHERE d.ci_id = %(ci)s
+        AND d.state IN ('queued', 'offered', 'downloading', 'installing', 'confirming', 'cancelling', 'unknown')
+        AND (d.state <> 'queued' OR {offerable("d", "b", can_wait=_CAN_WAIT)})
+    ORDER BY d.state = 'queued', d.weight DESC, d.id LIMIT 1
+) o ON true
+"""  # noqa: S608 - put together from constants
+_OFFER = f"""
+d.id = %(id)s AND d.state = 'queued'
+AND NOT EXISTS (
+    SELECT 1 FROM distribution_deployment other WHERE other.ci_id = d.ci_id
+        AND other.state IN ('offered', 'downloading', 'installing', 'confirming', 'cancelling', 'unknown'))
+AND EXISTS (SELECT 1 FROM distribution_batch b WHERE b.id = d.batch_id AND {offerable("d", "b", can_wait=_CAN_WAIT)})
+-- The order is the portal's: a device that asks for another one than its link names does not get it.
+AND NOT EXISTS (
+    SELECT 1 FROM distribution_deployment first JOIN distribution_batch fb ON fb.id = first.batch_id
+    WHERE first.ci_id = d.ci_id AND first.state = 'queued' AND (first.weight, -first.id) > (d.weight, -d.id)
+        AND {offerable("first", "fb", can_wait=_CAN_WAIT)})
+"""  # noqa: S608 - put together from constants
+_IS_THERE = """
+SELECT bool_and(CASE WHEN i.to_version_id IS NULL THEN iv.id IS NULL
+        ELSE iv.version_id IS NOT DISTINCT FROM i.to_version_id END),
+    bool_or(iv.version_id IS DISTINCT FROM i.from_version_id)
+FROM distribution_deploymentitem i
+JOIN distribution_deployment d ON d.id = i.deployment_id
+LEFT JOIN cmdb_installedversion iv ON iv.ci_id = d.ci_id AND iv.product_id = i.product_id AND iv.valid_to IS NULL
+WHERE i.deployment_id = %(deployment)s
+"""
+_REFRESH_FROM = """
+UPDATE distribution_deploymentitem i SET from_version_id = iv.version_id
+FROM distribution_deployment d, cmdb_installedversion iv
+WHERE i.deployment_id = %s AND d.id = i.deployment_id AND i.to_version_id IS NOT NULL
+    AND iv.ci_id = d.ci_id AND iv.product_id = i.product_id AND iv.valid_to IS NULL
+    AND iv.version_id IS DISTINCT FROM i.from_version_id
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """What a device should do now: `deploy` or `cancel` the deployment with this id; None: nothing.
+
+    `mark` changes whenever the content behind the link does.
+    """
+
+    deploy: int | None = None
+    cancel: int | None = None
+    mark: int = 0
+    installed: int | None = None
+
+    @property
+    def is_idle(self) -> bool:
+        return self.deploy is None and self.cancel is None
+
+
+def _signed() -> dict[str, bool]:
+    return {"signed": settings.REQUIRE_SIGNATURES}
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """What the CI's maintenance window means for its device now."""
+
+    is_open: bool
+    can_wait: bool
+
+    @property
+    def may_change(self) -> bool:
+        """Whether something new may be shown to the device: it may begin, or waits itself."""
+        return self.is_open or self.can_wait
+
+
+def window_of(ci: ConfigurationItem, now: datetime) -> Window:
+    """The CI's window at this time. A CI without one may be changed at any time."""
+    is_pulled = ci.channel == ConfigurationItem.Channel.DDI
+    can_wait = is_pulled and (ci.agent_profile is None or ci.agent_profile.can_wait)
+    return Window(is_open=ci.window is None or ci.window.is_open(now), can_wait=can_wait)
+
+
+def current_action(ci: ConfigurationItem, *, now: datetime) -> Action:
+    """What the device should do, and its last successful deployment. One query; writes nothing.
+
+    One under way comes first, then the heaviest, then the oldest.
+    """
+    if ci.channel != ConfigurationItem.Channel.DDI:
+        return Action()  # another channel brings its software
+    window = window_of(ci, now)
+    row = fetch_row(_CURRENT, {"ci": ci.pk, "may_change": window.may_change, "can_wait": window.can_wait, **_signed()})
+    assert row is not None
+    deployment_id, state, created_at, mode, force_after, opened_at, ignores, installed = row
+    if state == DeploymentState.CANCELLING:
+        return Action(cancel=deployment_id, installed=installed)
+    if state is None or state == DeploymentState.CONFIRMING:
+        return Action(installed=installed)
+    is_open = ignores or window.is_open
+    if state == DeploymentState.OFFERED and not (is_open or window.can_wait):
+        return Action(installed=installed)
+    text = f"{created_at.timestamp()} {mode_at(mode, force_after, opened_at, now)} {is_open}"
+    return Action(deploy=deployment_id, mark=zlib.crc32(text.encode()), installed=installed)
+
+
+def is_held(deployment: Deployment, ci: ConfigurationItem, *, now: datetime) -> bool:
+    """Whether the device has to wait for its window, and does not wait itself: it must not see the deployment.
+
+    What it has begun goes on: the portal cannot stop a device in the middle of a download.
+    """
+    is_untouched = deployment.state in {DeploymentState.QUEUED, DeploymentState.OFFERED}
+    return is_untouched and not deployment.batch.ignores_windows and not window_of(ci, now).may_change
+
+
+def offer(deployment: Deployment, ci: ConfigurationItem, *, now: datetime) -> bool:
+    """Takes a waiting deployment to `offered`; False: it cannot be offered now, or the CI is there already.
+
+    The object shows the state afterwards, also when a parallel request has offered it. Exact under any number
+    of parallel requests: the batch stays open and its cap stays observed until the commit.
+    """
+    window = window_of(ci, now)
+    lock = "FOR NO KEY UPDATE" if deployment.batch.max_in_flight is not None else "FOR SHARE"
+    try:
+        with transaction.atomic(), connection.cursor() as cursor:
+            locked = f"SELECT id FROM distribution_batch WHERE id = %(batch)s AND is_open {lock}"  # noqa: S608 - constant
+            if fetch_row(locked, {"batch": deployment.batch_id}) is None:
+                deployment.refresh_from_db(fields=["state", "offered_at"])
+                return False
+            is_there, is_different = fetch_row(_IS_THERE, {"deployment": deployment.pk}) or (None, None)
+            if is_there:
+                _skip(deployment, now)
+                return False
+            moved = move_where(
+                _OFFER,
+                {"id": deployment.pk, "may_change": window.may_change, "can_wait": window.can_wait, **_signed()},
+                to_state=DeploymentState.OFFERED,
+                kind=DeploymentEvent.Kind.OFFERED,
+                now=now,
+                assignments={"offered_at": "%(now)s"},
+                sources=[DeploymentState.QUEUED],
+                is_single=True,
+            )
+            if moved and is_different:
+                cursor.execute(_REFRESH_FROM, [deployment.pk])
+    except IntegrityError:
+        # Another deployment of the CI was offered in the same moment.
+        moved = []
+    if moved:
+        deployment.state, deployment.offered_at = DeploymentState.OFFERED, now
+    else:
+        deployment.refresh_from_db(fields=["state", "offered_at"])
+    return bool(moved)
+
+
+def _skip(deployment: Deployment, now: datetime) -> None:
+    move_where(
+        "d.id = %(id)s",
+        {"id": deployment.pk},
+        to_state=DeploymentState.SKIPPED,
+        kind=DeploymentEvent.Kind.ENGINE,
+        now=now,
+    )
+    deployment.state = DeploymentState.SKIPPED
+
+
+def modes(deployment: Deployment, ci: ConfigurationItem, *, now: datetime) -> tuple[str, str, bool | None]:
+    """What the device may do with it now: how to download, how to update (`forced`, `attempt`, `skip`), and whether
+    its window is open, None where none is told: the CI has none, or the portal keeps it for the device.
+    """
+    batch = deployment.batch
+    mode = batch.mode_at(now)
+    download = update = "attempt" if mode == Batch.Mode.SOFT else "forced"
+    window = window_of(ci, now)
+    is_told = ci.window is not None and window.can_wait and not batch.ignores_windows
+    if mode == Batch.Mode.DOWNLOAD_ONLY or (is_told and not window.is_open):
+        update = "skip"
+    return download, update, window.is_open if is_told else None

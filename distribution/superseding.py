@@ -1,0 +1,88 @@
+"""What a newer rollout does to the deployments of older ones on the same CIs.
+
+Waiting → superseded; fetched or downloading → its device is asked to stop, and the new one waits; installing → the new
+one waits behind it. A deployment is superseded only by one that brings each of its products in the same or a later
+version.
+"""
+
+from collections.abc import Iterable
+from datetime import datetime
+
+from django.db import connection, transaction
+from django.utils.translation import gettext as _
+
+from distribution.models import LIVE, Batch, DeploymentEvent, DeploymentState
+from distribution.steps import move_where
+
+_FORWARD = "EXISTS (SELECT 1 FROM distribution_batch b WHERE b.id = d.batch_id AND b.purpose = 'forward')"
+# The CI runs a later version of one of its products: to install it would be a step back.
+_OVERTAKEN = f"""
+d.batch_id = ANY(%(batches)s) AND {_FORWARD} AND EXISTS (
+    SELECT 1 FROM distribution_deploymentitem i JOIN software_version wanted ON wanted.id = i.to_version_id
+    JOIN cmdb_installedversion iv ON iv.ci_id = d.ci_id AND iv.product_id = i.product_id AND iv.valid_to IS NULL
+    JOIN software_version running ON running.id = iv.version_id
+    WHERE i.deployment_id = d.id AND running."order" > wanted."order")
+"""  # noqa: S608 - put together from constants
+_OLDER = f"""
+{_FORWARD} AND EXISTS (
+    SELECT 1 FROM distribution_deployment newer
+    WHERE newer.batch_id = %(batch)s AND newer.ci_id = d.ci_id AND newer.id > d.id AND newer.batch_id <> d.batch_id
+        AND newer.state = 'queued' AND NOT EXISTS (
+            SELECT 1 FROM distribution_deploymentitem old JOIN software_version had ON had.id = old.to_version_id
+            WHERE old.deployment_id = d.id AND NOT EXISTS (
+                SELECT 1 FROM distribution_deploymentitem new JOIN software_version gets ON gets.id = new.to_version_id
+                WHERE new.deployment_id = newer.id AND new.product_id = old.product_id
+                    AND gets."order" >= had."order")))
+"""  # noqa: S608 - put together from constants
+_BEHIND = """
+SELECT b.label, count(*) FROM distribution_deployment d
+JOIN distribution_deployment ahead ON ahead.ci_id = d.ci_id AND ahead.state = ANY(%(live)s)
+JOIN distribution_batch b ON b.id = ahead.batch_id
+WHERE d.batch_id = %(batch)s AND d.state = 'queued'
+GROUP BY b.label ORDER BY b.label
+"""
+
+
+def supersede_overtaken(batch_ids: Iterable[int], *, now: datetime) -> int:
+    """Ends waiting forward deployments whose CI runs a later version by now; how many."""
+    reason = _("The CI runs a later version already.")
+    return len(_supersede(_OVERTAKEN, {"batches": list(batch_ids)}, reason, now))
+
+
+def supersede_older(batch: Batch, *, now: datetime) -> tuple[int, int]:
+    """Makes way for the waiting deployments of this batch; how many were superseded, and asked to stop."""
+    reason = _("Superseded by %s.") % batch.label
+    params = {"batch": batch.pk, "reason": reason[:200]}
+    with transaction.atomic():
+        superseded = _supersede(_OLDER, params, reason, now)
+        stopping = move_where(
+            _OLDER,
+            params,
+            to_state=DeploymentState.CANCELLING,
+            kind=DeploymentEvent.Kind.ENGINE,
+            now=now,
+            details=[reason],
+            assignments={"reason": "%(reason)s", "state_before_cancel": "picked.state"},
+            sources=[DeploymentState.OFFERED, DeploymentState.DOWNLOADING],
+        )
+    return len(superseded), len(stopping)
+
+
+def _supersede(where: str, params: dict[str, object], reason: str, now: datetime) -> list[int]:
+    return move_where(
+        where,
+        {**params, "reason": reason[:200]},
+        to_state=DeploymentState.SUPERSEDED,
+        kind=DeploymentEvent.Kind.ENGINE,
+        now=now,
+        details=[reason],
+        assignments={"reason": "%(reason)s"},
+        sources=[DeploymentState.QUEUED],
+    )
+
+
+def waits_behind(batch: Batch) -> list[tuple[str, int]]:
+    """Whose deployments are under way on CIs that this batch waits for: label and number of CIs."""
+    with connection.cursor() as cursor:
+        cursor.execute(_BEHIND, {"batch": batch.pk, "live": [str(state) for state in LIVE]})
+        return [(label, number) for label, number in cursor.fetchall()]

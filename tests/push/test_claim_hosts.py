@@ -82,6 +82,14 @@ def test_closed_batches_agents_hosts_and_those_already_there_are_left_alone(make
     assert wanted_runs(now=database_now()) == 0
 
 
+def test_what_is_not_signed_is_not_offered_where_signatures_are_required(make_host: MakeHost, new: Version, settings):
+    (deployment,) = queue(make_batch(), [make_host("shop-1")], new)
+    settings.REQUIRE_SIGNATURES = True
+    assert wanted_runs(now=database_now()) == 0
+    assert claim(now=database_now()) is None
+    assert state(deployment) == "queued"
+
+
 def test_an_agent_on_a_pushed_ci_gets_nothing_and_can_report_nothing(make_host: MakeHost, new: Version):
     ci = make_host("shop-1")
     (deployment,) = queue(make_batch(), [ci], new)

@@ -35,6 +35,9 @@ class Batch(models.Model):
         default=False, help_text=_("Offered also outside the CIs' maintenance windows.")
     )
     max_in_flight = models.PositiveIntegerField(null=True, blank=True)
+    max_downloads = models.PositiveIntegerField(
+        null=True, blank=True, help_text=_("CIs that may fetch files at the same time; empty: any number.")
+    )
     # Seconds; empty: no deadline. Passing one marks the deployment overdue, it does not end it.
     offer_deadline = models.PositiveIntegerField(null=True, blank=True)
     progress_deadline = models.PositiveIntegerField(null=True, blank=True)

@@ -27,6 +27,10 @@ def offerable(d: str, b: str, *, may_change: str = "%(may_change)s::boolean", ca
         SELECT count(*) FROM distribution_deployment flying
         WHERE flying.batch_id = {b}.id AND flying.overdue_at IS NULL
             AND flying.state IN ('offered', 'downloading', 'installing', 'confirming', 'cancelling', 'unknown')))
+    AND ({b}.max_downloads IS NULL OR {b}.max_downloads > (
+        SELECT count(*) FROM distribution_deployment fetching
+        WHERE fetching.batch_id = {b}.id AND fetching.overdue_at IS NULL
+            AND fetching.state IN ('offered', 'downloading')))
     AND NOT EXISTS (
         SELECT 1 FROM cmdb_configurationitem c WHERE c.id = {d}.ci_id AND c.lifecycle IN ('retired', 'disposed'))
     AND NOT EXISTS (
@@ -170,7 +174,8 @@ def offer(deployment: Deployment, ci: ConfigurationItem, *, now: datetime) -> bo
     of parallel requests: the batch stays open and its cap stays observed until the commit.
     """
     window = window_of(ci, now)
-    lock = "FOR NO KEY UPDATE" if deployment.batch.max_in_flight is not None else "FOR SHARE"
+    is_capped = deployment.batch.max_in_flight is not None or deployment.batch.max_downloads is not None
+    lock = "FOR NO KEY UPDATE" if is_capped else "FOR SHARE"
     try:
         with transaction.atomic(), connection.cursor() as cursor:
             locked = f"SELECT id FROM distribution_batch WHERE id = %(batch)s AND is_open {lock}"  # noqa: S608 - constant

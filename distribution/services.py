@@ -39,7 +39,7 @@ WITH picked AS (
                 SELECT 1 FROM distribution_deployment other
                 WHERE other.ci_id = d.ci_id AND other.state = ANY(%(live)s) AND other.overdue_at IS NULL)
             -- It waits for room under the cap while the CI asks and others move; a host without an agent never asks.
-            AND (b.max_in_flight IS NULL AND ci.channel = 'ddi'
+            AND (b.max_in_flight IS NULL AND b.max_downloads IS NULL AND ci.channel = 'ddi'
                 OR ci.channel = 'ddi' AND (ci.last_seen_at IS NULL OR ci.last_seen_at <=
                     %(now)s - make_interval(secs => b.offer_deadline + %(seen_step)s))
                 OR NOT EXISTS (
@@ -75,6 +75,7 @@ def create_batch(
     now: datetime,
     weight: int = 500,
     max_in_flight: int | None = None,
+    max_downloads: int | None = None,
     offer_deadline: int | None = None,
     progress_deadline: int | None = None,
     confirm_deadline: int | None = None,
@@ -92,6 +93,7 @@ def create_batch(
         purpose=purpose,
         weight=weight,
         max_in_flight=max_in_flight,
+        max_downloads=max_downloads,
         offer_deadline=offer_deadline,
         progress_deadline=progress_deadline,
         confirm_deadline=confirm_deadline,

@@ -107,6 +107,12 @@ class PlanForm(PortalForm):
         required=False,
         help_text=gettext_lazy("Empty: no cap"),
     )
+    max_downloads = forms.IntegerField(
+        label=gettext_lazy("Downloads at once"),
+        min_value=1,
+        required=False,
+        help_text=gettext_lazy("Empty: no cap"),
+    )
     offer_deadline = forms.IntegerField(label=gettext_lazy("Seconds to fetch it"), min_value=1)
     progress_deadline = forms.IntegerField(label=gettext_lazy("Seconds between reports"), min_value=1)
     confirm_deadline = forms.IntegerField(label=gettext_lazy("Seconds to confirm the version"), min_value=1)

@@ -37,6 +37,7 @@ class RolloutPolicy:
     on_error: str = "pause"
     soak_seconds: int = 3600
     max_in_flight: int | None = None
+    max_downloads: int | None = None
     offer_deadline: int = 7 * 86400
     progress_deadline: int = 3600
     confirm_deadline: int = 3600
@@ -69,8 +70,9 @@ class RolloutPolicy:
             _whole(values, "force_after", 1, 366 * 86400)
             if values.get("mode") != "soft":
                 raise _wrong(_("force_after belongs to the mode “soft”."))
-        if values.get("max_in_flight") is not None:
-            _whole(values, "max_in_flight", 1, 10_000_000)
+        for name in ("max_in_flight", "max_downloads"):
+            if values.get(name) is not None:
+                _whole(values, name, 1, 10_000_000)
         for name in ("manual_gate", "supersede"):
             if not isinstance(values.get(name, False), bool):
                 raise _wrong(_("%s is true or false.") % name)

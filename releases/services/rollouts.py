@@ -146,6 +146,7 @@ def add_wave(
         now=now,
         weight=ROLLBACK_WEIGHT if is_rollback else 500,
         max_in_flight=policy.max_in_flight,
+        max_downloads=policy.max_downloads,
         offer_deadline=policy.offer_deadline,
         progress_deadline=policy.progress_deadline,
         confirm_deadline=policy.confirm_deadline,

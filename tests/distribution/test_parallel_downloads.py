@@ -1,4 +1,4 @@
-"""Without a proxy a process sends a few files at a time; with one it sends none."""
+"""How many download at a time: from a process, and of a batch."""
 
 import gc
 import threading
@@ -9,6 +9,7 @@ from distribution.channels.ddi import downloads
 from distribution.models import Deployment
 from software.models import Version
 from tests.distribution.device_client import Device
+from tests.distribution.fleet import make_batch, make_fleet, queue
 
 pytestmark = pytest.mark.django_db
 PLACES = 4
@@ -56,3 +57,20 @@ def test_with_a_proxy_the_portal_only_says_which_file(device: Device, path: str,
     assert device.get(path, Range="bytes=9999999-").status_code == 416
     assert "X-Accel-Redirect" not in device.get(path, **{"If-None-Match": f'"{stored.sha1}"'})
     assert device.get(path, **{"If-Match": f'"{stored.sha1}"'}).getvalue() == stored.file.read()
+
+
+def test_a_batch_offers_only_to_so_many_as_may_download_at_a_time(new: Version) -> None:
+    cis = make_fleet(3, new.product, "1.0", prefix="fetching")
+    first, second, third = queue(make_batch(max_downloads=2), cis, new)
+    one, two, three = map(Device, cis)
+    assert one.fetch(first).status_code == 200
+    assert two.fetch(second).status_code == 200
+    assert "deploymentBase" not in three.links()
+    assert three.fetch(third).status_code == 404
+
+    one.report(first, "download")
+    assert "deploymentBase" not in three.links(), "it fetches the file"
+    one.report(first, "downloaded")
+    assert "deploymentBase" in three.links(), "it has the file"
+    assert three.fetch(third).status_code == 200
+    assert two.fetch(second).status_code == 200, "what was offered stays"

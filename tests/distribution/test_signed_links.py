@@ -7,9 +7,11 @@ from django.core.exceptions import ImproperlyConfigured
 from django.test import Client
 
 from distribution.channels.ddi import signed_links
+from distribution.models import Deployment
 from itsm_portal import environment
 from software.models import Version
 from software.services import withdraw_version
+from tests.distribution.device_client import Device
 from tests.distribution.fleet import stored_version
 from tickets.clock import database_now
 
@@ -91,6 +93,18 @@ def test_a_withdrawn_version_is_gone(new: Version) -> None:
     path = path_of(signed_links.link(new.artifacts.get(), now=database_now()))
     withdraw_version(new, actor=None, now=database_now())
     assert get(path)[0] == 410
+
+
+def test_devices_are_sent_to_the_mirror(device: Device, deployment: Deployment, new: Version, settings) -> None:
+    def links() -> dict[str, str]:
+        chunk = device.fetch(deployment).json()["deployment"]["chunks"][0]
+        return {name: link["href"] for name, link in chunk["artifacts"][0]["_links"].items()}
+
+    href = links()["download"]
+    assert href.startswith("https://mirror.example.org/files/")
+    assert get(path_of(href))[0] == 200
+    settings.DOWNLOAD_URL = ""
+    assert "/softwaremodules/" in links()["download-http"]
 
 
 def test_the_key_is_checked_when_the_portal_starts(monkeypatch: pytest.MonkeyPatch) -> None:

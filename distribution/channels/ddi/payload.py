@@ -8,6 +8,7 @@ from django.conf import settings
 from django.http import HttpRequest
 
 from cmdb.models import ConfigurationItem
+from distribution.channels.ddi import signed_links
 from distribution.channels.ddi.pace import sleep_time
 from distribution.device import Action, modes
 from distribution.models import Deployment, DeploymentEvent, DeploymentItem
@@ -63,7 +64,7 @@ def deployment(base: str, row: Deployment, ci: ConfigurationItem, history: int, 
         "deployment": {
             "download": download,
             "update": update,
-            "chunks": [_chunk(base, item, ci.takes, signed[item.product_id]) for item in items_of(row)],
+            "chunks": [_chunk(base, item, ci.takes, signed[item.product_id], now) for item in items_of(row)],
         },
     }
     if is_window_open is not None:
@@ -73,7 +74,9 @@ def deployment(base: str, row: Deployment, ci: ConfigurationItem, history: int, 
     return body
 
 
-def _chunk(base: str, item: DeploymentItem, takes: str, metadata: list[dict[str, str]]) -> dict[str, Any]:
+def _chunk(
+    base: str, item: DeploymentItem, takes: str, metadata: list[dict[str, str]], now: datetime
+) -> dict[str, Any]:
     version = item.to_version or item.from_version
     chunk: dict[str, Any] = {
         "part": item.product.slug,
@@ -84,23 +87,27 @@ def _chunk(base: str, item: DeploymentItem, takes: str, metadata: list[dict[str,
     if item.to_version is None:
         metadata = [{"key": "action", "value": "remove"}, *metadata]
     else:
-        chunk["artifacts"] = [artifact(base, a) for a in item.to_version.artifacts.all() if a.format == takes]
+        chunk["artifacts"] = [artifact(base, a, now) for a in item.to_version.artifacts.all() if a.format == takes]
     if metadata:
         chunk["metadata"] = metadata
     return chunk
 
 
-def artifact(base: str, row: Artifact) -> dict[str, Any]:
-    """A file as deploymentBase and the list of a module name it."""
-    href = f"{base}/softwaremodules/{row.version_id}/artifacts/{quote(row.filename, safe='')}"
-    # The name of the link says by which protocol; agents that know both take the first.
-    suffix = "" if base.startswith("https:") else "-http"
+def artifact(base: str, row: Artifact, now: datetime) -> dict[str, Any]:
+    """A file as deploymentBase and the list of a module name it: at a mirror, where there is one."""
+    own = f"{base}/softwaremodules/{row.version_id}/artifacts/{quote(row.filename, safe='')}"
+    href = signed_links.link(row, now=now) or own
     return {
         "filename": row.filename,
         "size": row.size,
         "hashes": {"sha1": row.sha1, "md5": row.md5, "sha256": row.sha256},
-        "_links": {f"download{suffix}": {"href": href}, f"md5sum{suffix}": {"href": f"{href}.MD5SUM"}},
+        "_links": {f"download{_protocol(href)}": {"href": href}, f"md5sum{_protocol(own)}": {"href": f"{own}.MD5SUM"}},
     }
+
+
+def _protocol(href: str) -> str:
+    """The name of a link says by which protocol; agents that know both take the first."""
+    return "" if href.startswith("https:") else "-http"
 
 
 def _history(row: Deployment, number: int) -> dict[str, Any]:

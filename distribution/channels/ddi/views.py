@@ -195,7 +195,7 @@ def artifacts(request: HttpRequest, ci: ConfigurationItem, module: str) -> HttpR
     if not rows:
         raise Refused(404)
     base = payload.base_url(request, ci)
-    return _json(request, [payload.artifact(base, row) for row in rows])
+    return _json(request, [payload.artifact(base, row, now_of(request)) for row in rows])
 
 
 @device_view("GET", "HEAD")

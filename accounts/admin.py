@@ -14,8 +14,8 @@ from django.utils.translation import gettext_lazy as _
 from knox.models import get_token_model
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 
-from accounts.admin_classes import SetupAdmin
-from accounts.models import Team, User
+from accounts.admin_classes import ReadOnlyAdmin, SetupAdmin
+from accounts.models import ServiceToken, Team, User
 
 # Addresses are on the user; tokens are made at the login only, and their text is not kept.
 admin.site.unregister([Group, EmailAddress, get_token_model()])
@@ -71,3 +71,13 @@ class TeamAdmin(SetupAdmin):
     list_display = ["name", "email"]
     search_fields = ["name"]
     autocomplete_fields = ["members"]
+
+
+@admin.register(ServiceToken)
+class ServiceTokenAdmin(ReadOnlyAdmin):
+    """Which tokens service accounts have; never what they are. They are issued and revoked in the portal."""
+
+    list_display = ["name", "user", "scopes", "created_at", "expires_at", "revoked_at", "last_used_at"]
+    list_select_related = ["user"]
+    search_fields = ["name", "user__username"]
+    exclude = ["sha256"]

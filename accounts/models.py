@@ -57,3 +57,29 @@ class Team(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+
+@pghistory.track(exclude=["sha256", "last_used_at"], model_name="ServiceTokenHistory")
+class ServiceToken(models.Model):
+    """What a service account shows the API: shown once, kept as SHA-256, with an end, for parts of the API only."""
+
+    user = models.ForeignKey(User, models.CASCADE, related_name="service_tokens", verbose_name=_("service account"))
+    name = models.CharField(_("what it is for"), max_length=100)
+    sha256 = models.CharField(max_length=64, unique=True)
+    scopes = models.JSONField(_("scopes"), default=list, help_text=_("For example cis:read, deploy:write, *:read."))
+    created_by = models.ForeignKey(
+        User, models.PROTECT, null=True, blank=True, related_name="+", verbose_name=_("issued by")
+    )
+    created_at = models.DateTimeField(_("issued"))
+    expires_at = models.DateTimeField(_("valid until"))
+    revoked_at = models.DateTimeField(_("revoked"), null=True, blank=True)
+    last_used_at = models.DateTimeField(_("last used"), null=True, blank=True)
+
+    class Meta:
+        ordering = ["-id"]
+        verbose_name = _("service token")
+        verbose_name_plural = _("service tokens")
+        permissions = [("manage_service_tokens", "Can issue and revoke tokens of service accounts")]
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.user_id})"

@@ -70,8 +70,11 @@ ROLES: dict[str, frozenset[str]] = {
         "cmdb.manage_cis",
         "distribution.see_push_log",
         "test_environments.see_environments",
+        "accounts.manage_service_tokens",
     },
     "service account": REPORT | {"cmdb.see_all_cis"},
+    # Orders rollouts in one call, from standard changes that name it; approves nothing.
+    "deployment pipeline": REPORT | READ_EVERYTHING | {"releases.build_release", "releases.start_rollout"},
 }
 
 # What the administrator sets up in the admin; tickets, deployments and history are read-only there.
@@ -79,7 +82,7 @@ SETUP_MODELS = (
     "accounts.user", "accounts.team", "tickets.priorityrule", "cmdb.ciclass", "cmdb.agentprofile", "cmdb.credential",
     "cmdb.configurationitem", "cmdb.relation", "cmdb.cigroup", "software.product",
     "cmdb.maintenancewindow", "cmdb.trustedauthority",
-    "test_environments.copysource", "releases.testpolicy",
+    "test_environments.copysource", "releases.testpolicy", "incidents.driftrule",
 )  # fmt: skip
 
 

@@ -1,11 +1,11 @@
-"""`/api/v1/changes/`."""
+"""`/api/v1/changes/` and `/api/v1/standard-changes/`."""
 
 from typing import Any
 
 from django_filters import rest_framework as filters
 
-from changes import services
-from changes.models import Change
+from changes import services, standard
+from changes.models import Change, StandardTemplate
 from changes.serializers import (
     ApproveChangeSerializer,
     AssessSerializer,
@@ -15,9 +15,12 @@ from changes.serializers import (
     DraftChangeSerializer,
     EditChangeSerializer,
     ScheduleSerializer,
+    StandardTemplateListSerializer,
+    StandardTemplateSerializer,
+    WriteTemplateSerializer,
 )
 from problems.models import Problem
-from tickets.api import Call, NumberFilter, TicketFilter, TicketViewSet, comment_call, state_filter
+from tickets.api import Call, NumberFilter, ObjectViewSet, TicketFilter, TicketViewSet, comment_call, state_filter
 from tickets.models import Level
 from tickets.serializers import MandatoryOpinionSerializer, OptionalReasonSerializer, ReasonSerializer, TextSerializer
 
@@ -62,3 +65,31 @@ class ChangeViewSet(TicketViewSet):
         "cancel": Call(services.cancel_change, ReasonSerializer),
         "comment": comment_call(services.comment_change, see_all),
     }
+
+
+class StandardTemplateFilter(filters.FilterSet):
+    q = filters.CharFilter(field_name="name", lookup_expr="icontains", label="Part of the name.")
+    product = filters.CharFilter(field_name="products__slug", label="Short name of a product that it is for.")
+    is_active = filters.BooleanFilter()
+
+
+class StandardTemplateViewSet(ObjectViewSet):
+    """Standard changes: approved once by the CAB, used by those whom they name."""
+
+    model = StandardTemplate
+    serializer_class = StandardTemplateSerializer
+    list_serializer_class = StandardTemplateListSerializer
+    detail_related = ("last_editor",)
+    filterset_class = StandardTemplateFilter
+    ordering_fields = ["id", "name"]
+    ordering = ["name"]
+    creates = Call(standard.write_template, WriteTemplateSerializer, standard.MANAGE)
+    edits = Call(standard.edit_template, WriteTemplateSerializer, standard.MANAGE)
+    calls = {
+        "approve": Call(standard.approve_template, ApproveChangeSerializer, standard.APPROVE),
+        "reject": Call(standard.reject_template, MandatoryOpinionSerializer, standard.APPROVE),
+    }
+
+    def get_queryset(self) -> Any:
+        rows = super().get_queryset()
+        return rows.prefetch_related("products") if self.action == "list" else rows

@@ -1,10 +1,12 @@
 """The filter bar of the change list."""
 
+from typing import Any
+
 import django_filters
 from django.utils.translation import gettext_lazy as _
 
-from changes.models import Change
-from tickets.filters import TicketFilter, state_filter
+from changes.models import Change, StandardTemplate
+from tickets.filters import TicketFilter, search_filter, state_filter
 
 
 class ChangeFilter(TicketFilter):
@@ -14,3 +16,14 @@ class ChangeFilter(TicketFilter):
     class Meta:
         model = Change
         fields = ("q", "scope", "state", "change_type", "priority")
+
+
+class StandardTemplateFilter(django_filters.FilterSet):
+    q = search_filter(_("Words of the name"))
+
+    class Meta:
+        model = StandardTemplate
+        fields = ("q",)
+
+    def by_text(self, queryset: Any, name: str, value: str) -> Any:
+        return queryset.filter(name__icontains=value)

@@ -5,9 +5,11 @@ from typing import Any
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
-from changes.models import Change
+from accounts.models import Team
+from changes.models import Change, StandardTemplate
 from changes.services import change_hash
-from cmdb.models import ConfigurationItem
+from changes.standard import template_hash
+from cmdb.models import CIGroup, ConfigurationItem
 from incidents.models import Incident
 from problems.models import Problem
 from software.models import Product
@@ -22,6 +24,7 @@ from tickets.serializers import (
     PersonSerializer,
     TicketListSerializer,
     TicketSerializer,
+    ViewerMixin,
     level_field,
     user_field,
 )
@@ -128,3 +131,57 @@ class ScheduleSerializer(serializers.Serializer):
 
 class CloseChangeSerializer(serializers.Serializer):
     close_code = serializers.ChoiceField(choices=Change.CloseCode.choices)
+
+
+class StandardTemplateListSerializer(serializers.ModelSerializer):
+    number = serializers.CharField(read_only=True)
+    products: serializers.SlugRelatedField = serializers.SlugRelatedField(slug_field="slug", many=True, read_only=True)
+
+    class Meta:
+        model = StandardTemplate
+        fields = ["id", "number", "name", "products", "most_cis", "needs_test", "is_active"]
+
+
+class StandardTemplateSerializer(ViewerMixin, StandardTemplateListSerializer):
+    """A standard change: what it is for, who may use it, and the decisions of the CAB."""
+
+    groups = serializers.SerializerMethodField()
+    users: serializers.SlugRelatedField = serializers.SlugRelatedField(slug_field="username", many=True, read_only=True)
+    teams: serializers.SlugRelatedField = serializers.SlugRelatedField(slug_field="name", many=True, read_only=True)
+    last_editor = PersonSerializer(read_only=True)
+    content_hash = serializers.SerializerMethodField()
+    approvals = serializers.SerializerMethodField()
+
+    class Meta(StandardTemplateListSerializer.Meta):
+        fields = [
+            *StandardTemplateListSerializer.Meta.fields, "description", "implementation_plan", "backout_plan",
+            "soak_seconds", "groups", "users", "teams", "last_editor", "content_hash", "approvals",
+        ]  # fmt: skip
+
+    def get_groups(self, template: StandardTemplate) -> list[str]:
+        return [group.number for group in template.groups.order_by("pk")]
+
+    def get_content_hash(self, template: StandardTemplate) -> str:
+        """What an approval of the present content is bound to; give it back as `seen_hash`."""
+        return template_hash(template)
+
+    @extend_schema_field(ApprovalSerializer(many=True))
+    def get_approvals(self, template: StandardTemplate) -> list[dict[str, Any]]:
+        rows = template.approvals.select_related("approver")
+        context = {**self.context, "content_hash": self.get_content_hash(template)}
+        return list(ApprovalSerializer(rows, many=True, context=context).data)
+
+
+class WriteTemplateSerializer(serializers.Serializer):
+    name = serializers.CharField(max_length=100)
+    description = serializers.CharField(max_length=20_000, allow_blank=True, required=False)
+    implementation_plan = serializers.CharField(max_length=50_000)
+    backout_plan = serializers.CharField(max_length=50_000)
+    products = NameField(slug_field="slug", queryset=Product.objects.all(), many=True)
+    groups = NumbersField(CIGroup)
+    users = user_field(many=True, required=False)
+    teams = NameField(slug_field="name", queryset=Team.objects.all(), many=True, required=False)
+    most_cis = serializers.IntegerField(min_value=1, max_value=5000, required=False)
+    soak_seconds = serializers.IntegerField(min_value=1, max_value=366 * 86400, required=False)
+    needs_test = serializers.BooleanField(required=False)
+    is_active = serializers.BooleanField(required=False)

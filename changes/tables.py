@@ -1,7 +1,9 @@
 """The change list."""
 
-from changes.models import Change
-from tickets.tables import MomentColumn, TicketTable
+import django_tables2 as tables
+
+from changes.models import Change, StandardTemplate
+from tickets.tables import MomentColumn, NumberColumn, PortalTable, TicketTable
 
 
 class ChangeTable(TicketTable):
@@ -14,3 +16,15 @@ class ChangeTable(TicketTable):
         )  # fmt: skip
         sequence = fields
         exclude = ("assignee",)
+
+
+class StandardTemplateTable(PortalTable):
+    number = NumberColumn()
+    name = tables.Column(attrs={"td": {"class": "title"}})
+    updated_at = MomentColumn()
+
+    class Meta(PortalTable.Meta):
+        model = StandardTemplate
+        fields = ("number", "name", "most_cis", "needs_test", "is_active", "updated_at")
+        sequence = fields
+        order_by = "name"

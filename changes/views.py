@@ -54,6 +54,7 @@ class ChangeList(ListPage):
     model = Change
     table_class = ChangeTable
     filterset_class = ChangeFilter
+    template_name = "changes/change_list.html"
     section = "change_list"
     title = gettext_lazy("Changes")
     related = ("requester",)

@@ -3,36 +3,46 @@
 from datetime import datetime
 from typing import Any
 
+from django.http import StreamingHttpResponse
 from django.utils.translation import gettext as _
 from django_filters import rest_framework as filters
-from drf_spectacular.utils import extend_schema
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework import status
 from rest_framework.decorators import action
+from rest_framework.parsers import BaseParser
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from cmdb import groups, services
+from cmdb import groups, registration, services
+from cmdb.drift import accept_drift
 from cmdb.models import AgentProfile, CIClass, CIGroup, ConfigurationItem, MaintenanceWindow
 from cmdb.serializers import (
     AgentProfileSerializer,
+    AttributeChangeSerializer,
+    BulkSerializer,
     CIClassSerializer,
     CIGroupListSerializer,
     CIGroupSerializer,
     CIListSerializer,
     CISerializer,
+    DriftSerializer,
     InstalledSerializer,
     IssuedTokenSerializer,
     MaintenanceWindowSerializer,
+    RegisteredSerializer,
     RegisterSerializer,
     TokenSerializer,
     WhichCIsSerializer,
+    WhichProductSerializer,
     WhichTokenSerializer,
     WriteGroupSerializer,
 )
 from tickets.api import Call, NumberFilter, ObjectViewSet
+from tickets.clock import now_of
 from tickets.exceptions import InvalidInput
 from tickets.lifecycle import check_permission
-from tickets.serializers import key_of
+from tickets.serializers import is_storable, key_of
 
 MANAGE = "cmdb.manage_cis"
 
@@ -45,15 +55,35 @@ def revoke_token(ci: ConfigurationItem, *, actor: Any, now: datetime, token: int
     services.revoke_agent_token(found, actor=actor, now=now)
 
 
+class CsvParser(BaseParser):
+    """The bytes of a CSV file."""
+
+    media_type = "text/csv"
+
+    def parse(self, stream: Any, media_type: str | None = None, parser_context: Any = None) -> Any:
+        return stream.read()
+
+
+def registered(rows: list[registration.Row]) -> Response:
+    """What became of each row."""
+    created = sum(row.ci is not None for row in rows)
+    found = {"created": created, "refused": len(rows) - created, "results": rows}
+    return Response(RegisteredSerializer(found).data)
+
+
 class CIFilter(filters.FilterSet):
     lifecycle = filters.MultipleChoiceFilter(choices=ConfigurationItem.Lifecycle.choices)
     ci_class = filters.CharFilter(field_name="ci_class__slug", label="Short name of the class.")
     owner = filters.CharFilter(field_name="owner__username", label="User name.")
     agent_id = filters.CharFilter()
+    drift = filters.BooleanFilter(method="only_drifted", label="Runs something else than what was expected.")
     copies = filters.BooleanFilter(field_name="copy_of", lookup_expr="isnull", exclude=True, label="Only test copies.")
     group = filters.CharFilter(method="only_in_group", label="Number or id of a group.", max_length=40)
     runs = filters.CharFilter(method="only_running", label="`product` or `product/version` that is installed now.")
     q = filters.CharFilter(field_name="name", lookup_expr="icontains", label="Part of the name.")
+
+    def only_drifted(self, rows: Any, name: str, value: bool) -> Any:
+        return rows.drifted() if value else rows.exclude(pk__in=ConfigurationItem.objects.drifted().values("pk"))
 
     def only_in_group(self, rows: Any, name: str, value: str) -> Any:
         group = CIGroup.objects.visible_to(self.request.user).filter(pk=key_of(CIGroup, value) or 0).first()
@@ -86,7 +116,60 @@ class CIViewSet(ObjectViewSet):
             is_secret=True,
         ),
         "revoke_token": Call(revoke_token, WhichTokenSerializer, MANAGE),
+        "accept_drift": Call(accept_drift, WhichProductSerializer, MANAGE),
     }
+
+    def visible(self) -> Any:
+        rows: Any = super().visible()
+        return rows.with_drift()
+
+    def after(self, instance: Any) -> Any:
+        return (
+            self.model.objects.with_drift().select_related(*self.list_related, *self.detail_related).get(pk=instance.pk)
+        )
+
+    @extend_schema(
+        responses=AttributeChangeSerializer(many=True),
+        parameters=[OpenApiParameter("key", str, description="Only this attribute.")],
+    )
+    @action(detail=True, methods=["get"], filter_backends=[])
+    def attributes(self, request: Request, **kwargs: Any) -> Response:
+        """What its agent reported, change by change, newest first; the oldest changes are not kept."""
+        rows = self.get_object().attribute_changes.all()
+        if key := request.query_params.get("key"):
+            rows = rows.filter(key=key) if is_storable(key) else rows.none()
+        return self.paged(rows, AttributeChangeSerializer)
+
+    @extend_schema(responses=DriftSerializer(many=True))
+    @action(detail=True, methods=["get"], filter_backends=[])
+    def drifts(self, request: Request, **kwargs: Any) -> Response:
+        """Where it ran something else than what was expected, newest first."""
+        return self.paged(self.get_object().drifts.select_related("product"), DriftSerializer)
+
+    @extend_schema(operation_id="ci_bulk", request=BulkSerializer, responses=RegisteredSerializer)
+    @action(detail=False, methods=["post"], filter_backends=[], pagination_class=None)
+    def bulk(self, request: Request) -> Response:
+        """Registers up to 1000 CIs; each for itself, with a result for each."""
+        check_permission(request.user, MANAGE, _("register configuration items"))
+        items = self.read(BulkSerializer)["items"]
+        return registered(registration.register_many(items, actor=request.user, now=now_of(request)))
+
+    @extend_schema(operation_id="ci_import", request={"text/csv": OpenApiTypes.BINARY}, responses=RegisteredSerializer)
+    @action(detail=False, methods=["post"], filter_backends=[], pagination_class=None, parser_classes=[CsvParser])
+    def import_csv(self, request: Request) -> Response:
+        """Registers the rows of a CSV file (at most 1000 rows and 1 MiB), with a result for each line."""
+        check_permission(request.user, MANAGE, _("register configuration items"))
+        data: Any = request.data
+        return registered(registration.register_csv(data, actor=request.user, now=now_of(request)))
+
+    @extend_schema(operation_id="ci_export", responses={(200, "text/csv"): OpenApiTypes.STR})
+    @action(detail=False, methods=["get"], pagination_class=None)
+    def export(self, request: Request) -> StreamingHttpResponse:
+        """The list as CSV, with the same filters; an import understands it."""
+        rows = self.filter_queryset(self.visible())
+        answer = StreamingHttpResponse(registration.export_csv(rows), content_type="text/csv; charset=utf-8")
+        answer["Content-Disposition"] = 'attachment; filename="cis.csv"'
+        return answer
 
     @extend_schema(responses=InstalledSerializer(many=True))
     @action(detail=True, methods=["get"], filter_backends=[])
@@ -157,5 +240,11 @@ class CIGroupViewSet(ObjectViewSet):
     @action(detail=True, methods=["get"], filter_backends=[])
     def members(self, request: Request, **kwargs: Any) -> Response:
         """The CIs that belong to it now and that the person may see."""
-        rows = self.get_object().members().visible_to(request.user).select_related("ci_class", "owner", "team")
+        rows = (
+            self.get_object()
+            .members()
+            .visible_to(request.user)
+            .with_drift()
+            .select_related("ci_class", "owner", "team")
+        )
         return self.paged(rows.order_by("pk"), CIListSerializer)

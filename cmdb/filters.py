@@ -21,7 +21,10 @@ class CIFilter(django_filters.FilterSet):
     )
     scope = django_filters.ChoiceFilter(
         method="by_scope", label=_("Which"), empty_label=None,
-        choices=[("production", _("production")), ("mine", _("mine")), ("copies", _("copies for tests"))],
+        choices=[
+            ("production", _("production")), ("mine", _("mine")), ("drift", _("with drift")),
+            ("copies", _("copies for tests")),
+        ],
     )  # fmt: skip
     group = django_filters.ModelChoiceFilter(
         method="by_group", queryset=lambda request: CIGroup.objects.visible_to(request.user), label=_("Group"),
@@ -56,6 +59,8 @@ class CIFilter(django_filters.FilterSet):
             return queryset.filter(copy_of__isnull=False)
         if value == "mine":
             return queryset.production().filter(owner=self.request.user)
+        if value == "drift":
+            return queryset.production().drifted()
         return queryset.production()
 
 

@@ -1,5 +1,7 @@
 """Configuration items as the API shows and takes them. A token's text leaves in one answer only: that of its issue."""
 
+from typing import Any
+
 from django.utils.translation import gettext_lazy as _
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
@@ -7,13 +9,16 @@ from rest_framework import serializers
 from cmdb.models import (
     AgentProfile,
     AgentToken,
+    AttributeChange,
     CIClass,
     CIGroup,
     ConfigurationItem,
+    Drift,
     InstalledVersion,
     MaintenanceWindow,
     Relation,
 )
+from software.models import Product
 from tickets.serializers import (
     NameField,
     NumberField,
@@ -57,11 +62,13 @@ class CIListSerializer(serializers.ModelSerializer):
     owner = PersonSerializer(read_only=True, allow_null=True)
     team = serializers.CharField(source="team.name", read_only=True, allow_null=True, default=None)
     copy_of = NumberField(ConfigurationItem, read_only=True, allow_null=True)
+    has_drift = serializers.BooleanField(read_only=True, help_text="Runs something else than what was expected.")
 
     class Meta:
         model = ConfigurationItem
         fields = [
             "id", "number", "name", "ci_class", "lifecycle", "owner", "team", "agent_id", "copy_of", "last_seen_at",
+            "has_drift",
         ]  # fmt: skip
 
 
@@ -74,6 +81,29 @@ class InstalledSerializer(serializers.ModelSerializer):
     class Meta:
         model = InstalledVersion
         fields = ["id", "product", "label", "version", "replaced", "valid_from", "valid_to", "source", "is_drift"]
+
+
+class AttributeChangeSerializer(serializers.ModelSerializer):
+    """An attribute took this value (null: it was removed)."""
+
+    class Meta:
+        model = AttributeChange
+        fields = ["id", "key", "value", "at"]
+
+
+class DriftSerializer(serializers.ModelSerializer):
+    """What was expected and what was reported instead; empty: not installed. An open one has no `ended_at`."""
+
+    product = serializers.CharField(source="product.slug", read_only=True)
+    end = serializers.CharField(read_only=True)
+
+    class Meta:
+        model = Drift
+        fields = ["id", "product", "expected", "reported", "since", "ended_at", "end"]
+
+
+class WhichProductSerializer(serializers.Serializer):
+    product = NameField(slug_field="slug", queryset=Product.objects.all())
 
 
 class RelationSerializer(serializers.Serializer):
@@ -130,6 +160,40 @@ class RegisterSerializer(serializers.Serializer):
     maintenance_window = NameField(
         slug_field="name", queryset=MaintenanceWindow.objects.all(), required=False, allow_null=True
     )
+
+
+class BulkSerializer(serializers.Serializer):
+    """Up to 1000 CIs, each as for a single one."""
+
+    items = serializers.ListField(child=RegisterSerializer())
+
+    def to_internal_value(self, data: Any) -> dict[str, Any]:
+        """Each item is checked for itself when it is registered."""
+        items = data.get("items") if isinstance(data, dict) else None
+        if not isinstance(items, list):
+            raise serializers.ValidationError({"items": _("Give a list of CIs.")})
+        return {"items": items}
+
+
+class RowErrorSerializer(serializers.Serializer):
+    code = serializers.CharField()
+    detail = serializers.CharField(source="message")
+    attr = serializers.CharField(source="field")
+
+
+class RegisteredRowSerializer(serializers.Serializer):
+    """One row: its CI's number, or why there is none. `line` is that of a CSV file."""
+
+    index = serializers.IntegerField()
+    line = serializers.IntegerField(allow_null=True)
+    number = serializers.CharField(source="ci.number", allow_null=True, default=None)
+    error = RowErrorSerializer(source="refusal", allow_null=True)
+
+
+class RegisteredSerializer(serializers.Serializer):
+    created = serializers.IntegerField()
+    refused = serializers.IntegerField()
+    results = RegisteredRowSerializer(many=True)
 
 
 class TokenSerializer(serializers.ModelSerializer):

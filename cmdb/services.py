@@ -9,6 +9,7 @@ from typing import Any
 from django.db import connection, transaction
 from django.utils.translation import gettext as _
 
+from cmdb.drift import note_report
 from cmdb.models import AgentProfile, AgentToken, CIClass, ConfigurationItem, InstalledVersion, MaintenanceWindow
 from cmdb.prepared import fetch_row
 from software.models import Product, Version
@@ -169,7 +170,8 @@ def record_installed(
 ) -> InstalledVersion | None:
     """Notes that the CI runs this version of the product since `now`; None: it did already.
 
-    A label that the media library does not know is kept as text. `source` says what brought it.
+    A label that the media library does not know is kept as text. `source` says what brought it; with `is_drift`
+    nothing of ours did, which is a drift unless it is what was expected, or the first that we hear of the product.
     """
     with transaction.atomic():
         current = _locked_current(ci, product)
@@ -195,6 +197,10 @@ def replace_installed(
         if current.version_id is None and version is not None:
             InstalledVersion.objects.filter(pk=current.pk).update(version=version)
         return None
+    # A version that was expected itself has no drift that a deployment could end.
+    if is_drift or current is None or current.is_drift:
+        before = current.label if current is not None else None
+        is_drift = note_report(ci, product, before=before, label=label, is_explained=not is_drift, now=now)
     if current is not None:
         InstalledVersion.objects.filter(pk=current.pk).update(valid_to=now)
     return InstalledVersion.objects.create(
@@ -214,12 +220,13 @@ def record_removed(
 ) -> InstalledVersion | None:
     """Notes that the CI no longer has the product; returns what it had, None: it had nothing.
 
-    `source` is not kept: what brought a version stands with that version, and its end has the deployment's
-    event.
+    `source` says what removed it, empty: nothing of ours, so it is drift. It is not kept: what brought a version
+    stands with that version, and its end has the deployment's event.
     """
     with transaction.atomic():
         current = _locked_current(ci, product)
         if current is not None:
+            note_report(ci, product, before=current.label, label=None, is_explained=bool(source), now=now)
             current.valid_to = now
             current.save(update_fields=["valid_to"])
         return current

@@ -1,6 +1,7 @@
 """The CI list."""
 
 import django_tables2 as tables
+from django.utils.html import format_html
 from django.utils.translation import gettext_lazy as _
 
 from cmdb.models import CIGroup, ConfigurationItem, GatewayToken, Registration
@@ -27,7 +28,8 @@ class CITable(PortalTable):
 
     def render_versions(self, record: ConfigurationItem) -> str:
         rows = record.current_versions  # type: ignore[attr-defined]
-        return ", ".join(f"{row.product.name} {row.label}" for row in rows) or "–"
+        text = ", ".join(f"{row.product.name} {row.label}" for row in rows) or "–"
+        return format_html("{} {}", text, badge("drift", str(_("drift")))) if record.has_drift else text  # type: ignore[attr-defined]
 
 
 class CIGroupTable(PortalTable):

@@ -1,6 +1,6 @@
 from django.urls import path
 
-from cmdb.views import CICreate, CIDetail, CIList, CIOptions, CIToken
+from cmdb.views import CIAcceptDrift, CICreate, CIDetail, CIList, CIOptions, CIToken
 from cmdb.views_admission import (
     GatewayIssue,
     GatewayList,
@@ -10,12 +10,15 @@ from cmdb.views_admission import (
     RegistrationReject,
     RegistrationReopen,
 )
+from cmdb.views_csv import CIExport, CIImport
 from cmdb.views_group import CIGroupCreate, CIGroupDetail, CIGroupEdit, CIGroupList
 
 urlpatterns = [
     path("", CIList.as_view(), name="ci_list"),
     path("new/", CICreate.as_view(), name="ci_create"),
     path("options/", CIOptions.as_view(), name="ci_options"),
+    path("import/", CIImport.as_view(), name="ci_import"),
+    path("export/", CIExport.as_view(), name="ci_export"),
     path("groups/", CIGroupList.as_view(), name="group_list"),
     path("groups/new/", CIGroupCreate.as_view(), name="group_create"),
     path("groups/<str:number>/", CIGroupDetail.as_view(), name="group_detail"),
@@ -28,5 +31,6 @@ urlpatterns = [
     path("gateways/new/", GatewayIssue.as_view(), name="gateway_issue"),
     path("gateways/<str:number>/end/", GatewayRevoke.as_view(), name="gateway_revoke"),
     path("<str:number>/", CIDetail.as_view(), name="ci_detail"),
+    path("<str:number>/accept-drift/", CIAcceptDrift.as_view(), name="ci_accept_drift"),
     path("<str:number>/token/", CIToken.as_view(), name="ci_token"),
 ]

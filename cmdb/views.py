@@ -12,10 +12,12 @@ from django.utils.translation import gettext_lazy
 from django.views.generic import View
 
 from cmdb import services
+from cmdb.drift import accept_drift
 from cmdb.filters import CIFilter
 from cmdb.forms import CIForm
 from cmdb.models import AgentToken, ConfigurationItem, InstalledVersion
 from cmdb.tables import CITable
+from software.models import Product
 from tickets.clock import now_of
 from tickets.links import page_of_object
 from tickets.views import ListPage, ObjectPage, PortalPage, ServiceFormPage
@@ -37,7 +39,7 @@ class CIList(ListPage):
 
     def get_queryset(self) -> Any:
         current = Prefetch("installed_versions", queryset=_CURRENT, to_attr="current_versions")
-        return super().get_queryset().prefetch_related(current)
+        return super().get_queryset().with_drift().prefetch_related(current)
 
 
 class CIOptions(PortalPage, View):
@@ -80,6 +82,8 @@ class CIDetail(CIPage):
             copies=list(visible.filter(copy_of=ci)[:20]),
             attributes=sorted(ci.attributes.items()) if isinstance(ci.attributes, dict) else [],
             window=_window_of(ci, request),
+            drifts=list(ci.drifts.filter(ended_at=None).select_related("product")),
+            attribute_changes=list(ci.attribute_changes.all()[:20]),
             may_manage=may_manage,
             tokens=list(ci.agent_tokens.order_by("-id")[:5]) if may_manage else [],
         )
@@ -117,6 +121,19 @@ class CIToken(CIPage):
         response = render(request, "cmdb/token.html", context)
         response["Cache-Control"] = "no-store"
         return response
+
+
+class CIAcceptDrift(CIPage):
+    """Takes what the CI runs as what is expected from now on."""
+
+    http_method_names = ["post"]
+    permission = "cmdb.manage_cis"
+
+    def post(self, request: HttpRequest, number: str) -> HttpResponse:
+        ci = self.find(number)
+        product = get_object_or_404(Product, slug=request.POST.get("product", "").replace("\0", ""))
+        accept_drift(ci, actor=request.user, now=now_of(request), product=product)
+        return HttpResponseRedirect(page_of_object(ci))
 
 
 class CICreate(ServiceFormPage):

@@ -10,6 +10,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from cmdb.models import ConfigurationItem
+from distribution import stopping
 from distribution.channels.ansible.models import SEE_LOG
 from distribution.channels.ansible.serializers import PushLogSerializer
 from distribution.models import Batch, Deployment, DeploymentState
@@ -18,8 +19,9 @@ from distribution.serializers import (
     DeploymentEventSerializer,
     DeploymentSerializer,
 )
-from tickets.api import NumberFilter, ObjectViewSet
+from tickets.api import Call, NumberFilter, ObjectViewSet
 from tickets.lifecycle import check_permission
+from tickets.serializers import ReasonSerializer
 
 
 class DeploymentFilter(filters.FilterSet):
@@ -46,6 +48,10 @@ class DeploymentViewSet(ObjectViewSet):
     list_related = ("ci", "batch")
     filterset_class = DeploymentFilter
     ordering_fields = ["id", "state", "moved_at", "finished_at", "ci__name"]
+    calls = {
+        "cancel": Call(stopping.cancel_deployment, ReasonSerializer, stopping.STOP),
+        "force_quit": Call(stopping.force_quit_deployment, ReasonSerializer, stopping.STOP),
+    }
 
     @extend_schema(responses=DeploymentEventSerializer(many=True))
     @action(detail=True, methods=["get"], filter_backends=[])

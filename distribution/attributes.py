@@ -238,7 +238,8 @@ def _write_installed(
         product, label, row = said.products[product_id], said.labels[product_id], rows.get(product_id)
         if label is None:
             if row is not None:
-                record_removed(ci, product=product, now=now)
+                brought_by = proven[product_id][0] if product_id in proven else _explained_by(ci, product, None)
+                record_removed(ci, product=product, now=now, source=brought_by or "")
             continue
         if row is not None and row.label == label and row.version_id is not None:
             continue
@@ -256,13 +257,12 @@ def _write_installed(
             label=label,
             now=now,
             source=source or "",
-            # What is found at the first look contradicts nothing.
-            is_drift=source is None and row is not None,
+            is_drift=source is None,
         )
 
 
-def _explained_by(ci: ConfigurationItem, product: Product, label: str) -> str | None:
-    """Label of the batch that brought this version, or went back to it; None: nobody of ours did."""
+def _explained_by(ci: ConfigurationItem, product: Product, label: str | None) -> str | None:
+    """Label of the batch that brought this version (None: took it away), or went back to it; None: nobody of ours."""
     item = (
         DeploymentItem.objects.filter(deployment__ci_id=ci.pk, product=product)
         .exclude(deployment__offered_at=None, deployment__overdue_at=None)
@@ -273,10 +273,7 @@ def _explained_by(ci: ConfigurationItem, product: Product, label: str) -> str | 
     )
     if item is None:
         return None
-    is_target = item.to_version is not None and item.to_version.label == label
-    is_way_back = (
-        item.deployment.state != DeploymentState.SUCCEEDED
-        and item.from_version is not None
-        and item.from_version.label == label
-    )
+    is_target = label == (item.to_version.label if item.to_version is not None else None)
+    before = item.from_version.label if item.from_version is not None else None
+    is_way_back = item.deployment.state != DeploymentState.SUCCEEDED and label == before
     return item.deployment.batch.label if is_target or is_way_back else None

@@ -3,6 +3,7 @@
 from typing import Any
 
 import pghistory
+from django.conf import settings
 from django.db import models
 from django.db.models import Q
 from django.utils.translation import gettext_lazy as _
@@ -10,7 +11,7 @@ from django_fsm import transition
 
 from tickets.activities import Process, activity_constraint
 from tickets.lifecycle import StateField
-from tickets.models import Ticket, TimelineEntry
+from tickets.models import Level, Ticket, TimelineEntry
 
 
 class IncidentQuerySet(models.QuerySet["Incident"]):
@@ -196,3 +197,51 @@ class IncidentEntry(TimelineEntry):
         constraints = [
             models.UniqueConstraint(fields=["ticket", "key"], name="incident_entry_key_once", condition=~Q(key=""))
         ]
+
+
+class DriftRule(models.Model):
+    """Drift on these CIs opens an incident. Without a product or a class it is for all of them.
+
+    Of several rules that fit, one with a product goes before one without, then one with a class, then the oldest.
+    """
+
+    name = models.CharField(_("name"), max_length=100, unique=True)
+    product = models.ForeignKey(
+        "software.Product", models.CASCADE, null=True, blank=True, related_name="+", verbose_name=_("product")
+    )
+    ci_class = models.ForeignKey(
+        "cmdb.CIClass", models.CASCADE, null=True, blank=True, related_name="+", verbose_name=_("class of the CI")
+    )
+    impact = models.CharField(_("impact"), max_length=6, choices=Level, default=Level.LOW)
+    urgency = models.CharField(_("urgency"), max_length=6, choices=Level, default=Level.MEDIUM)
+    requester = models.ForeignKey(
+        settings.AUTH_USER_MODEL, models.PROTECT, related_name="+", verbose_name=_("requester"),
+        help_text=_("In whose name it is opened when the CI has no owner."),
+    )  # fmt: skip
+    team = models.ForeignKey(
+        "accounts.Team", models.PROTECT, null=True, blank=True, related_name="+", verbose_name=_("team")
+    )
+    is_active = models.BooleanField(_("on"), default=True)
+
+    class Meta:
+        ordering = ["name"]
+        verbose_name = _("drift rule")
+        verbose_name_plural = _("drift rules")
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class DriftIncident(models.Model):
+    """Which incident stands for a drift. A later drift of the same CI and product joins one that is still open."""
+
+    drift = models.OneToOneField("cmdb.Drift", models.PROTECT, related_name="incident_link")
+    incident = models.ForeignKey(Incident, models.PROTECT, related_name="drifts")
+    is_told = models.BooleanField(default=False, help_text=_("The incident has a note that the drift is over."))
+
+    class Meta:
+        verbose_name = _("incident of a drift")
+        indexes = [models.Index(fields=["id"], name="incident_drift_untold", condition=Q(is_told=False))]
+
+    def __str__(self) -> str:
+        return f"{self.incident_id}: {self.drift_id}"

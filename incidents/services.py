@@ -66,10 +66,11 @@ def report_incident(
 
 
 def open_incident_for_portal(
-    *, now: datetime, title: str, description: str, ci: Any, impact: str, urgency: str, requester: Any
+    *, now: datetime, title: str, description: str, ci: Any, impact: str, urgency: str, requester: Any, team: Any = None
 ) -> Incident:
     """Opens an incident that the portal itself noticed; `requester` is who shall hear of it, and is told."""
     values = {"title": title, "description": description, "ci": ci, "impact": impact, "urgency": urgency}
+    values["team"] = team
     with transaction.atomic():
         incident = create_ticket(Incident, actor=None, now=now, requester=requester, **values)
         _tell_reported(incident, None, now)

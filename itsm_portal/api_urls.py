@@ -6,7 +6,7 @@ from django.urls import include, path
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
 from rest_framework.routers import DefaultRouter
 
-from changes.api import ChangeViewSet
+from changes.api import ChangeViewSet, StandardTemplateViewSet
 from cmdb.api import AgentProfileViewSet, CIClassViewSet, CIGroupViewSet, CIViewSet, MaintenanceWindowViewSet
 from cmdb.api_admission import GatewayTokenViewSet, RegistrationViewSet
 from distribution.api import DeploymentViewSet
@@ -14,8 +14,10 @@ from distribution.channels.ansible.api import ConnectionViewSet
 from incidents.api import IncidentViewSet
 from itsm_portal import api
 from itsm_portal.api_notices import NoticeViewSet
+from itsm_portal.api_tokens import ServiceTokenViewSet
 from problems.api import ProblemViewSet
 from releases.api import ReleaseViewSet, RolloutViewSet
+from releases.api_deploy import DeployView
 from software.api import ProductViewSet, VersionViewSet
 from software.api_components import ComponentViewSet
 from software.api_signatures import SignaturesViewSet
@@ -27,6 +29,7 @@ router.include_format_suffixes = False
 router.register("incidents", IncidentViewSet, basename="api-incident")
 router.register("problems", ProblemViewSet, basename="api-problem")
 router.register("changes", ChangeViewSet, basename="api-change")
+router.register("standard-changes", StandardTemplateViewSet, basename="api-standard-change")
 router.register("releases", ReleaseViewSet, basename="api-release")
 router.register("rollouts", RolloutViewSet, basename="api-rollout")
 router.register("deployments", DeploymentViewSet, basename="api-deployment")
@@ -45,6 +48,7 @@ router.register("uploads", UploadViewSet, basename="api-upload")
 router.register("components", ComponentViewSet, basename="api-component")
 router.register("environments", EnvironmentViewSet, basename="api-environment")
 router.register("notices", NoticeViewSet, basename="api-notice")
+router.register("service-tokens", ServiceTokenViewSet, basename="api-service-token")
 
 v1 = [
     path("login/", api.LoginView.as_view(), name="api-login"),
@@ -52,6 +56,7 @@ v1 = [
     path("logout-everywhere/", api.TokenLogoutAllView.as_view(), name="api-logout-everywhere"),
     path("me/", api.MeView.as_view(), name="api-me"),
     path("activities/", api.ActivitiesView.as_view(), name="api-activities"),
+    path("deploy/", DeployView.as_view(), name="api-deploy"),
     path("chain/<str:number>/", api.ChainView.as_view(), name="api-chain"),
     path("", include(router.urls)),
 ]

@@ -41,6 +41,7 @@ NEW = (
 )
 STAFF = (
     Entry(_("Administration"), "admin:index", "settings"),
+    Entry(_("Service tokens"), "service_tokens", "key", "accounts.manage_service_tokens"),
     Entry(_("Mail folder"), "mailbox", "mail"),
     Entry(_("Style guide"), "styleguide", "palette"),
 )
@@ -55,4 +56,6 @@ def staff_entries(user: Any) -> list[Entry]:
     """Pages for people who run the portal; the mail folder exists only where mails land in one."""
     if not user.is_staff:
         return []
-    return [entry for entry in STAFF if entry.url_name != "mailbox" or settings.MAIL_FOLDER is not None]
+    return [
+        entry for entry in entries_for(user, STAFF) if entry.url_name != "mailbox" or settings.MAIL_FOLDER is not None
+    ]

@@ -6,6 +6,7 @@ from itsm_portal.views.frame import Bell, Notices, theme
 from itsm_portal.views.home import Home
 from itsm_portal.views.pages import ActivityMatrix, Mailbox, StyleGuide
 from itsm_portal.views.search import Search
+from itsm_portal.views.service_tokens import ServiceTokens
 
 urlpatterns = [
     path("", Home.as_view(), name="home"),
@@ -17,6 +18,7 @@ urlpatterns = [
     path("styleguide/", StyleGuide.as_view(), name="styleguide"),
     path("mailbox/", Mailbox.as_view(), name="mailbox"),
     path("mailbox/<str:name>/", Mailbox.as_view(), name="mailbox_mail"),
+    path("service-tokens/", ServiceTokens.as_view(), name="service_tokens"),
     path("incidents/", include("incidents.urls")),
     path("problems/", include("problems.urls")),
     path("changes/", include("changes.urls")),
@@ -24,6 +26,7 @@ urlpatterns = [
     path("rollouts/", include("releases.urls_rollout")),
     path("cis/", include("cmdb.urls")),
     path("cis/", include("distribution.channels.ansible.urls")),
+    path("deployments/", include("distribution.urls")),
     path("software/", include("software.urls")),
     path("environments/", include("test_environments.urls")),
     path("accounts/", include("allauth.account.urls")),

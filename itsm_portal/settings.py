@@ -9,6 +9,7 @@ from csp.constants import NONCE, NONE, SELF
 from django.utils.translation import gettext_lazy as _
 
 from itsm_portal import environment
+from itsm_portal.schedule import beat_schedule
 from itsm_portal.settings_api import (  # noqa: F401 - settings, too
     DRF_STANDARDIZED_ERRORS,
     IDEMPOTENCY_HOURS,
@@ -245,37 +246,9 @@ CELERY_BROKER_TRANSPORT_OPTIONS = {
     "health_check_interval": 10,
 }
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
-CELERY_BEAT_SCHEDULE = {
-    name: {
-        "task": task,
-        "schedule": float(TICK_SECONDS),
-        # A tick that nobody took within its period is void: the next one does the same work.
-        "options": {"expires": float(TICK_SECONDS), "ignore_result": True},
-    }
-    for name, task in {
-        "rollouts": "releases.tasks.advance_rollouts",
-        "test environments": "test_environments.tasks.advance_test_environments",
-        "push": "distribution.tasks.advance_push",
-        "notifications": "notifications.tasks.send_notifications",
-    }.items()
-}
+CELERY_BEAT_SCHEDULE = beat_schedule(TICK_SECONDS)
 # Plays take minutes: workers of their own take them, so that ticks never wait.
 CELERY_TASK_ROUTES = {"distribution.tasks.run_push": {"queue": "push"}}
-CELERY_BEAT_SCHEDULE["sweep the media library"] = {
-    "task": "releases.tasks.sweep_library",
-    "schedule": 3600.0,
-    "options": {"expires": 3600.0, "ignore_result": True},
-}
-CELERY_BEAT_SCHEDULE["close resolved incidents"] = {
-    "task": "incidents.tasks.auto_close_incidents",
-    "schedule": 600.0,
-    "options": {"expires": 600.0, "ignore_result": True},
-}
-CELERY_BEAT_SCHEDULE["forget idempotency keys"] = {
-    "task": "tickets.tasks.forget_expired_keys",
-    "schedule": 600.0,
-    "options": {"expires": 600.0, "ignore_result": True},
-}
 
 # --- Agents -------------------------------------------------------------------------------------------------------
 DDI_TENANT = "DEFAULT"

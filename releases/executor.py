@@ -24,6 +24,7 @@ from releases.models import Release, Rollout, RolloutEvent, Verdict, Wave
 from releases.policy import RolloutPolicy, TargetSelector
 from releases.services import cascade
 from releases.services.breach import open_breach_incident
+from releases.services.deploy import start_ordered
 from releases.services.log import cis_text, log, wait_for
 from releases.services.rollbacks import order_rollback, order_wave_rollback
 from releases.services.rollouts import close_forward_batches, pause, standing_waves
@@ -44,7 +45,7 @@ def advance_rollouts(*, now: datetime, budget_seconds: float = 1.0) -> int:
     Returns how many objects moved. A rollout that somebody else holds just now is left to him.
     """
     deadline = time.monotonic() + budget_seconds
-    moved = advance_test_runs(now=now)
+    moved = advance_test_runs(now=now) + start_ordered(now=now)
     # Those that only wait for stragglers come last, so that they cannot use up the time of the others.
     has_ended = Case(When(state__in=Rollout.ACTIVE, then=0), default=1)
     unsettled = Rollout.objects.filter(settled_at__isnull=True).order_by(has_ended, "updated_at", "pk")

@@ -9,10 +9,12 @@ from releases.views import (
     ReleaseVerb,
     SigningRequest,
 )
+from releases.views_deploy import DeployPage
 
 urlpatterns = [
     path("", ReleaseList.as_view(), name="release_list"),
     path("new/", ReleaseCreate.as_view(), name="release_create"),
+    path("deploy/", DeployPage.as_view(), name="release_deploy"),
     path("<str:number>/", ReleaseDetail.as_view(), name="release_detail"),
     path("<str:number>/edit/", ReleaseEdit.as_view(), name="release_edit"),
     path("<str:number>/plan-rollout/", ReleasePlan.as_view(), name="release_plan"),

@@ -106,6 +106,7 @@ class ReleaseList(ListPage):
     model = Release
     table_class = ReleaseTable
     filterset_class = ReleaseFilter
+    template_name = "releases/release_list.html"
     section = "release_list"
     title = gettext_lazy("Releases")
     related = ("requester",)

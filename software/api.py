@@ -18,6 +18,7 @@ from rest_framework.parsers import BaseParser, MultiPartParser
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from accounts.service_tokens import ServiceTokenAuthentication
 from software import sboms, services
 from software.models import Format, Product, Sbom, Version
 from software.quarantine import restore_version
@@ -190,7 +191,7 @@ class VersionViewSet(ObjectViewSet):
         methods=["post"],
         parser_classes=[RawParser, WholeMultiPartParser],
         # A session's CSRF check would read the whole body before its size is looked at.
-        authentication_classes=[TokenAuthentication],
+        authentication_classes=[TokenAuthentication, ServiceTokenAuthentication],
     )
     def artifact(self, request: Request, **kwargs: Any) -> Response:
         """Stores the file: multipart with `file`, or the raw bytes with `?filename=`. Read while it comes."""

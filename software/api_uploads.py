@@ -11,6 +11,7 @@ from rest_framework.parsers import BaseParser
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from accounts.service_tokens import ServiceTokenAuthentication
 from software import uploads
 from software.api import LengthRequired, RawParser
 from software.models import Upload
@@ -38,7 +39,7 @@ class UploadViewSet(ObjectViewSet):
     list_related = ("version__product",)
     filter_backends = []
     # A session's CSRF check would read the whole piece before its size is looked at.
-    authentication_classes = [TokenAuthentication]
+    authentication_classes = [TokenAuthentication, ServiceTokenAuthentication]
     creates = Call(uploads.begin_upload, BeginUploadSerializer, MANAGE)
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:

@@ -78,6 +78,7 @@ STATES: dict[str, Appearance] = {
     "excluded": Appearance("neutral", "eye-off"),
     "skipped": Appearance("green", "check"),
     "overdue": Appearance("amber", "clock"),
+    "drift": Appearance("amber", "alert-triangle"),
     # Test environments
     "capturing": Appearance("blue", "versions"),
     "provisioning": Appearance("blue", "settings"),

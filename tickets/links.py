@@ -15,6 +15,7 @@ PAGES: dict[str, str] = {
     "CI": "ci_detail",
     "GRP": "group_detail",
     "REG": "registration_detail",
+    "TPL": "standard_detail",
     "ENV": "environment_detail",
 }
 

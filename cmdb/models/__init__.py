@@ -10,15 +10,18 @@ from cmdb.models.items import (
     MaintenanceWindow,
     Relation,
 )
+from cmdb.models.reported import AttributeChange, Drift
 
 __all__ = [
     "AgentProfile",
     "AgentToken",
+    "AttributeChange",
     "CIClass",
     "CIGroup",
     "ConfigurationItem",
     "Connection",
     "Credential",
+    "Drift",
     "GatewayToken",
     "InstalledVersion",
     "MaintenanceWindow",

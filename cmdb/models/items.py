@@ -11,6 +11,7 @@ from django.db import models
 from django.db.models import Q
 from django.utils.translation import gettext_lazy as _
 
+from cmdb.models.reported import Drift, attribute_trigger
 from cmdb.windows import DAYS, check_zone, occurrence
 from software.models import Format
 from tickets.numbers import format_number
@@ -133,6 +134,15 @@ class CIQuerySet(models.QuerySet["ConfigurationItem"]):
         """Everything but test copies: the only base of targets, counts, health, reports and cascades."""
         return self.filter(copy_of__isnull=True)
 
+    def drifted(self) -> "CIQuerySet":
+        """Those that run something else than what was expected."""
+        return self.filter(models.Exists(Drift.objects.filter(ci=models.OuterRef("pk"), ended_at__isnull=True)))
+
+    def with_drift(self) -> "CIQuerySet":
+        """With `has_drift`, in the same query."""
+        is_open = Drift.objects.filter(ci=models.OuterRef("pk"), ended_at__isnull=True)
+        return self.annotate(has_drift=models.Exists(is_open))
+
     def visible_to(self, user: Any) -> "CIQuerySet":
         """The CIs that a person may see: all with the right, else his own."""
         if user.has_perm("cmdb.see_all_cis"):
@@ -216,6 +226,7 @@ class ConfigurationItem(models.Model):
         ordering = ["name"]
         verbose_name = _("configuration item")
         verbose_name_plural = _("configuration items")
+        triggers = [attribute_trigger()]
         permissions = [
             ("see_all_cis", "Can see every configuration item"),
             ("manage_cis", "Can register and change configuration items and their agents' tokens"),

@@ -71,6 +71,15 @@ class Release(Ticket):
         related_name="+",
         verbose_name=_("last editor"),
     )
+    start_for = models.ForeignKey(
+        settings.AUTH_USER_MODEL,
+        models.PROTECT,
+        null=True,
+        blank=True,
+        related_name="+",
+        verbose_name=_("starts by itself for"),
+        help_text=_("Who ordered the rollout in one call: it starts in his name once every gate is open."),
+    )
     caused_incidents = models.ManyToManyField(
         "incidents.Incident",
         related_name="caused_by_releases",

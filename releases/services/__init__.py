@@ -1,6 +1,7 @@
 """The verbs of release management, one function each; split by topic, imported from here."""
 
 from releases.services.approval import approve_release, has_valid_approval, reject_release
+from releases.services.deploy import deploy, waits_for
 from releases.services.package import (
     build_release,
     cancel_release,
@@ -33,6 +34,7 @@ __all__ = [
     "cancel_release",
     "close_release",
     "comment_release",
+    "deploy",
     "draft_release",
     "edit_release",
     "exclude_ci",
@@ -54,4 +56,5 @@ __all__ = [
     "start_rollout",
     "start_test",
     "void_test",
+    "waits_for",
 ]

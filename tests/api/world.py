@@ -7,9 +7,9 @@ from typing import Any
 
 from django.urls import URLPattern, URLResolver
 
-from accounts.models import User
+from accounts.models import ServiceToken, User
 from accounts.roles import ROLES
-from changes.models import Change
+from changes.models import Change, StandardTemplate
 from cmdb.models import (
     AgentProfile,
     AgentToken,
@@ -105,7 +105,19 @@ def make_objects(name: str, owner: User, author: User, *, links: int = 1) -> Obj
     )
     sbom = Sbom.objects.create(version=new, document="{}", spec_version="1.6", uploaded_at=NOW)
     components = [Component.objects.create(sbom=sbom, name=f"part {n}", kind="library") for n in range(links)]
+    template = StandardTemplate.objects.create(
+        name=f"standard {name}", implementation_plan="Do.", backout_plan="Undo.", created_by=author,
+        last_editor=author, created_at=NOW, updated_at=NOW,
+    )  # fmt: skip
+    template.products.add(product)
+    template.groups.add(group)
+    robot = User.objects.create_user(f"robot-{name}", is_service_account=True)
+    token = ServiceToken.objects.create(
+        user=robot, name="pipeline", sha256=f"{robot.pk:08d}{TOKEN_DIGEST[8:]}", scopes=["cis:read"], created_at=NOW,
+        expires_at=NOW + timedelta(days=1),
+    )  # fmt: skip
     made.keys = {
+        "standard-changes": template.pk, "service-tokens": token.pk,
         "incidents": incidents[0].pk, "problems": problems[0].pk, "changes": changes[0].pk, "releases": release.pk,
         "rollouts": rollout.pk, "deployments": deployment.pk, "cis": cis[0].pk, "ci-groups": group.pk,
         "ci-classes": cis[0].ci_class_id, "connections": cis[0].pk,

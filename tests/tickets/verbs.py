@@ -9,6 +9,7 @@ from django.contrib.auth.models import Permission
 from accounts.models import User
 from changes import services as change_services
 from changes.models import Change, ChangeApproval
+from changes.standard import pre_authorise_change
 from distribution.models import Batch
 from incidents import services as incident_services
 from incidents.models import Incident
@@ -70,6 +71,7 @@ SERVICES: dict[tuple[type, str], Call] = {
     ),
     (Change, "approve"): lambda t, a, o: change_services.approve_change(t, actor=a, now=NOW),
     (Change, "accept_standard"): lambda t, a, o: change_services.accept_standard_change(t, actor=a, now=NOW),
+    (Change, "pre_authorise"): lambda t, a, o: pre_authorise_change(t, now=NOW, key="template:1", text="by template"),
     (Change, "reject"): lambda t, a, o: change_services.reject_change(t, actor=a, now=NOW, comment="no"),
     (Change, "revise"): lambda t, a, o: change_services.revise_change(t, actor=a, now=NOW),
     (Change, "schedule"): lambda t, a, o: change_services.schedule_change(

@@ -10,6 +10,7 @@ from django.db import connection
 
 from distribution.channels.ansible.claims import advance_push, wanted_runs
 from distribution.channels.ansible.worker import push_once
+from incidents.drift import advance_drift_incidents
 from incidents.services import auto_close_incidents
 from notifications.services import send_notifications
 from releases.executor import advance_rollouts
@@ -32,6 +33,7 @@ class Command(BaseCommand):
         while True:
             now = database_now()
             moved = advance_rollouts(now=now) + advance_test_environments(now=now) + advance_push(now=now)
+            moved += advance_drift_incidents(now=now)
             moved += auto_close_incidents(now=now) + send_notifications(now=now) + forget_expired_keys(now=now)
             if not options["loop"]:
                 _push_until_idle(stop)

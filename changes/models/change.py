@@ -130,6 +130,15 @@ class Change(Ticket):
     last_editor = models.ForeignKey(
         settings.AUTH_USER_MODEL, models.PROTECT, null=True, blank=True, related_name="+", verbose_name=_("last editor")
     )
+    template = models.ForeignKey(
+        "changes.StandardTemplate",
+        models.PROTECT,
+        null=True,
+        blank=True,
+        related_name="changes",
+        verbose_name=_("made from"),
+        help_text=_("The standard change that authorised it."),
+    )
     close_code = models.CharField(_("close code"), max_length=12, choices=CloseCode, blank=True)
     implemented_by_event = models.CharField(max_length=64, blank=True)
 
@@ -198,6 +207,10 @@ class Change(Ticket):
     )
     def accept_standard(self) -> None:
         """Pre-authorised by its template."""
+
+    @transition("state", State.DRAFT, State.AUTHORISED, custom={"label": _("Authorised by template"), "system": True})
+    def pre_authorise(self) -> None:
+        """Made from a standard change that the CAB has approved."""
 
     @transition(
         "state",

@@ -1,0 +1,11 @@
+from changes.models.change import Change, ChangeApproval, ChangeEntry, ChangeQuerySet
+from changes.models.standard import StandardTemplate, StandardTemplateApproval
+
+__all__ = [
+    "Change",
+    "ChangeApproval",
+    "ChangeEntry",
+    "ChangeQuerySet",
+    "StandardTemplate",
+    "StandardTemplateApproval",
+]

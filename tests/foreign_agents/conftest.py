@@ -53,6 +53,7 @@ def address(processes: Processes, folder: Path, django_db_setup: None) -> tuple[
         "DATA_DIR": str(folder),
         "MEDIA_ROOT": str(folder / "media"),
         "DDI_POLL_SECONDS": "1",
+        "DDI_AUTHENTICATION": "target_token,gateway_token",
         "REQUIRE_SIGNATURES": "false",
         "DJANGO_SETTINGS_MODULE": "itsm_portal.settings",
     }
@@ -93,8 +94,7 @@ def world(
     settings.MEDIA_ROOT = folder / "media"
     world = World(processes, folder, line, vendor)
     yield world
-    for device in world.devices:
-        device.shut_down()
+    world.shut_down()
     # The tables are emptied now: nobody may hold a lock there.
     processes.until("the portal is idle", _portal_is_idle)
     assert line.refused() == []

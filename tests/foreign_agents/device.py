@@ -4,7 +4,6 @@ import hashlib
 import itertools
 from pathlib import Path
 
-from cmdb.models import ConfigurationItem
 from tests.foreign_agents.processes import Processes
 from tests.foreign_agents.signed_image import HARDWARE, REVISION
 
@@ -15,7 +14,7 @@ suricatta: {{
     tenant = "DEFAULT";
     id = "{name}";
     url = "{url}";
-    targettoken = "{token}";
+    {credential};
     retry = 20;
     retrywait = 1;
     initial-report-resend-period = 1;
@@ -25,24 +24,27 @@ _boots = itertools.count(1)
 
 
 class SwupdateDevice:
-    """The process runs from `boot()` to `shut_down()`; what it installed stays in `folder`."""
+    """The process runs from `boot()` to `shut_down()`; what it installed stays in `folder`.
+
+    `credential` is a line of the configuration, such as `targettoken = "…"`.
+    """
 
     def __init__(
         self,
         processes: Processes,
         folder: Path,
         *,
-        ci: ConfigurationItem,
+        agent_id: str,
         url: str,
-        token: str,
+        credential: str,
         certificate: Path,
         tells_version: bool,
     ) -> None:
-        self.ci = ci
+        self.agent_id = agent_id
         self.software = folder / "software.bin"
         self._until, self._supervisor = processes.until, processes.supervisor
         self._folder, self._tells_version = folder, tells_version
-        self._values = {"name": ci.agent_id, "url": url, "token": token, "certificate": certificate}
+        self._values = {"name": agent_id, "url": url, "credential": credential, "certificate": certificate}
         self._process: str | None = None
 
     def boot(self, confirm: str = "") -> None:
@@ -53,7 +55,7 @@ class SwupdateDevice:
         configuration = self._folder / "swupdate.cfg"
         configuration.write_text(_CONFIGURATION.format(identify=identify, **self._values))
         configuration.chmod(0o600)
-        self._process = f"{self.ci.agent_id}-{next(_boots)}"
+        self._process = f"{self.agent_id}-{next(_boots)}"
         # As under systemd: without it SWUpdate 2022.12 dies when its own log reader gives up on a busy host.
         argv = ["sh", "-c", "trap '' PIPE; exec \"$@\"", "sh"]
         argv += ["swupdate", "-f", str(configuration), "-H", f"{HARDWARE}:{REVISION}"]

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from cmdb.models import AgentProfile
+from cmdb.admission import approve_registration, issue_gateway_token
+from cmdb.models import AgentProfile, CIClass, CIGroup, Registration
 from distribution.models import Deployment
 from distribution.services import cancel_open
 from tests.distribution.fleet import state
@@ -172,6 +173,40 @@ def test_polls_while_it_downloads(world: World, line: Line) -> None:
     line.speed_up()
     world.until_reported(deployment, INSTALLED)
     assert [request.range for request in line.downloads()] == [""]
+    assert_has(device, deployment)
+
+
+def test_outside_its_window_it_sees_nothing_but_ends_what_it_has_begun(world: World, line: Line) -> None:
+    """It cannot wait by itself: it closes `update: skip` as a success."""
+    device = world.device()
+    world.set_window(device, is_open=False)
+    deployment = world.deploy(device)
+    device.boot()
+    world.until("it polls", lambda: line.polls() >= 3)
+    assert line.polls() == len(line.requests)
+    assert state(deployment) == "queued"
+
+    world.set_window(device, is_open=True)
+    world.until_reported(deployment, INSTALLED)
+    assert_has(device, deployment)
+    world.set_window(device, is_open=False)
+    device.reboot(confirm="2")
+    world.until_state(deployment, "succeeded")
+    assert world.installed(device) == [("1.0", "", False), ("2.0", "ROL-0000001", False)]
+
+
+def test_a_gateway_brings_a_device_that_nobody_knows(world: World) -> None:
+    group, till = CIGroup.objects.create(name="plant"), CIClass.objects.create(name="Till", slug="till")
+    token = issue_gateway_token(
+        actor=None, now=database_now(), name="plant 1", group=group, ci_class=till, agent_profile=world.profile()
+    )
+    device = world.stranger(f'gatewaytoken = "{token}"')
+    device.boot()
+    waiting = Registration.objects.filter(agent_id=device.agent_id, attributes={"version.billing": "1.0"})
+    registration = world.until("it waits and says what it runs", waiting.first)
+    world.adopt(device, approve_registration(registration, actor=None, now=database_now()))
+    deployment = world.deploy(device)
+    world.until_reported(deployment, INSTALLED)
     assert_has(device, deployment)
 
 

@@ -1,12 +1,14 @@
 """What the tests of foreign agents play with: a product in the media library, CIs, and their devices."""
 
 import hashlib
+import importlib
 import io
 import itertools
 from collections.abc import Mapping
+from datetime import timedelta
 from pathlib import Path
 
-from cmdb.models import AgentProfile, ConfigurationItem, InstalledVersion
+from cmdb.models import AgentProfile, ConfigurationItem, InstalledVersion, MaintenanceWindow
 from cmdb.services import issue_agent_token, record_installed
 from distribution.models import Deployment, DeploymentEvent
 from software.models import Version
@@ -19,6 +21,9 @@ from tests.foreign_agents.processes import Processes
 from tests.foreign_agents.signed_image import Signer
 from tickets.clock import database_now
 
+# What the portal brings; other tests may have emptied its table.
+_PROFILES = importlib.import_module("cmdb.migrations.0006_seed_agent_profiles").PROFILES
+PROFILE = next(profile for profile in _PROFILES if profile["name"] == "SWUpdate")
 _numbers = itertools.count(1)
 
 
@@ -32,35 +37,64 @@ class World:
     """The portal's side of a test. Its devices run Billing 1.0 from the factory."""
 
     def __init__(self, processes: Processes, folder: Path, line: Line, vendor: Signer) -> None:
-        self.devices: list[SwupdateDevice] = []
+        self._devices: list[SwupdateDevice] = []
+        self._cis: dict[str, ConfigurationItem] = {}
         self.until = processes.until
         self._processes, self._folder, self._line, self._vendor = processes, folder, line, vendor
         self.product = make_product("billing")
         make_version(self.product, "1.0")
 
-    def device(self, proof: str = AgentProfile.Proof.CLOSED, *, tells_version: bool = False) -> SwupdateDevice:
-        """A CI with a device, not booted yet. `tells_version`: its agent reports the version as an attribute."""
-        name = f"till-{next(_numbers)}"
-        profile = AgentProfile.objects.get_or_create(
-            name=f"SWUpdate {proof}", proof=proof, takes="swu", can_remove=False
-        )[0]
-        ci = make_ci(name, agent_id=name, agent_profile=profile)
-        now = database_now()
-        record_installed(ci, product=self.product, label="1.0", now=now)
-        folder = self._folder / name
+    def device(self, proof: str = PROFILE["proof"], *, tells_version: bool = False) -> SwupdateDevice:
+        """A device of a CI, not booted yet. `tells_version`: its agent reports the version as an attribute."""
+        agent_id = f"till-{next(_numbers)}"
+        ci = make_ci(agent_id, agent_id=agent_id, agent_profile=self.profile(proof))
+        token = issue_agent_token(ci, actor=None, now=database_now())
+        device = self.stranger(f'targettoken = "{token}"', agent_id=agent_id, tells_version=tells_version)
+        self.adopt(device, ci)
+        return device
+
+    def stranger(self, credential: str, *, agent_id: str = "stranger", tells_version: bool = True) -> SwupdateDevice:
+        """A device that nobody has registered."""
+        folder = self._folder / f"{agent_id}-{next(_numbers)}"
         folder.mkdir()
         device = SwupdateDevice(
             self._processes,
             folder,
-            ci=ci,
+            agent_id=agent_id,
             url=self._line.url,
-            token=issue_agent_token(ci, actor=None, now=now),
+            credential=credential,
             certificate=self._vendor.certificate,
             tells_version=tells_version,
         )
         device.put_software(software("1.0"))
-        self.devices.append(device)
+        self._devices.append(device)
         return device
+
+    def adopt(self, device: SwupdateDevice, ci: ConfigurationItem) -> None:
+        """The device is this CI's, which runs Billing 1.0."""
+        record_installed(ci, product=self.product, label="1.0", now=database_now())
+        self._cis[device.agent_id] = ci
+
+    def ci_of(self, device: SwupdateDevice) -> ConfigurationItem:
+        """As it is in the database now."""
+        return ConfigurationItem.objects.get(pk=self._cis[device.agent_id].pk)
+
+    def profile(self, proof: str = PROFILE["proof"]) -> AgentProfile:
+        """The one that the portal brings for SWUpdate, or one that differs in the proof."""
+        name = f"{PROFILE['name']}, {proof}"
+        return AgentProfile.objects.get_or_create(name=name, defaults={**PROFILE, "name": name, "proof": proof})[0]
+
+    def set_window(self, device: SwupdateDevice, *, is_open: bool) -> None:
+        """Gives the CI a daily window: far off, or long open and open for long."""
+        begin = database_now() + timedelta(hours=-6 if is_open else 6)
+        values = {"start": begin.time(), "minutes": 12 * 60 if is_open else 60}
+        window = MaintenanceWindow.objects.update_or_create(name=device.agent_id, defaults=values)[0]
+        ConfigurationItem.objects.filter(agent_id=device.agent_id).update(maintenance_window=window)
+
+    def shut_down(self) -> None:
+        """Ends the devices."""
+        for device in self._devices:
+            device.shut_down()
 
     def deploy(
         self,
@@ -87,7 +121,7 @@ class World:
                 stream=io.BytesIO(data),
                 more=number < len(files),
             )
-        return queue(make_batch(), [device.ci], version, now=database_now())[0]
+        return queue(make_batch(), [self.ci_of(device)], version, now=database_now())[0]
 
     def image(
         self,
@@ -120,10 +154,10 @@ class World:
 
     def attributes(self, device: SwupdateDevice) -> dict[str, str]:
         """What the agent has said about itself."""
-        return dict(ConfigurationItem.objects.get(pk=device.ci.pk).attributes)
+        return dict(self.ci_of(device).attributes)
 
     def installed(self, device: SwupdateDevice) -> list[tuple[str, str, bool]]:
         """What the portal has written down for the CI, oldest first: version, what brought it, whether it is drift."""
-        rows = InstalledVersion.objects.filter(ci=device.ci).order_by("id")
+        rows = InstalledVersion.objects.filter(ci=self.ci_of(device)).order_by("id")
         assert rows.filter(valid_to=None).count() == 1
         return list(rows.values_list("label", "source", "is_drift"))

@@ -32,6 +32,11 @@ class Request:
     def is_poll(self) -> bool:
         return self.path.count("/") == 4
 
+    @property
+    def is_in_order(self) -> bool:
+        """Whether a refusal is what an agent has to expect."""
+        return self.is_poll and self.status == 429 or "/deploymentBase/" in self.path and self.status in {404, 410}
+
 
 class Line:
     """A TCP proxy on a port of its own. `requests` are all that came over it, in their order."""
@@ -86,8 +91,10 @@ class Line:
         return sum(request.is_poll for request in self.requests)
 
     def refused(self) -> list[Request]:
-        """What the portal did not take. A poll that it sends away under pressure (429) is none: it comes again."""
-        return [r for r in self.requests if r.status >= 400 and not (r.is_poll and r.status == 429)]
+        """What the portal did not take. That it sends a poll away under pressure is none, nor that an action ended
+        between a poll and what followed from it.
+        """
+        return [request for request in self.requests if request.status >= 400 and not request.is_in_order]
 
     def _accept(self) -> None:
         while True:

@@ -35,7 +35,9 @@ class Request:
     @property
     def is_in_order(self) -> bool:
         """Whether a refusal is what an agent has to expect."""
-        return self.is_poll and self.status == 429 or "/deploymentBase/" in self.path and self.status in {404, 410}
+        if self.is_poll:
+            return self.status == 429
+        return "/deploymentBase/" in self.path and self.status in {404, 410}
 
 
 class Line:

@@ -43,7 +43,8 @@ def readable(path: str, reader: str) -> bool:
     for_staff = (
         "cis/<str:number>/tokens/", "environments/<str:number>/", "ci-groups/<str:number>/",
         "connections/<str:number>/", "deployments/<str:number>/push-log/",
-        "standard-changes/<str:number>/", "service-tokens/<str:number>/",
+        "standard-changes/<str:number>/", "service-tokens/<str:number>/", "gateway-tokens/<str:number>/",
+        "registrations/<str:number>/",
     )  # fmt: skip
     return reader != "owner" or not path.startswith(for_staff)
 

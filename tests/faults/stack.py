@@ -59,7 +59,10 @@ class Lock:
 
     def stopped(self, statement: str) -> bool:
         """Whether somebody stands here with a statement that begins like this."""
-        query = "SELECT pid FROM pg_stat_activity WHERE %s = ANY(pg_blocking_pids(pid)) AND ltrim(query, E'\\n ') ILIKE %s"
+        query = """
+            SELECT pid FROM pg_stat_activity
+            WHERE %s = ANY(pg_blocking_pids(pid)) AND ltrim(query, E' \\n') ILIKE %s
+        """
         self._stopped = [row[0] for row in self._stack.rows(query, self._pid, f"{statement}%")]
         return bool(self._stopped)
 

@@ -71,7 +71,7 @@ def test_a_standard_change_deploys_to_a_group_at_once(scene: Scene) -> None:
     assert (state(release), release.created_by) == ("deploying", scene.pipeline)
     assert {approval.approver for approval in release.approvals.all()} == {scene.cab}
     assert has_valid_approval(change)
-    scene.world.pass_time(400)
+    scene.world.pass_time(40, 110)
     assert state(ordered.rollout) == "completed"
     assert scene.world.runs() == {"srv-1": "2.0", "srv-2": "2.0", "srv-3": "1.0"}
 
@@ -193,7 +193,7 @@ def test_an_rfc_waits_for_test_and_approval_and_starts_by_itself(scene: Scene) -
     world.tick()
     rollout = release.rollouts.get()
     assert (rollout.started_by, state(release)) == (scene.pipeline, "deploying")
-    world.pass_time(4000)
+    world.pass_time(40, 1100)
     assert state(rollout) == "completed"
 
 

@@ -165,7 +165,7 @@ def force_quit(deployment: Deployment, *, now: datetime, reason: str) -> bool:
     deployment.refresh_from_db()
     if not quitted and deployment.state != DeploymentState.CANCELLED:
         raise TransitionRefused(
-            _("The deployment is “%(state)s”: only a cancellation that its device did not answer can be forced.")
+            _("The deployment is “%(state)s”: cancel it first, so that its device may answer.")
             % {"state": deployment.get_state_display()}
         )
     return bool(quitted)

@@ -7,6 +7,7 @@ from django.db import transaction
 from django.utils.translation import gettext as _
 
 from distribution.models import Deployment, DeploymentEvent, DeploymentState
+from distribution.services import force_quit
 from distribution.steps import move_where
 from tickets.exceptions import TransitionRefused
 from tickets.lifecycle import check_permission
@@ -39,14 +40,7 @@ def cancel_deployment(deployment: Deployment, *, actor: Any, now: datetime, reas
 def force_quit_deployment(deployment: Deployment, *, actor: Any, now: datetime, reason: str) -> None:
     """Closes a cancellation without its device. Refuses what was not cancelled before: the device is asked first."""
     check_permission(actor, STOP, _("force a cancellation"))
-    text = _said(actor, reason)
-    moved = _move(deployment, DeploymentState.CANCELLED, [DeploymentState.CANCELLING], text, now)
-    deployment.refresh_from_db()
-    if not moved and deployment.state != DeploymentState.CANCELLED:
-        raise TransitionRefused(
-            _("The deployment is “%(state)s”: cancel it first, so that its device may answer.")
-            % {"state": deployment.get_state_display()}
-        )
+    force_quit(deployment, now=now, reason=_said(actor, reason))
 
 
 def _said(actor: Any, reason: str) -> str:

@@ -45,7 +45,7 @@ def main() -> int:
         "ratio": ratio,
         "target": TARGET,
         "is_met": ratio <= TARGET and results["portal"]["lost"] == 0,
-        "seconds": round(time.monotonic() - begun, 1),
+        "seconds": round(time.monotonic() - begun, 3),
         **{f"{name}_figures": found for name, found in results.items()},
     }
     print(json.dumps(figures))

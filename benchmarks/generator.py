@@ -123,7 +123,7 @@ class Log:
         usage = resource.getrusage(resource.RUSAGE_SELF)
         return {
             "done": self.done,
-            "seconds": round(time.monotonic() - begun, 1),
+            "seconds": round(time.monotonic() - begun, 3),
             "last_done": round(self.last_done - begun, 1) if self.done else None,
             "cpu_ms": round((usage.ru_utime + usage.ru_stime) * 1000),
             "statuses": {

@@ -21,7 +21,7 @@ def cancel(batch: Batch) -> None:
 
 def test_the_device_is_asked_before_it_is_forced(device: Device, deployment: Deployment, batch: Batch) -> None:
     for step in ("fetch", "proceeding"):
-        with pytest.raises(TransitionRefused, match="did not answer"):
+        with pytest.raises(TransitionRefused, match="cancel it first"):
             services.force_quit(deployment, now=NOW, reason="no answer")
         if step == "fetch":
             device.fetch(deployment)

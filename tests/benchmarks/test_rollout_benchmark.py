@@ -47,6 +47,7 @@ def test_the_rollout_benchmark_rolls_out_to_every_ci_and_ends_with_its_figures_a
     assert found["over_http"] == [11, 23, 59]
     assert found["is_complete"]
     assert all(found[name] > 0 for name in FIGURES - {"queries"})
-    assert all(stage["troubles"] == {} for stage in found["stages"])
+    # Only so many downloads run at once; the others are told to come back, and do.
+    assert all(stage["troubles"].keys() <= {"sent away (429)"} for stage in found["stages"])
     assert found["queries"].keys() == QUERIES.keys()
     assert {kind: count for kind, count in found["queries"].items() if count > QUERIES[kind]} == {}

@@ -10,7 +10,7 @@ from django.utils.translation import gettext as _
 from cmdb.groups import definition_digest
 from cmdb.models import CIGroup, ConfigurationItem, InstalledVersion
 from releases.models import PackageItem, Release
-from releases.policy import TargetSelector
+from releases.selector import TargetSelector
 from software.models import Artifact, Format, Version
 from tickets.exceptions import ConditionRefused, InvalidInput
 

@@ -21,11 +21,10 @@ from releases.forms import (
     EditReleaseForm,
     ExceptionForm,
     LeftOutForm,
-    PlanForm,
     ReleaseForm,
     StartTestForm,
-    wave_text,
 )
+from releases.forms_plan import PlanForm, wave_text
 from releases.live import visible_exceptions
 from releases.models import Release, Rollout
 from releases.policy import RolloutPolicy

@@ -11,7 +11,7 @@ from django.views.generic import View
 from distribution.counting import Counts, counts
 from releases import services
 from releases.filters import RolloutFilter
-from releases.forms import wave_text
+from releases.forms_plan import wave_text
 from releases.forms_rollout import CIReasonForm, WaveForm
 from releases.live import live_view, mark_of, visible_exceptions
 from releases.models import Rollout, RolloutEvent, Verdict, Wave

@@ -6,8 +6,10 @@ from releases.models.release import (
     ReleaseEntry,
     TestPolicy,
 )
-from releases.models.rollout import Rollout, RolloutEvent, RolloutException, Verdict, Wave
+from releases.models.rollout import Rollout
+from releases.models.rollout_log import RolloutEvent, RolloutException
 from releases.models.test_run import TestRun
+from releases.models.wave import Verdict, Wave
 
 __all__ = [
     "LeftOutChange",

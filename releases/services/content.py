@@ -3,7 +3,8 @@
 from django.utils.translation import gettext as _
 
 from releases.models import Release
-from releases.policy import RolloutPolicy, TargetSelector
+from releases.policy import RolloutPolicy
+from releases.selector import TargetSelector
 from releases.targets import with_too_many_files, without_file
 from software.models import Version
 from tickets.exceptions import ConditionRefused

@@ -16,7 +16,8 @@ from problems.models import Problem
 from problems.services import fix_problem_by_release
 from releases.conditions import not_confirmed, numbers_of
 from releases.models import Release, Rollout, RolloutEvent, RolloutException, Wave
-from releases.policy import RolloutPolicy, TargetSelector
+from releases.policy import RolloutPolicy
+from releases.selector import TargetSelector
 from releases.services.approval import valid_approval
 from releases.services.content import check_files, check_ready, lock_release, release_hash
 from releases.services.log import log

@@ -15,7 +15,7 @@ from django.utils.translation import gettext as _
 from cmdb.models import InstalledVersion
 from distribution.models import Batch, DeploymentItem, DeploymentState
 from releases.models import Release, Rollout, TestPolicy
-from releases.policy import TargetSelector
+from releases.selector import TargetSelector
 from releases.targets import target_cis
 from software.models import Version
 from software.models.signatures import way_back

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from releases.policy import RolloutPolicy, TargetSelector
+from releases.policy import RolloutPolicy
+from releases.selector import TargetSelector
 from tickets.exceptions import InvalidInput
 
 SECONDS = st.integers(1, 366 * 86400)

@@ -1,0 +1,74 @@
+"""The end of a rollout: an abort waits for what is under way; what has ended tells the tickets and waits for
+stragglers, then the tick need not look any more."""
+
+from datetime import datetime
+
+from django.utils.translation import gettext as _
+
+from changes.services import return_change_to_schedule
+from distribution import services as distribution
+from distribution.models import OPEN, Deployment
+from releases import going_back
+from releases.models import Rollout, RolloutEvent
+from releases.services import cascade
+from releases.services.log import log, wait_for
+from releases.services.rollouts import close_forward_batches
+from tickets.lifecycle import move
+from tickets.services import move_ticket
+
+State = Rollout.State
+
+
+def finish_abort(rollout: Rollout, now: datetime) -> bool:
+    """Ends an abort as soon as nothing is under way any more."""
+    batches = close_forward_batches(rollout)
+    if distribution.pass_deadlines(batches, now=now):
+        return True
+    counts = distribution.counts(batches)
+    waiting = sum(c.open - c.overdue for c in counts.values())
+    if waiting:
+        return wait_for(rollout, _("%d CIs are still under way") % waiting, now)
+    move(rollout, "finish_abort", actor=None, now=now, update={"finished_at": now, "waits_for": ""})
+    # Closed by the device and overdue for its proof: it may have been installed.
+    installed = sum(c.succeeded + c.confirming for c in counts.values())
+    text = _("%(rollout)s aborted; installed on %(n)d CIs.") % {"rollout": rollout.number, "n": installed}
+    move_ticket(rollout.release, "return_to_ready", actor=None, now=now, text=text)
+    if not installed:
+        _return_changes(rollout, text, now)
+    log(rollout, RolloutEvent.Kind.ABORTED, now=now, text=text, told=False)
+    return True
+
+
+def _return_changes(rollout: Rollout, text: str, now: datetime) -> None:
+    for change in rollout.release.changes.order_by("pk"):
+        return_change_to_schedule(change, now=now, key=f"rollout:{rollout.pk}:aborted", text=text)
+
+
+def settle(rollout: Rollout, now: datetime) -> bool:
+    """After the end: the cascade, rollbacks of parts, CIs that catch up; then the tick need not look any more."""
+    if rollout.cascade:
+        cascade.advance(rollout, now=now)
+        return True
+    if going_back.settle_waves(rollout, now):
+        return True
+    if going_back.open_waves(rollout).exists():
+        return wait_for(rollout, _("CIs on their way back"), now)
+    kind = _CASCADES.get(State(rollout.state))
+    if kind and cascade.position_of(rollout) > rollout.cascade_position:
+        # Somebody caught up, or an agent reported once more: tell whom it concerns.
+        cascade.begin(rollout, kind, now=now)
+        return True
+    batches = list(rollout.waves.values_list("batch", flat=True))
+    if distribution.quit_cancellations(batches, now=now):
+        return True
+    if Deployment.objects.filter(batch__in=batches, state__in=OPEN).exists():
+        return wait_for(rollout, _("CIs that may still catch up"), now)
+    Rollout.objects.filter(pk=rollout.pk).update(settled_at=now, waits_for="", updated_at=now)
+    return False
+
+
+_CASCADES = {
+    State.COMPLETED: cascade.COMPLETED,
+    State.ROLLED_BACK: cascade.ROLLED_BACK,
+    State.ROLLED_BACK_WITH_EXCEPTIONS: cascade.ROLLED_BACK,
+}

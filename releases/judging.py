@@ -1,0 +1,90 @@
+"""Verdicts: what the engine decides about a wave, stored with the numbers it saw, and what a breach leads to."""
+
+from datetime import datetime
+
+from django.utils.translation import gettext as _
+
+from distribution import services as distribution
+from releases import conditions
+from releases.models import Rollout, RolloutEvent, Verdict, Wave
+from releases.policy import RolloutPolicy
+from releases.services.breach import open_breach_incident
+from releases.services.log import log
+from releases.services.rollbacks import order_rollback, order_wave_rollback
+from releases.services.rollouts import pause, standing_waves
+from tickets.lifecycle import move
+
+
+def numbers_of_wave(wave: Wave) -> conditions.WaveNumbers:
+    """What a verdict on this wave sees just now."""
+    counts = distribution.counts([wave.batch_id])[wave.batch_id]
+    return conditions.numbers_of(counts, size=wave.size, accepted=wave.accepted_failures)
+
+
+def store_verdict(
+    rollout: Rollout, wave: Wave, kind: str, outcome: str, numbers: conditions.WaveNumbers, now: datetime
+) -> None:
+    """Once for each wave, kind and round, with the position in the log up to which it can be computed again."""
+    Verdict.objects.get_or_create(
+        wave=wave,
+        kind=kind,
+        round=rollout.round,
+        defaults={
+            "outcome": outcome,
+            "numbers": numbers.to_json(),
+            "policy": rollout.policy,
+            "event_position": distribution.last_event_position([wave.batch_id]),
+            "at": now,
+        },
+    )
+
+
+def judge_errors(rollout: Rollout, now: datetime) -> bool:
+    """The error threshold of every wave that is under way or has passed, before anything else; also while paused."""
+    policy = RolloutPolicy.from_json(rollout.policy)
+    waves = [wave for wave in _started(rollout) if wave.state != Wave.State.FAILED]
+    if not waves:
+        return False
+    overdue = distribution.pass_deadlines([wave.batch_id for wave in waves], now=now)
+    for wave in waves:
+        numbers = numbers_of_wave(wave)
+        if wave.accepted_failures > conditions.not_confirmed(numbers):
+            # Some of what was accepted caught up or is retried: what fails from now on is not accepted.
+            wave.accepted_failures = conditions.not_confirmed(numbers)
+            Wave.objects.filter(pk=wave.pk).update(accepted_failures=wave.accepted_failures)
+            numbers = numbers_of_wave(wave)
+        if not conditions.is_breached(numbers, policy):
+            continue
+        store_verdict(rollout, wave, Verdict.Kind.ERROR, Verdict.Outcome.BREACHED, numbers, now)
+        move(wave, "fail", actor=None, now=now, update={"finished_at": now}, touch=None)
+        reason = _("Wave %(wave)d: %(failed)d of %(size)d CIs failed; at most %(threshold)d %% may.") % {
+            "wave": wave.number,
+            "failed": conditions.failures(numbers, policy),
+            "size": wave.size,
+            "threshold": policy.error_threshold,
+        }
+        log(rollout, RolloutEvent.Kind.WAVE_FAILED, now=now, text=reason, wave=wave)
+        open_breach_incident(rollout, wave, numbers, now=now)
+        _react(rollout, wave, policy, reason, now)
+        return True
+    return overdue > 0
+
+
+def _started(rollout: Rollout) -> list[Wave]:
+    """Waves that have begun; one that has passed can still get worse while some of its CIs are open."""
+    return list(standing_waves(rollout).exclude(state=Wave.State.WAITING))
+
+
+def _react(rollout: Rollout, wave: Wave, policy: RolloutPolicy, reason: str, now: datetime) -> None:
+    if policy.on_error == "rollback_all":
+        order_rollback(rollout, actor=None, now=now, reason=reason)
+        return
+    if rollout.state == Rollout.State.RUNNING:
+        pause(rollout, kind=Rollout.PauseKind.BREACH, reason=reason, actor=None, now=now)
+    else:
+        # Already paused by a person: the breach is the stronger reason, and asks for a second person.
+        Rollout.objects.filter(pk=rollout.pk).update(
+            pause_kind=Rollout.PauseKind.BREACH, pause_reason=reason, updated_at=now
+        )
+    if policy.on_error == "rollback_wave":
+        order_wave_rollback(wave, rollout=rollout, actor=None, now=now, reason=reason)

@@ -1,0 +1,144 @@
+"""The steps forward: open a wave, wait for its threshold, let its problem-free period pass, go on, complete."""
+
+from datetime import datetime
+
+from django.db.models import Max
+from django.utils.translation import gettext as _
+
+from distribution import services as distribution
+from distribution.models import Deployment
+from incidents.models import Incident
+from releases import conditions, going_back
+from releases.judging import judge_errors, numbers_of_wave, store_verdict
+from releases.models import Release, Rollout, RolloutEvent, Verdict, Wave
+from releases.planned_time import pause_after_planned_end, planned_window
+from releases.policy import RolloutPolicy
+from releases.services import cascade
+from releases.services.log import cis_text, log, wait_for
+from releases.services.rollouts import pause, standing_waves
+from tickets.lifecycle import move
+from tickets.services import move_ticket
+
+
+def run(rollout: Rollout, now: datetime) -> bool:
+    """One step of a running rollout; errors are judged before anything else."""
+    if going_back.settle_waves(rollout, now):
+        return True
+    if judge_errors(rollout, now):
+        return True
+    wave = current_wave(rollout)
+    if wave is None:
+        return _complete(rollout, now)
+    if wave.state == Wave.State.WAITING:
+        return _open(rollout, wave, now)
+    return _follow(rollout, wave, now)
+
+
+def watch(rollout: Rollout, now: datetime) -> bool:
+    """Verdicts are made while paused, too: what was under way goes on."""
+    return going_back.settle_waves(rollout, now) or judge_errors(rollout, now)
+
+
+def current_wave(rollout: Rollout) -> Wave | None:
+    """The first wave that has not ended."""
+    return standing_waves(rollout).exclude(state=Wave.State.PASSED).first()
+
+
+def _open(rollout: Rollout, wave: Wave, now: datetime) -> bool:
+    """Change management decides when: no wave before the planned start, none after the planned end."""
+    start = planned_window(rollout)[0]
+    if start is not None and now < start and rollout.release.release_type != Release.Type.EMERGENCY:
+        return wait_for(rollout, _("the planned start of its RFCs: %s") % start.isoformat(timespec="minutes"), now)
+    if pause_after_planned_end(rollout, now):
+        return True
+    move(wave, "open", actor=None, now=now, update={"started_at": now}, touch=None)
+    distribution.open_batch(wave.batch, now=now)
+    if RolloutPolicy.from_json(rollout.policy).supersede:
+        distribution.supersede_older(wave.batch, now=now)
+    log(rollout, RolloutEvent.Kind.WAVE_OPENED, now=now, text=cis_text(wave.size), wave=wave)
+    wait_for(rollout, "", now)
+    return True
+
+
+def _follow(rollout: Rollout, wave: Wave, now: datetime) -> bool:
+    """A wave under way: threshold met → soak → passed."""
+    policy = RolloutPolicy.from_json(rollout.policy)
+    if not wave.batch.is_open:
+        distribution.open_batch(wave.batch, now=now)
+    numbers = numbers_of_wave(wave)
+    reached = conditions.is_success_reached(numbers, policy)
+    if wave.state == Wave.State.DEPLOYING and reached:
+        store_verdict(rollout, wave, Verdict.Kind.SUCCESS, Verdict.Outcome.PASSED, numbers, now)
+        move(wave, "soak", actor=None, now=now, update={"soak_started_at": now}, touch=None)
+        log(rollout, RolloutEvent.Kind.WAVE_SOAKING, now=now, wave=wave, told=False)
+        return True
+    if wave.state == Wave.State.DEPLOYING:
+        if conditions.is_stuck(numbers, policy):
+            store_verdict(rollout, wave, Verdict.Kind.SUCCESS, Verdict.Outcome.INSUFFICIENT, numbers, now)
+            reason = _("Wave %(wave)d: only %(ok)d of %(size)d CIs are confirmed, and nothing is under way.") % {
+                "wave": wave.number,
+                "ok": numbers.confirmed,
+                "size": wave.size,
+            }
+            pause(rollout, kind=Rollout.PauseKind.STRAGGLERS, reason=reason, actor=None, now=now)
+            return True
+        return pause_after_planned_end(rollout, now) or wait_for(rollout, _whom_it_waits_for(rollout, wave), now)
+    if not reached:
+        move(wave, "reopen", actor=None, now=now, update={"soak_started_at": None}, touch=None)
+        return True
+    return _soak(rollout, wave, numbers, policy, now)
+
+
+def _whom_it_waits_for(rollout: Rollout, wave: Wave) -> str:
+    """Other rollouts that are under way on CIs of the wave; empty: none."""
+    others = [(label, number) for label, number in distribution.waits_behind(wave.batch) if label != rollout.number]
+    return ", ".join(_("%(rollout)s on %(n)d CIs") % {"rollout": label, "n": number} for label, number in others)[:200]
+
+
+def _soak(rollout: Rollout, wave: Wave, numbers: conditions.WaveNumbers, policy: RolloutPolicy, now: datetime) -> bool:
+    """The problem-free period after the threshold; a new incident on one of the wave's CIs begins it anew."""
+    assert wave.soak_started_at is not None
+    from_incident = _newest_incident(rollout, wave)
+    if from_incident is not None and from_incident > wave.soak_started_at:
+        Wave.objects.filter(pk=wave.pk).update(soak_started_at=from_incident)
+        text = _("An incident on one of its CIs: the problem-free period begins anew.")
+        log(rollout, RolloutEvent.Kind.WAVE_SOAKING, now=now, text=text, wave=wave)
+        return True
+    if not conditions.is_soak_over(wave.soak_started_at, now, policy):
+        return False
+    store_verdict(rollout, wave, Verdict.Kind.PASS, Verdict.Outcome.PASSED, numbers, now)
+    move(wave, "succeed", actor=None, now=now, update={"finished_at": now}, touch=None)
+    log(rollout, RolloutEvent.Kind.WAVE_PASSED, now=now, wave=wave)
+    if policy.manual_gate and current_wave(rollout) is not None:
+        reason = _("Wave %d has passed; the next one waits for a person.") % wave.number
+        pause(rollout, kind=Rollout.PauseKind.GATE, reason=reason, actor=None, now=now)
+    return True
+
+
+def _newest_incident(rollout: Rollout, wave: Wave) -> datetime | None:
+    """When the newest incident on a CI of the wave was reported since it began; cancelled ones do not count."""
+    found: datetime | None = (
+        Incident.objects.filter(ci__in=Deployment.objects.filter(batch=wave.batch_id).values("ci"))
+        .filter(created_at__gte=wave.started_at)
+        .exclude(state=Incident.State.CANCELLED)
+        .aggregate(at=Max("created_at"))["at"]
+    )
+    return found
+
+
+def _complete(rollout: Rollout, now: datetime) -> bool:
+    batches = [wave.batch_id for wave in _forward_waves(rollout)]
+    under_way = sum(counts.open - counts.overdue for counts in distribution.counts(batches).values())
+    if under_way:
+        return wait_for(rollout, _("%d CIs are still under way") % under_way, now)
+    if going_back.open_waves(rollout).exists():
+        return wait_for(rollout, _("CIs on their way back"), now)
+    move(rollout, "complete", actor=None, now=now, update={"finished_at": now, "waits_for": ""})
+    move_ticket(rollout.release, "complete", actor=None, now=now, text=_("%s completed.") % rollout.number)
+    log(rollout, RolloutEvent.Kind.COMPLETED, now=now, told=False)
+    cascade.begin(rollout, cascade.COMPLETED, now=now)
+    return True
+
+
+def _forward_waves(rollout: Rollout) -> list[Wave]:
+    return list(rollout.waves.filter(kind=Wave.Kind.FORWARD).select_related("batch"))

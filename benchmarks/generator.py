@@ -1,4 +1,4 @@
-"""The devices of `poll`, `cycle` and `herd`: one asyncio process that speaks HTTP over real sockets.
+"""The devices of `poll`, `cycle` and `herd`: one asyncio process (on uvloop) that speaks HTTP over real sockets.
 
 Reads its orders as JSON on stdin, writes what happened as JSON on stdout, and ends by itself after the last device or
 after `seconds`. It says what it cost: `cpu_ms`. Kinds of `work`:
@@ -17,24 +17,31 @@ import sys
 import time
 from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, cast
 from urllib.parse import urlsplit
+
+import uvloop
 
 _TIMEOUT = 60.0
 _MAX_TRIES = 60
+_SOURCES = 8
 
 
 class Failed(Exception):
     """A device got an answer that no device should get."""
 
 
-class Connection:
-    """One connection to the portal; opened again when the portal has closed it."""
+class Connection(asyncio.Protocol):
+    """One connection to the portal; opened again when the portal has closed it. One question at a time.
 
-    def __init__(self, host: str, port: int, log: "Log") -> None:
-        self._host, self._port, self._log = host, port, log
-        self._reader: asyncio.StreamReader | None = None
-        self._writer: asyncio.StreamWriter | None = None
+    A protocol, not a stream: the generator shares the processors with what it measures.
+    """
+
+    def __init__(self, host: str, port: int, log: "Log", source: str | None = None) -> None:
+        self._host, self._port, self._log, self._source = host, port, log, source
+        self._transport: asyncio.Transport | None = None
+        self._received = bytearray()
+        self._answer: asyncio.Future[tuple[int, bytes, float]] | None = None
 
     async def ask(
         self, kind: str, method: str, path: str, token: str | None, body: Any = None, *, keep: bool = True
@@ -52,11 +59,12 @@ class Connection:
         for _ in range(_MAX_TRIES):
             begun = time.monotonic()
             try:
-                status, answer, wait = await asyncio.wait_for(self._exchange(sent), _TIMEOUT)
+                async with asyncio.timeout(_TIMEOUT):
+                    status, answer, wait = await self._exchange(sent)
             except (OSError, EOFError, TimeoutError) as error:
-                self._log.errors[f"{kind}: {type(error).__name__}"] += 1
+                self._log.errors[f"{kind}: {type(error).__name__} {getattr(error, 'errno', None) or ''}".strip()] += 1
                 self.close()
-                await asyncio.sleep(1)
+                await asyncio.sleep(random.uniform(1, 2 * _TIMEOUT))
                 continue
             if not keep:
                 self.close()
@@ -71,33 +79,60 @@ class Connection:
         raise Failed(f"{kind}: no answer after {_MAX_TRIES} tries")
 
     def close(self) -> None:
-        if self._writer is not None:
-            self._writer.close()
-        self._reader = self._writer = None
+        if self._transport is not None:
+            self._transport.abort()
+            self._transport = None
 
     async def _exchange(self, sent: bytes) -> tuple[int, bytes, float]:
-        if self._reader is None or self._writer is None:
-            self._reader, self._writer = await asyncio.open_connection(self._host, self._port)
-        self._writer.write(sent)
-        head = (await self._reader.readuntil(b"\r\n\r\n")).lower()
-        chunked = b"transfer-encoding: chunked" in head
-        answer = (
-            await self._chunks()
-            if chunked
-            else await self._reader.readexactly(int(_header(head, b"content-length") or 0))
-        )
+        loop = asyncio.get_running_loop()
+        if self._transport is None:
+            source = None if self._source is None else (self._source, 0)
+            await loop.create_connection(lambda: self, self._host, self._port, local_addr=source)
+        assert self._transport is not None
+        self._answer = loop.create_future()
+        self._received.clear()
+        self._transport.write(sent)
+        return await self._answer
+
+    # --- called by the event loop -----------------------------------------------------------------
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+
+    def data_received(self, data: bytes) -> None:
+        self._received += data
+        if self._answer is None or self._answer.done():
+            return
+        end = self._received.find(b"\r\n\r\n")
+        if end < 0:
+            return
+        head = bytes(self._received[: end + 4]).lower()
+        if b"transfer-encoding: chunked" in head:
+            content = _from_chunks(self._received[end + 4 :])
+        else:
+            size = int(_header(head, b"content-length") or 0)
+            content = bytes(self._received[end + 4 :]) if len(self._received) >= end + 4 + size else None
+        if content is None:
+            return
         if _header(head, b"connection") == b"close":
             self.close()
-        return int(head[9:12]), answer, float(_header(head, b"retry-after") or 1)
+        self._answer.set_result((int(head[9:12]), content, float(_header(head, b"retry-after") or 1)))
 
-    async def _chunks(self) -> bytes:
-        assert self._reader is not None
-        content = b""
-        while size := int(await self._reader.readline(), 16):
-            content += await self._reader.readexactly(size)
-            await self._reader.readline()
-        await self._reader.readline()
-        return content
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._transport = None
+        if self._answer is not None and not self._answer.done():
+            self._answer.set_exception(exc or EOFError())
+
+
+def _from_chunks(received: bytearray) -> bytes | None:
+    """The content of a chunked body; None while it has not come whole."""
+    content = b""
+    while (line := received.find(b"\r\n")) >= 0:
+        size = int(received[:line], 16)
+        if size == 0:
+            return content
+        content += received[line + 2 : line + 2 + size]
+        del received[: line + 4 + size]
+    return None
 
 
 def _header(head: bytes, name: bytes) -> bytes | None:
@@ -221,14 +256,14 @@ async def _spread(orders: dict[str, Any], log: Log) -> None:
     chance = random.Random(1)
     begun = time.monotonic()
 
-    async def live(moment: float, name: str, token: str) -> None:
-        await asyncio.sleep(begun + moment - time.monotonic())
-        device = Device(Connection(orders["host"], orders["port"], log), orders["tenant"], name, token, keep=False)
+    async def live(number: int, name: str, token: str) -> None:
+        await asyncio.sleep(begun + chance.uniform(0, orders["spread"]) - time.monotonic())
+        # From several addresses, as one has too few ports for so many connections within a minute.
+        connection = Connection(orders["host"], orders["port"], log, source=f"127.0.0.{2 + number % _SOURCES}")
+        device = Device(connection, orders["tenant"], name, token, keep=False)
         await _tried(log, device.update() if orders["update"] else device.poll())
 
-    tasks = [
-        asyncio.create_task(live(chance.uniform(0, orders["spread"]), name, token)) for name, token in orders["devices"]
-    ]
+    tasks = [asyncio.create_task(live(number, *device)) for number, device in enumerate(orders["devices"])]
     _, late = await asyncio.wait(tasks, timeout=orders["seconds"])
     for task in late:
         task.cancel()
@@ -259,4 +294,4 @@ async def run(orders: dict[str, Any]) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    json.dump(asyncio.run(run(json.load(sys.stdin))), sys.stdout)
+    json.dump(uvloop.run(run(json.load(sys.stdin))), sys.stdout)

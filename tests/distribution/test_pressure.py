@@ -1,5 +1,7 @@
 """Under pressure polls are sent away before anything else; nothing else ever is."""
 
+from collections import Counter
+
 import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
@@ -27,10 +29,45 @@ def test_a_poll_is_sent_away_without_a_query_and_told_when_to_come_back(device: 
         answers = [device.get() for _ in range(40)]
     assert len(queries) == 0
     assert {answer.status_code for answer in answers} == {429}
-    waits = {int(answer["Retry-After"]) for answer in answers}
-    assert min(waits) >= 5
-    assert max(waits) <= 30
-    assert len(waits) > 5, "they do not come back together"
+    assert min(int(answer["Retry-After"]) for answer in answers) >= 5
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_the_more_are_sent_away_the_later_they_come_back() -> None:
+    clock = Clock()
+    appointments = pressure.Appointments(clock)
+    for _ in range(10):  # ten seconds under pressure in which 100 polls a second were answered
+        appointments.next()
+        for _ in range(100):
+            clock.now += 0.01
+            appointments.answered()
+    moments = [clock.now + appointments.next() for _ in range(3000)]
+    assert moments == sorted(moments)
+    returning = Counter(int(moment) // 5 for moment in moments)
+    assert max(returning.values()) <= 5 * 105, "not more return than were answered a second"
+    assert max(moments) - clock.now < 60, "and not much later than need be"
+
+
+def test_a_quiet_time_says_nothing_about_the_pace() -> None:
+    clock = Clock()
+    appointments = pressure.Appointments(clock)
+    for _ in range(100):  # one poll a second, since no more came
+        clock.now += 1
+        appointments.answered()
+    assert max(appointments.next() for _ in range(500)) <= 5 + 500 / 50 + 1
+
+
+def test_nobody_is_sent_away_for_longer_than_ten_minutes() -> None:
+    appointments = pressure.Appointments(Clock())
+    waits = [appointments.next() for _ in range(100_000)]
+    assert max(waits) <= 600
+    assert len(set(waits[-1000:])) > 100, "those at the end do not return together"
 
 
 @pytest.mark.usefixtures("_busy")

@@ -1,7 +1,13 @@
-"""Too many polls at once: what this process cannot answer soon it sends away, before it asks the database anything."""
+"""Too many polls at once: what this process cannot answer soon it sends away, before it asks the database anything.
+
+Those who are sent away get appointments: each may come back when the process, at the pace it shows under pressure, has
+got to him. A fixed range of seconds would bring a large fleet back faster than it can be answered, until all the time
+goes into sending away.
+"""
 
 import random
 import threading
+import time
 from collections.abc import Callable
 from functools import wraps
 from typing import Any
@@ -10,15 +16,50 @@ from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 
-_EARLIEST, _LATEST = 5, 30  # seconds
+_EARLIEST, _LATEST = 5, 600  # seconds
+_FIRST_PACE, _LEAST_PACE = 50.0, 5.0  # polls a second
 
 _polls = threading.BoundedSemaphore(settings.DDI_PARALLEL_POLLS)
 
 
+class Appointments:
+    """When those who are sent away may come back: one after the other, at the pace at which polls are answered."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._pace = _FIRST_PACE
+        self._last = 0.0
+        self._window, self._answered, self._is_pressed = clock(), 0, False
+
+    def answered(self) -> None:
+        """A poll was answered. Only under pressure the number a second says what the process can do."""
+        with self._lock:
+            self._answered += 1
+            passed = self._clock() - self._window
+            if passed < 1:
+                return
+            if self._is_pressed:
+                self._pace = max(_LEAST_PACE, (self._pace + self._answered / passed) / 2)
+            self._window, self._answered, self._is_pressed = self._window + passed, 0, False
+
+    def next(self) -> int:
+        """Seconds until the next appointment."""
+        with self._lock:
+            self._is_pressed = True
+            now = self._clock()
+            self._last = max(now + _EARLIEST, self._last + 1 / self._pace)
+            wait = self._last - now
+        # Later than that nobody waits: clocks and fleets change meanwhile.
+        return round(wait if wait <= _LATEST else random.uniform(_LATEST / 2, _LATEST))  # noqa: S311 - only spreads
+
+
+_appointments = Appointments()
+
+
 def come_back_later() -> HttpResponse:
     """“Later”, at a moment of the device's own, so that those who are sent away together do not return together."""
-    later = random.randint(_EARLIEST, _LATEST)  # noqa: S311 - only spreads the load
-    response = HttpResponse(status=429, headers={"Retry-After": str(later)})
+    response = HttpResponse(status=429, headers={"Retry-After": str(_appointments.next())})
     # A line of log for each would cost more than the answer.
     response._has_been_logged = True  # type: ignore[attr-defined]
     return response
@@ -35,5 +76,6 @@ def sheds_load(view: Callable[..., HttpResponseBase]) -> Callable[..., HttpRespo
             return view(request, *args, **kwargs)
         finally:
             _polls.release()
+            _appointments.answered()
 
     return wrapped

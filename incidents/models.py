@@ -90,7 +90,11 @@ class Incident(Ticket):
                 name="incident_hold_has_reason",
             ),
         ]
-        indexes = [models.Index(fields=["ci", "state"], name="incident_of_ci")]
+        indexes = [
+            models.Index(fields=["ci", "state"], name="incident_of_ci"),
+            # What came up since a rollout began.
+            models.Index(fields=["created_at"], name="incident_created_at"),
+        ]
         permissions = [
             ("report_incident", "Can report incidents"),
             ("see_all_incidents", "Can see every incident"),

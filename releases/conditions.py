@@ -48,18 +48,34 @@ def not_confirmed(numbers: WaveNumbers) -> int:
     return numbers.failed + numbers.overdue + numbers.cancelled
 
 
+def lost(numbers: WaveNumbers, policy: RolloutPolicy) -> int:
+    """CIs that failed, and overdue ones if the policy says so, whether or not somebody accepted them."""
+    return numbers.failed + (numbers.overdue if policy.overdue_counts_as == "failure" else 0)
+
+
 def failures(numbers: WaveNumbers, policy: RolloutPolicy) -> int:
     """How many CIs count as failed: those that failed, and overdue ones if the policy says so, less the accepted.
 
     What was accepted beyond failures (cancelled ones) does not hide a later failure.
     """
-    overdue = numbers.overdue if policy.overdue_counts_as == "failure" else 0
-    return max(0, min(numbers.failed + overdue, not_confirmed(numbers) - numbers.accepted))
+    return max(0, min(lost(numbers, policy), not_confirmed(numbers) - numbers.accepted))
+
+
+def sample(numbers: WaveNumbers, policy: RolloutPolicy) -> int:
+    """How many CIs have an outcome that says something about the package: success, failure, or silence as one."""
+    return numbers.confirmed + lost(numbers, policy)
 
 
 def is_breached(numbers: WaveNumbers, policy: RolloutPolicy) -> bool:
-    """Whether more than `error_threshold` percent of the wave's CIs have failed."""
-    return failures(numbers, policy) * 100 > policy.error_threshold * numbers.size
+    """Whether too many of the wave's CIs have failed, by share or by number, among enough that have an outcome.
+
+    A wave that has come to rest is judged however small it is: nothing more will enlarge the sample.
+    """
+    if numbers.under_way and sample(numbers, policy) < policy.min_sample:
+        return False
+    failed = failures(numbers, policy)
+    is_over_count = policy.error_count is not None and failed > policy.error_count
+    return is_over_count or failed * 100 > policy.error_threshold * numbers.size
 
 
 def is_success_reached(numbers: WaveNumbers, policy: RolloutPolicy) -> bool:
@@ -78,6 +94,9 @@ def is_stuck(numbers: WaveNumbers, policy: RolloutPolicy) -> bool:
     return numbers.under_way == 0 and not is_success_reached(numbers, policy) and not is_breached(numbers, policy)
 
 
-def is_soak_over(soak_started_at: datetime, now: datetime, policy: RolloutPolicy) -> bool:
-    """Whether the problem-free period after reaching the threshold is over."""
-    return now - soak_started_at >= timedelta(seconds=policy.soak_seconds)
+def is_soak_over(began_at: datetime, now: datetime, policy: RolloutPolicy, *, soaked_seconds: int = 0) -> bool:
+    """Whether the problem-free period after reaching the threshold is over.
+
+    It began, or went on after a pause, at `began_at`; `soaked_seconds` had passed before that pause.
+    """
+    return now - began_at >= timedelta(seconds=policy.soak_seconds - soaked_seconds)

@@ -9,6 +9,7 @@ from changes.services import return_change_to_schedule
 from distribution import services as distribution
 from distribution.models import OPEN, Deployment
 from releases import going_back
+from releases.judging import judge_errors
 from releases.models import Rollout, RolloutEvent
 from releases.services import cascade
 from releases.services.log import log, wait_for
@@ -22,7 +23,7 @@ State = Rollout.State
 def finish_abort(rollout: Rollout, now: datetime) -> bool:
     """Ends an abort as soon as nothing is under way any more."""
     batches = close_forward_batches(rollout)
-    if distribution.pass_deadlines(batches, now=now):
+    if judge_errors(rollout, now) or distribution.pass_deadlines(batches, now=now):
         return True
     counts = distribution.counts(batches)
     waiting = sum(c.open - c.overdue for c in counts.values())

@@ -1,6 +1,5 @@
 """The form of a release's plan: policy and targets."""
 
-import re
 from typing import Any
 
 from django import forms
@@ -12,11 +11,10 @@ from cmdb.forms import CIListField, limit_cis
 from cmdb.models import CIClass, CIGroup, ConfigurationItem
 from releases.policy import RolloutPolicy
 from releases.selector import TargetSelector
+from releases.wave_text import read_waves, wave_text
 from software.models import Product
 from tickets.exceptions import InvalidInput
 from tickets.forms import PortalForm
-
-WAVE = re.compile(r"^(?:(?P<percent>\d+(?:\.\d+)?)\s*%|(?P<rest>rest)|(?P<count>\d+))$")
 
 
 class PlanForm(PortalForm):
@@ -28,12 +26,27 @@ class PlanForm(PortalForm):
     )  # fmt: skip
     waves = forms.CharField(
         label=gettext_lazy("Waves"), required=False, initial="1, 25%, rest",
-        help_text=gettext_lazy("Numbers of CIs, percentages of all, and “rest” as the last one: 1, 25%, rest"),
+        help_text=gettext_lazy(
+            "Numbers of CIs, percentages of all, class:server, group:Pilot, service:Shop (the CIs below it), "
+            "ci:srv-1+srv-2, and “rest” as the last one: 1, group:Pilot, 25%, rest"
+        ),
     )  # fmt: skip
     success_threshold = forms.IntegerField(
         label=gettext_lazy("A wave passes at % of success"), min_value=1, max_value=100
     )
     error_threshold = forms.IntegerField(label=gettext_lazy("Stop above % of failures"), min_value=0, max_value=100)
+    error_count = forms.IntegerField(
+        label=gettext_lazy("Stop above so many failed CIs"),
+        min_value=0,
+        required=False,
+        help_text=gettext_lazy("Of a wave; empty: only the percentage counts"),
+    )
+    min_sample = forms.IntegerField(
+        label=gettext_lazy("Judge failures from so many CIs on"),
+        min_value=1,
+        required=False,
+        help_text=gettext_lazy("Of a wave, with an outcome; or all of it, once it has come to rest"),
+    )
     on_error = forms.ChoiceField(
         label=gettext_lazy("When it stops"),
         choices=[
@@ -110,10 +123,11 @@ class PlanForm(PortalForm):
 
     def prepare(self) -> None:
         limit_cis(self, self.user)
-        policy = RolloutPolicy.from_json(self.instance.policy).to_json()
+        policy = RolloutPolicy.from_json(self.instance.policy)
         selector = TargetSelector.from_json(self.instance.targets)
-        for name, value in policy.items():
-            self.initial.setdefault(name, wave_text(value) if name == "waves" else value)
+        for name in RolloutPolicy.__dataclass_fields__:
+            self.initial.setdefault(name, getattr(policy, name))
+        self.initial["waves"] = wave_text(policy.waves)
         keys = {*selector.cis, *selector.exclude, *selector.fresh}
         names = dict(ConfigurationItem.objects.filter(pk__in=keys).values_list("pk", "name")) if keys else {}
         self.initial.setdefault("ci_classes", list(selector.ci_classes))
@@ -129,20 +143,7 @@ class PlanForm(PortalForm):
         self.initial.setdefault("expected_version", self.instance.version)
 
     def clean_waves(self) -> list[dict[str, Any]]:
-        waves: list[dict[str, Any]] = []
-        for word in filter(None, (part.strip().lower() for part in self.cleaned_data["waves"].split(","))):
-            found = WAVE.match(word)
-            if found is None:
-                raise ValidationError(_("“%(word)s” is not a wave. Write for example: 1, 25%%, rest") % {"word": word})
-            if found["rest"]:
-                waves.append({"rest": True})
-            elif found["count"]:
-                waves.append({"count": int(found["count"])})
-            else:
-                waves.append(
-                    {"percent": int(found["percent"]) if "." not in found["percent"] else float(found["percent"])}
-                )
-        return waves
+        return read_waves(self.cleaned_data["waves"], self.user)
 
     def clean_fresh(self) -> dict[str, list[int]]:
         fresh: dict[str, list[int]] = {}
@@ -162,7 +163,11 @@ class PlanForm(PortalForm):
         data = super().clean() or self.cleaned_data
         if self.errors:
             return data
-        policy = {name: data[name] for name in RolloutPolicy.__dataclass_fields__ if name in data}
+        # What the form does not show stays as it is.
+        stored = RolloutPolicy.from_json(self.instance.policy).to_json()
+        policy = {name: value for name, value in stored.items() if name not in self.fields}
+        policy |= {name: data[name] for name in RolloutPolicy.__dataclass_fields__ if name in data}
+        policy["min_sample"] = policy["min_sample"] or 1
         if policy["strategy"] == "big_bang":
             policy.pop("waves")
         try:
@@ -180,16 +185,3 @@ class PlanForm(PortalForm):
             },
             "expected_version": data["expected_version"],
         }
-
-
-def wave_text(waves: Any) -> str:
-    """The waves as people write them: `1, 25%, rest`."""
-    words = []
-    for wave in waves:
-        if "rest" in wave:
-            words.append("rest")
-        elif "percent" in wave:
-            words.append(f"{wave['percent']:g}%")
-        else:
-            words.append(str(wave["count"]))
-    return ", ".join(words)

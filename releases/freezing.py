@@ -2,12 +2,16 @@
 
 from datetime import datetime
 
+from django.db.models import Exists, OuterRef, QuerySet
+
+from cmdb.models import ConfigurationItem
 from distribution import services as distribution
 from distribution.models import Deployment
 from releases.models import Rollout, RolloutEvent, Wave
 from releases.selector import TargetSelector
 from releases.services.log import cis_text, log
 from releases.targets import target_cis
+from releases.wave_plan import condition_of
 from tickets.lifecycle import move
 from tickets.services import content_hash
 
@@ -15,29 +19,50 @@ FREEZE_CHUNK = 5000
 
 
 def freeze(rollout: Rollout, now: datetime) -> bool:
-    """Writes the next chunk of deployments; the waves fill up in the order of the CIs' ids."""
+    """Writes the next chunk of deployments. The waves are filled one after the other, each in the order of the ids."""
     waves = list(rollout.waves.filter(kind=Wave.Kind.FORWARD).select_related("batch").order_by("number"))
     have = distribution.counts([wave.batch_id for wave in waves])
-    open_waves = [wave for wave in waves if have[wave.batch_id].total < wave.size or wave is waves[-1]]
-    wave = open_waves[0]
-    room = FREEZE_CHUNK if wave is waves[-1] else min(FREEZE_CHUNK, wave.size - have[wave.batch_id].total)
-    targets = target_cis(rollout.release).filter(pk__gt=rollout.freeze_mark)
-    cis = list(targets.values_list("pk", flat=True)[:room])
+    wave = next((wave for wave in waves if wave.number >= rollout.freeze_wave), waves[-1])
+    is_last = wave is waves[-1]
+    takes_all = is_last or condition_of(wave.rule) is not None
+    room = FREEZE_CHUNK if takes_all else min(FREEZE_CHUNK, wave.size - have[wave.batch_id].total)
+    left = _left_for(rollout, wave, [one.batch_id for one in waves], is_last=is_last)
+    cis = list(left.values_list("pk", flat=True)[: max(0, room)])
     if cis:
         package = list(rollout.release.items.values_list("product_id", "version_id", "position"))
         fresh = TargetSelector.from_json(rollout.targets).fresh
         distribution.queue_deployments(wave.batch, ci_ids=cis, package=package, fresh=dict(fresh), now=now)
-        Rollout.objects.filter(pk=rollout.pk).update(freeze_mark=cis[-1], updated_at=now)
+        _mark(rollout, wave.number, cis[-1], now)
         return True
-    frozen = list(
-        Deployment.objects.filter(batch__in=[w.batch_id for w in waves], attempt=1)
-        .order_by("ci_id")
-        .values_list("ci", flat=True)
-    )
+    if not is_last:
+        _mark(rollout, wave.number + 1, 0, now)
+        return True
+    _finish(rollout, waves, now)
+    return True
+
+
+def _left_for(rollout: Rollout, wave: Wave, batches: list[int], *, is_last: bool) -> QuerySet[ConfigurationItem]:
+    """Targets that fit the wave and are in none yet. The last wave takes whoever is left, so that nobody is lost."""
+    frozen = Deployment.objects.filter(batch__in=batches, ci=OuterRef("pk"))
+    left = target_cis(rollout.release).filter(~Exists(frozen), pk__gt=rollout.freeze_mark)
+    condition = None if is_last else condition_of(wave.rule)
+    return left if condition is None else left.filter(condition)
+
+
+def _mark(rollout: Rollout, wave: int, ci: int, now: datetime) -> None:
+    Rollout.objects.filter(pk=rollout.pk).update(freeze_wave=wave, freeze_mark=ci, updated_at=now)
+
+
+def _finish(rollout: Rollout, waves: list[Wave], now: datetime) -> None:
+    have = distribution.counts([wave.batch_id for wave in waves])
     for wave in waves:
         if wave.size != have[wave.batch_id].total:
             Wave.objects.filter(pk=wave.pk).update(size=have[wave.batch_id].total)
+    frozen = list(
+        Deployment.objects.filter(batch__in=[wave.batch_id for wave in waves], attempt=1)
+        .order_by("ci_id")
+        .values_list("ci", flat=True)
+    )
     update = {"frozen_at": now, "target_count": len(frozen), "target_hash": content_hash({"cis": frozen})}
     move(rollout, "run", actor=None, now=now, update=update)
     log(rollout, RolloutEvent.Kind.FROZEN, now=now, text=cis_text(len(frozen)))
-    return True

@@ -7,6 +7,7 @@ from django.utils.translation import gettext as _
 
 from distribution import services as distribution
 from distribution.models import OPEN, Batch, Deployment, DeploymentState
+from releases.judging import judge_errors
 from releases.models import Release, Rollout, RolloutEvent, RolloutException, Wave
 from releases.services import cascade
 from releases.services.log import cis_text, log, wait_for
@@ -27,6 +28,8 @@ def open_waves(rollout: Rollout) -> QuerySet[Wave]:
 
 def roll_back(rollout: Rollout, now: datetime) -> bool:
     """Queues the way back for each CI as soon as its forward deployment has ended; ends when all have ended."""
+    if judge_errors(rollout, now):
+        return True
     *parts, wave = open_waves(rollout)  # the last one is that of the whole rollback
     for part in parts:
         if _settle_wave(rollout, part, now):

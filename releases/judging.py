@@ -40,12 +40,16 @@ def store_verdict(
 
 
 def judge_errors(rollout: Rollout, now: datetime) -> bool:
-    """The error threshold of every wave that is under way or has passed, before anything else; also while paused."""
+    """The failure test of every wave that is under way or has passed, before anything else, in every state.
+
+    All of them are judged before the engine reacts, so that waves that breach at the same time are treated alike.
+    """
     policy = RolloutPolicy.from_json(rollout.policy)
     waves = [wave for wave in _started(rollout) if wave.state != Wave.State.FAILED]
     if not waves:
         return False
     overdue = distribution.pass_deadlines([wave.batch_id for wave in waves], now=now)
+    reasons = {}
     for wave in waves:
         numbers = numbers_of_wave(wave)
         if wave.accepted_failures > conditions.not_confirmed(numbers):
@@ -53,21 +57,11 @@ def judge_errors(rollout: Rollout, now: datetime) -> bool:
             wave.accepted_failures = conditions.not_confirmed(numbers)
             Wave.objects.filter(pk=wave.pk).update(accepted_failures=wave.accepted_failures)
             numbers = numbers_of_wave(wave)
-        if not conditions.is_breached(numbers, policy):
-            continue
-        store_verdict(rollout, wave, Verdict.Kind.ERROR, Verdict.Outcome.BREACHED, numbers, now)
-        move(wave, "fail", actor=None, now=now, update={"finished_at": now}, touch=None)
-        reason = _("Wave %(wave)d: %(failed)d of %(size)d CIs failed; at most %(threshold)d %% may.") % {
-            "wave": wave.number,
-            "failed": conditions.failures(numbers, policy),
-            "size": wave.size,
-            "threshold": policy.error_threshold,
-        }
-        log(rollout, RolloutEvent.Kind.WAVE_FAILED, now=now, text=reason, wave=wave)
-        open_breach_incident(rollout, wave, numbers, now=now)
-        _react(rollout, wave, policy, reason, now)
-        return True
-    return overdue > 0
+        if conditions.is_breached(numbers, policy):
+            reasons[wave] = _fail(rollout, wave, numbers, policy, now)
+    if reasons:
+        _react(rollout, list(reasons), policy, " ".join(reasons.values()), now)
+    return bool(reasons) or overdue > 0
 
 
 def _started(rollout: Rollout) -> list[Wave]:
@@ -75,16 +69,38 @@ def _started(rollout: Rollout) -> list[Wave]:
     return list(standing_waves(rollout).exclude(state=Wave.State.WAITING))
 
 
-def _react(rollout: Rollout, wave: Wave, policy: RolloutPolicy, reason: str, now: datetime) -> None:
+def _fail(rollout: Rollout, wave: Wave, numbers: conditions.WaveNumbers, policy: RolloutPolicy, now: datetime) -> str:
+    """Stores the verdict and its evidence; returns the reason, for people."""
+    store_verdict(rollout, wave, Verdict.Kind.ERROR, Verdict.Outcome.BREACHED, numbers, now)
+    move(wave, "fail", actor=None, now=now, update={"finished_at": now}, touch=None)
+    values = {"wave": wave.number, "failed": conditions.failures(numbers, policy), "size": wave.size}
+    if policy.error_count is not None and values["failed"] > policy.error_count:
+        reason = _("Wave %(wave)d: %(failed)d of %(size)d CIs failed; at most %(most)d may.")
+        reason %= {**values, "most": policy.error_count}
+    else:
+        reason = _("Wave %(wave)d: %(failed)d of %(size)d CIs failed; at most %(threshold)d %% may.")
+        reason %= {**values, "threshold": policy.error_threshold}
+    log(rollout, RolloutEvent.Kind.WAVE_FAILED, now=now, text=reason, wave=wave)
+    open_breach_incident(rollout, wave, numbers, now=now)
+    return reason
+
+
+def _react(rollout: Rollout, waves: list[Wave], policy: RolloutPolicy, reason: str, now: datetime) -> None:
+    """What the policy wants when these waves have breached; on a way back or in an abort that is under way already."""
+    if rollout.state not in {Rollout.State.RUNNING, Rollout.State.PAUSED}:
+        return
     if policy.on_error == "rollback_all":
         order_rollback(rollout, actor=None, now=now, reason=reason)
         return
     if rollout.state == Rollout.State.RUNNING:
         pause(rollout, kind=Rollout.PauseKind.BREACH, reason=reason, actor=None, now=now)
     else:
-        # Already paused by a person: the breach is the stronger reason, and asks for a second person.
+        # Already paused: the breach is the stronger reason, and asks for a second person. One breach keeps another's.
+        if rollout.pause_kind == Rollout.PauseKind.BREACH:
+            reason = f"{rollout.pause_reason} {reason}"
         Rollout.objects.filter(pk=rollout.pk).update(
             pause_kind=Rollout.PauseKind.BREACH, pause_reason=reason, updated_at=now
         )
     if policy.on_error == "rollback_wave":
-        order_wave_rollback(wave, rollout=rollout, actor=None, now=now, reason=reason)
+        for wave in waves:
+            order_wave_rollback(wave, rollout=rollout, actor=None, now=now, reason=reason)

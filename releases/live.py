@@ -12,6 +12,7 @@ from cmdb.models import ConfigurationItem
 from distribution.counting import Counts, counts, last_event_position
 from distribution.models import Deployment, DeploymentState
 from releases.models import Rollout, RolloutEvent, Wave
+from releases.wave_text import wave_text
 from tickets.appearance import Appearance, appearance_of
 
 # Beyond this many CIs a cell stands for several.
@@ -72,6 +73,12 @@ class Lane:
     segments: list[Segment] = field(default_factory=list)
     cells: list[Cell] = field(default_factory=list)
     is_grouped: bool = False
+
+    @property
+    def takes(self) -> str:
+        """Whom it takes, as the plan says it."""
+        text = wave_text([self.wave.rule])
+        return text if len(text) <= 60 else f"{text[:59]}…"
 
     @property
     def done_percent(self) -> int:

@@ -9,15 +9,15 @@ from releases.models import Release, Rollout, RolloutEvent
 from releases.services.rollouts import pause
 
 
-def planned_window(rollout: Rollout) -> tuple[datetime | None, datetime | None]:
+def planned_time(release: Release) -> tuple[datetime | None, datetime | None]:
     """The latest planned start and the earliest planned end of its RFCs."""
-    found = rollout.release.changes.aggregate(start=Max("planned_start"), end=Min("planned_end"))
+    found = release.changes.aggregate(start=Max("planned_start"), end=Min("planned_end"))
     return found["start"], found["end"]
 
 
 def pause_after_planned_end(rollout: Rollout, now: datetime) -> bool:
     """A rollout that runs past the planned end lets in-flight CIs finish and pauses. Resuming accepts the overrun."""
-    end = planned_window(rollout)[1]
+    end = planned_time(rollout.release)[1]
     if end is None or now < end or rollout.release.release_type == Release.Type.EMERGENCY:
         return False
     resumed = rollout.events.filter(kind=RolloutEvent.Kind.RESUMED, at__gte=end)

@@ -2,16 +2,13 @@
 
 from datetime import datetime
 
-from django.db.models import Max
 from django.utils.translation import gettext as _
 
 from distribution import services as distribution
-from distribution.models import Deployment
-from incidents.models import Incident
-from releases import conditions, going_back
+from releases import conditions, going_back, soaking
 from releases.judging import judge_errors, numbers_of_wave, store_verdict
 from releases.models import Release, Rollout, RolloutEvent, Verdict, Wave
-from releases.planned_time import pause_after_planned_end, planned_window
+from releases.planned_time import pause_after_planned_end, planned_time
 from releases.policy import RolloutPolicy
 from releases.services import cascade
 from releases.services.log import cis_text, log, wait_for
@@ -46,7 +43,7 @@ def current_wave(rollout: Rollout) -> Wave | None:
 
 def _open(rollout: Rollout, wave: Wave, now: datetime) -> bool:
     """Change management decides when: no wave before the planned start, none after the planned end."""
-    start = planned_window(rollout)[0]
+    start = planned_time(rollout.release)[0]
     if start is not None and now < start and rollout.release.release_type != Release.Type.EMERGENCY:
         return wait_for(rollout, _("the planned start of its RFCs: %s") % start.isoformat(timespec="minutes"), now)
     if pause_after_planned_end(rollout, now):
@@ -69,8 +66,7 @@ def _follow(rollout: Rollout, wave: Wave, now: datetime) -> bool:
     reached = conditions.is_success_reached(numbers, policy)
     if wave.state == Wave.State.DEPLOYING and reached:
         store_verdict(rollout, wave, Verdict.Kind.SUCCESS, Verdict.Outcome.PASSED, numbers, now)
-        move(wave, "soak", actor=None, now=now, update={"soak_started_at": now}, touch=None)
-        log(rollout, RolloutEvent.Kind.WAVE_SOAKING, now=now, wave=wave, told=False)
+        soaking.begin(rollout, wave, numbers, policy, now)
         return True
     if wave.state == Wave.State.DEPLOYING:
         if conditions.is_stuck(numbers, policy):
@@ -84,7 +80,7 @@ def _follow(rollout: Rollout, wave: Wave, now: datetime) -> bool:
             return True
         return pause_after_planned_end(rollout, now) or wait_for(rollout, _whom_it_waits_for(rollout, wave), now)
     if not reached:
-        move(wave, "reopen", actor=None, now=now, update={"soak_started_at": None}, touch=None)
+        move(wave, "reopen", actor=None, now=now, update={"soak_started_at": None, "soaked_seconds": 0}, touch=None)
         return True
     return _soak(rollout, wave, numbers, policy, now)
 
@@ -96,15 +92,10 @@ def _whom_it_waits_for(rollout: Rollout, wave: Wave) -> str:
 
 
 def _soak(rollout: Rollout, wave: Wave, numbers: conditions.WaveNumbers, policy: RolloutPolicy, now: datetime) -> bool:
-    """The problem-free period after the threshold; a new incident on one of the wave's CIs begins it anew."""
-    assert wave.soak_started_at is not None
-    from_incident = _newest_incident(rollout, wave)
-    if from_incident is not None and from_incident > wave.soak_started_at:
-        Wave.objects.filter(pk=wave.pk).update(soak_started_at=from_incident)
-        text = _("An incident on one of its CIs: the problem-free period begins anew.")
-        log(rollout, RolloutEvent.Kind.WAVE_SOAKING, now=now, text=text, wave=wave)
+    """The problem-free period after the threshold; then the wave has passed."""
+    if soaking.has_begun_anew(rollout, wave, numbers, policy, now):
         return True
-    if not conditions.is_soak_over(wave.soak_started_at, now, policy):
+    if not soaking.is_over(wave, policy, now):
         return False
     store_verdict(rollout, wave, Verdict.Kind.PASS, Verdict.Outcome.PASSED, numbers, now)
     move(wave, "succeed", actor=None, now=now, update={"finished_at": now}, touch=None)
@@ -113,17 +104,6 @@ def _soak(rollout: Rollout, wave: Wave, numbers: conditions.WaveNumbers, policy:
         reason = _("Wave %d has passed; the next one waits for a person.") % wave.number
         pause(rollout, kind=Rollout.PauseKind.GATE, reason=reason, actor=None, now=now)
     return True
-
-
-def _newest_incident(rollout: Rollout, wave: Wave) -> datetime | None:
-    """When the newest incident on a CI of the wave was reported since it began; cancelled ones do not count."""
-    found: datetime | None = (
-        Incident.objects.filter(ci__in=Deployment.objects.filter(batch=wave.batch_id).values("ci"))
-        .filter(created_at__gte=wave.started_at)
-        .exclude(state=Incident.State.CANCELLED)
-        .aggregate(at=Max("created_at"))["at"]
-    )
-    return found
 
 
 def _complete(rollout: Rollout, now: datetime) -> bool:

@@ -78,7 +78,8 @@ class WaveSerializer(serializers.ModelSerializer):
     class Meta:
         model = Wave
         fields = [
-            "id", "number", "kind", "state", "size", "batch", "started_at", "soak_started_at", "finished_at", "counts",
+            "id", "number", "kind", "state", "size", "rule", "batch", "started_at", "soak_started_at", "soaked_seconds",
+            "finished_at", "counts",
         ]  # fmt: skip
 
     @extend_schema_field(CountsSerializer)

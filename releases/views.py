@@ -24,13 +24,16 @@ from releases.forms import (
     ReleaseForm,
     StartTestForm,
 )
-from releases.forms_plan import PlanForm, wave_text
+from releases.forms_plan import PlanForm
 from releases.live import visible_exceptions
 from releases.models import Release, Rollout
+from releases.plan_findings import findings
 from releases.policy import RolloutPolicy
 from releases.services.approval import has_right_to_approve
 from releases.tables import ReleaseTable
 from releases.targets import target_cis, without_way_back
+from releases.wave_plan import planned_waves
+from releases.wave_text import wave_text
 from software.models import Version
 from tickets.clock import now_of
 from tickets.forms import CommentForm, OptionalReasonForm, ReasonForm, RejectForm
@@ -66,8 +69,8 @@ def _may_except(release: Release, user: Any) -> bool:
 
 
 def _start_preview(release: Release) -> str:
-    count = target_cis(release).count()
-    sizes = ", ".join(map(str, RolloutPolicy.from_json(release.policy).wave_sizes(count)))
+    waves = [wave.size for wave in planned_waves(release) if wave.size]
+    count, sizes = sum(waves), ", ".join(map(str, waves))
     text = ngettext("%(count)d CI gets it.", "%(count)d CIs get it, in waves of %(sizes)s.", count)
     return text % {"count": count, "sizes": sizes}
 
@@ -164,14 +167,16 @@ class ReleaseDetail(DetailPage):
 
     def tab_plan(self, release: Release) -> dict[str, Any]:
         policy = RolloutPolicy.from_json(release.policy)
-        count = target_cis(release).count()
+        planned = planned_waves(release)
+        count = sum(wave.size for wave in planned)
         lost = without_way_back(release)
         visible = ConfigurationItem.objects.visible_to(self.request.user).values("pk")
         return {
             "policy": policy,
             "waves": wave_text(policy.waves),
             "target_count": count,
-            "wave_sizes": policy.wave_sizes(count),
+            "wave_sizes": [wave.size for wave in planned if wave.size],
+            "findings": findings(release, now=now_of(self.request), planned=planned),
             "some_targets": list(target_cis(release).filter(pk__in=visible).order_by("name")[:30]),
             "lost_count": lost.count(),
             "lost": list(lost.filter(pk__in=visible)[:20]),

@@ -11,12 +11,12 @@ from django.views.generic import View
 from distribution.counting import Counts, counts
 from releases import services
 from releases.filters import RolloutFilter
-from releases.forms_plan import wave_text
 from releases.forms_rollout import CIReasonForm, WaveForm
 from releases.live import live_view, mark_of, visible_exceptions
 from releases.models import Rollout, RolloutEvent, Verdict, Wave
 from releases.policy import RolloutPolicy
 from releases.tables import RolloutTable
+from releases.wave_text import wave_text
 from tickets.clock import now_of
 from tickets.forms import OptionalReasonForm, PortalForm, ReasonForm
 from tickets.verbs import VerbPage, buttons_for

@@ -26,7 +26,10 @@ LAYERS = [
     "notifications",
     "accounts",
 ]
-ENGINE = {"executor.py", "freezing.py", "running.py", "judging.py", "planned_time.py", "going_back.py", "ending.py"}
+ENGINE = {
+    "executor.py", "freezing.py", "running.py", "judging.py", "soaking.py", "gates.py", "planned_time.py",
+    "going_back.py", "ending.py",
+}  # fmt: skip
 UPWARD_WORDS = {"core", "common", "utils", "helpers"}
 
 

@@ -28,7 +28,7 @@ class RolloutQuerySet(models.QuerySet["Rollout"]):
 
 
 @pghistory.track(
-    exclude=["updated_at", "waits_for", "freeze_mark", "cascade_mark", "cascade_position"],
+    exclude=["updated_at", "waits_for", "freeze_wave", "freeze_mark", "cascade_mark", "cascade_position"],
     model_name="RolloutHistory",
 )
 class Rollout(StatefulModel):
@@ -75,7 +75,8 @@ class Rollout(StatefulModel):
     pause_reason = models.TextField(blank=True)
     waits_for = models.CharField(max_length=200, blank=True, help_text=_("Why nothing moves just now, for people."))
     round = models.PositiveSmallIntegerField(default=1, help_text=_("Grows with each resume: verdicts start anew."))
-    freeze_mark = models.BigIntegerField(default=0, help_text=_("Id of the last CI that was frozen."))
+    freeze_wave = models.PositiveSmallIntegerField(default=1, help_text=_("Number of the wave that is being filled."))
+    freeze_mark = models.BigIntegerField(default=0, help_text=_("Id of the last CI that was frozen into it."))
     # Which coupled changes still run through the tickets, and how far they are (see services.cascade).
     cascade = models.CharField(max_length=20, blank=True)
     cascade_mark = models.CharField(max_length=64, blank=True)

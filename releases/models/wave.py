@@ -34,6 +34,7 @@ class Wave(StatefulModel):
     state = StateField(default=State.WAITING, choices=State)
     batch = models.OneToOneField("distribution.Batch", models.PROTECT, related_name="wave")
     size = models.PositiveIntegerField(default=0, help_text=_("Frozen number of CIs: the denominator."))
+    rule = models.JSONField(default=dict, blank=True, help_text=_("Whom it takes, as the policy says it."))
     accepted_failures = models.PositiveIntegerField(
         default=0, help_text=_("Failures that somebody accepted by resuming; they count neither way.")
     )
@@ -46,7 +47,13 @@ class Wave(StatefulModel):
         help_text=_("The wave it takes back."),
     )
     started_at = models.DateTimeField(null=True, blank=True)
-    soak_started_at = models.DateTimeField(null=True, blank=True)
+    soak_started_at = models.DateTimeField(
+        null=True, blank=True, help_text=_("When the problem-free period began or went on; empty while paused.")
+    )
+    soaked_seconds = models.PositiveIntegerField(default=0, help_text=_("Problem-free before the last pause."))
+    # What was known when the problem-free period began: more begins it anew.
+    soak_failures = models.PositiveIntegerField(default=0)
+    soak_incidents = models.PositiveIntegerField(default=0)
     finished_at = models.DateTimeField(null=True, blank=True)
 
     class Meta:

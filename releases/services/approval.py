@@ -10,6 +10,7 @@ from releases.models import Release, ReleaseApproval
 from releases.services.content import lock_release, release_hash
 from releases.services.signatures import check_signed
 from releases.targets import check_groups, target_cis
+from releases.wave_plan import check_wave_groups
 from tickets.exceptions import InvalidInput, PermissionRefused, SeparationOfDuties, TransitionRefused
 from tickets.models import Decision, EntryKind
 from tickets.services import record
@@ -87,6 +88,7 @@ def _decide(
             )
         if decision == Decision.APPROVED:
             check_groups(release)
+            check_wave_groups(release)
         approval = ReleaseApproval.objects.create(
             release=release,
             approver=actor,

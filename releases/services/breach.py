@@ -24,6 +24,8 @@ def open_breach_incident(rollout: Rollout, wave: Wave, numbers: WaveNumbers, *, 
         .select_related("ci")
         .order_by("pk")[:NAMED]
     )
+    most = rollout.policy.get("error_count")
+    most_failed = [] if most is None else [_("At most so many failed CIs: %d") % most]
     lines = [
         _("%(rollout)s of %(release)s: too many failures in wave %(wave)d.")
         % {"rollout": rollout.number, "release": rollout.release.number, "wave": wave.number},
@@ -36,6 +38,7 @@ def open_breach_incident(rollout: Rollout, wave: Wave, numbers: WaveNumbers, *, 
             "overdue": numbers.overdue,
         },
         _("Error threshold: %d %%") % rollout.policy["error_threshold"],
+        *most_failed,
         "",
         *(f"- {d.ci.name}: {d.error_code or '?'} {d.message}".replace("`", "'").strip() for d in failed),
     ]

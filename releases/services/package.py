@@ -12,11 +12,11 @@ from accounts.models import User
 from changes.models import Change
 from cmdb.models import ConfigurationItem
 from releases.models import LeftOutChange, PackageItem, Release, RolloutException
-from releases.policy import RolloutPolicy
 from releases.services.approval import check_second_person
 from releases.services.content import check_files, check_ready, lock_release, package_hash, release_hash
 from releases.services.testing import void_current_run
 from releases.targets import target_cis, with_digests
+from releases.wave_plan import with_wave_digests
 from software.models import Version
 from tickets.activities import Activity, Process, check_activity
 from tickets.exceptions import ConditionRefused, InvalidInput, TransitionRefused
@@ -64,7 +64,7 @@ def draft_release(
         description=description,
         release_type=release_type,
         activity=activity,
-        policy=RolloutPolicy.from_json(policy or {}).to_json(),
+        policy=with_wave_digests(policy or {}, actor),
         targets=with_digests(targets or {}, actor),
         last_editor=actor,
         impact=impact,
@@ -116,7 +116,7 @@ def edit_release(
         before_package, before_plan = package_hash(release), release_hash(release)
         known = set(left_out_changes(release).values_list("pk", flat=True))
         if policy is not None:
-            fields["policy"] = RolloutPolicy.from_json(policy).to_json()
+            fields["policy"] = with_wave_digests(policy, actor)
         if targets is not None:
             fields["targets"] = with_digests(targets, actor)
         edit_fields(release, now=now, expected_version=expected_version, last_editor=actor, **fields)

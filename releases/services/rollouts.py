@@ -22,7 +22,10 @@ from releases.services.approval import valid_approval
 from releases.services.content import check_files, check_ready, lock_release, release_hash
 from releases.services.log import log
 from releases.services.signatures import check_signed
+from releases.services.soak_clock import start_soak_clock, stop_soak_clock
 from releases.targets import check_groups, target_cis, without_way_back
+from releases.wave_plan import check_wave_groups, planned_waves
+from releases.waves import Rule
 from tickets.exceptions import ConditionRefused, InvalidInput, SeparationOfDuties, TransitionRefused
 from tickets.lifecycle import check_permission, move
 from tickets.services import move_ticket
@@ -46,7 +49,7 @@ def start_rollout(release: Release, *, actor: User, now: datetime) -> Rollout:
                 _("%(number)s is “%(state)s”; a rollout starts from ready.")
                 % {"number": release.number, "state": release.get_state_display()}
             )
-        targets = _check_gates(release, actor, now)
+        _check_gates(release, actor, now)
         policy = RolloutPolicy.from_json(release.policy)
         rollout = Rollout.objects.create(
             release=release,
@@ -57,15 +60,18 @@ def start_rollout(release: Release, *, actor: User, now: datetime) -> Rollout:
             started_at=now,
             updated_at=now,
         )
-        for number, size in enumerate(policy.wave_sizes(targets), start=1):
-            add_wave(rollout, number=number, kind=Wave.Kind.FORWARD, size=size, policy=policy, now=now)
+        planned = [wave for wave in planned_waves(release) if wave.size]
+        for number, wave in enumerate(planned, start=1):
+            add_wave(
+                rollout, number=number, kind=Wave.Kind.FORWARD, size=wave.size, rule=wave.rule, policy=policy, now=now
+            )
         move_ticket(release, "deploy", actor=None, now=now, text=_("%s started.") % rollout.number)
         _start_tickets(rollout, now)
         log(rollout, RolloutEvent.Kind.STARTED, now=now, actor=actor, told=False)
     return rollout
 
 
-def _check_gates(release: Release, actor: User, now: datetime) -> int:
+def _check_gates(release: Release, actor: User, now: datetime) -> None:
     approval = valid_approval(release)
     if approval is None:
         raise ConditionRefused(_("The present content is not approved. Ask a release manager to approve it."))
@@ -84,6 +90,7 @@ def _check_gates(release: Release, actor: User, now: datetime) -> int:
     check_ready(release)
     check_files(release)
     check_groups(release)
+    check_wave_groups(release)
     check_signed(release, now=now)
     targets = target_cis(release).count()
     if not targets:
@@ -112,7 +119,6 @@ def _check_gates(release: Release, actor: User, now: datetime) -> int:
     )
     if names := [f"{change.number} ({change.get_state_display()})" for change in unfit]:
         raise ConditionRefused(_("These RFCs are no longer authorised: %s.") % ", ".join(names))
-    return targets
 
 
 def _start_tickets(rollout: Rollout, now: datetime) -> None:
@@ -137,6 +143,7 @@ def add_wave(
     size: int,
     policy: RolloutPolicy,
     now: datetime,
+    rule: Rule | None = None,
     undoes: Wave | None = None,
 ) -> Wave:
     """Writes a wave with its closed batch."""
@@ -157,7 +164,9 @@ def add_wave(
         force_after=None if is_rollback else policy.force_after,
         ignores_windows=is_rollback or rollout.release.release_type == Release.Type.EMERGENCY,
     )
-    return Wave.objects.create(rollout=rollout, number=number, kind=kind, size=size, batch=batch, undoes=undoes)
+    return Wave.objects.create(
+        rollout=rollout, number=number, kind=kind, size=size, rule=dict(rule or {}), batch=batch, undoes=undoes
+    )
 
 
 def lock_rollout(rollout: Rollout) -> Rollout:
@@ -202,6 +211,7 @@ def pause(rollout: Rollout, *, kind: str, reason: str, actor: User | None, now: 
         update={"pause_kind": kind, "pause_reason": reason, "waits_for": ""},
     )
     close_forward_batches(rollout)
+    stop_soak_clock(rollout, now=now)
     log(rollout, RolloutEvent.Kind.PAUSED, now=now, text=reason, actor=actor)
 
 
@@ -227,6 +237,7 @@ def resume_rollout(rollout: Rollout, *, actor: User, now: datetime, reason: str 
             )
         update = {"pause_kind": "", "pause_reason": "", "round": rollout.round + 1}
         move(rollout, "resume", actor=actor, now=now, update=update)
+        start_soak_clock(rollout, now=now)
         log(rollout, RolloutEvent.Kind.RESUMED, now=now, text=reason, actor=actor)
         for wave in waves:
             if kind in {Rollout.PauseKind.BREACH, Rollout.PauseKind.STRAGGLERS}:

@@ -5,13 +5,16 @@ import math
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from releases.policy import RolloutPolicy
 from releases.selector import TargetSelector
 from tickets.exceptions import InvalidInput
+from tickets.services import content_hash
 
+# Examples take as long as the machine likes.
+CALM = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 SECONDS = st.integers(1, 366 * 86400)
 STEPS = st.lists(
     st.one_of(
@@ -50,6 +53,7 @@ def read(kind: Any, data: Any) -> Any:
         return refused
 
 
+@CALM
 @given(PHASED)
 def test_a_policy_is_read_and_written_without_loss(data: dict[str, Any]) -> None:
     policy = RolloutPolicy.from_json(data)
@@ -58,6 +62,7 @@ def test_a_policy_is_read_and_written_without_loss(data: dict[str, Any]) -> None
     assert all(written[name] == value for name, value in data.items())
 
 
+@CALM
 @given(PHASED, st.integers(0, 10**6))
 def test_the_waves_take_every_target_once(data: dict[str, Any], targets: int) -> None:
     sizes = RolloutPolicy.from_json(data).wave_sizes(targets)
@@ -66,12 +71,14 @@ def test_the_waves_take_every_target_once(data: dict[str, Any], targets: int) ->
     assert len(sizes) <= len(data["waves"])
 
 
+@CALM
 @given(st.integers(1, 100), st.integers(1, 10**5))
 def test_a_percentage_is_of_all_targets_and_rounded_up(percent: int, targets: int) -> None:
     policy = RolloutPolicy.from_json({"waves": [{"percent": percent}, {"rest": True}]})
     assert policy.wave_sizes(targets)[0] == min(targets, math.ceil(targets * percent / 100))
 
 
+@CALM
 @given(JSON | st.dictionaries(FIELDS, JSON, max_size=3))
 def test_whatever_comes_is_a_policy_or_refused(data: Any) -> None:
     policy = read(RolloutPolicy, data)
@@ -128,6 +135,7 @@ def test_big_bang_is_one_wave_with_everybody() -> None:
 IDS = st.lists(st.integers(1, 2**63 - 1), max_size=5)
 
 
+@CALM
 @given(
     st.fixed_dictionaries(
         {},
@@ -147,6 +155,7 @@ def test_a_selector_has_one_canonical_form(data: dict[str, Any]) -> None:
     assert TargetSelector.from_json(reordered).to_json() == written
 
 
+@CALM
 @given(JSON | st.dictionaries(st.sampled_from(["ci_classes", "cis", "exclude", "fresh", "x"]), JSON, max_size=3))
 def test_whatever_comes_is_a_selector_or_refused(data: Any) -> None:
     selector = read(TargetSelector, data)
@@ -165,3 +174,46 @@ def test_an_incoherent_selector_is_refused(data: Any) -> None:
     with pytest.raises(InvalidInput) as refused:
         TargetSelector.from_json(data)
     assert (refused.value.field, refused.value.code) == ("targets", "targets_invalid")
+
+
+@pytest.mark.parametrize(
+    ("stored", "digest"),
+    [
+        ({}, "f96dbc0e9908375dd9ee7df13652c74455c9e0335dcc975192a46d1ac176c225"),
+        (
+            {
+                "strategy": "phased",
+                "waves": [{"count": 5}, {"percent": 12.5}, {"rest": True}],
+                "success_threshold": 90,
+                "on_error": "rollback_all",
+                "mode": "soft",
+                "force_after": 60,
+                "max_downloads": 7,
+            },
+            "4021e4a3ba4d98c7afbd8e2664fa1ce46573fccd76634d33bdfa04d65f459886",
+        ),
+    ],
+)
+def test_the_approvals_of_older_plans_stay_valid(stored: dict[str, Any], digest: str) -> None:
+    """Digests of the first version of a policy: a field that came later must not change them."""
+    assert content_hash(RolloutPolicy.from_json(stored).to_json()) == digest
+
+
+def test_a_newer_field_is_part_of_what_is_approved_as_soon_as_it_says_something() -> None:
+    plain, counted = RolloutPolicy(), RolloutPolicy(error_count=3)
+    assert "error_count" not in plain.to_json()
+    assert content_hash(plain.to_json()) != content_hash(counted.to_json())
+    assert RolloutPolicy.from_json(counted.to_json()) == counted
+
+
+@pytest.mark.parametrize(
+    "wave",
+    [
+        {"cis": []}, {"cis": [0]}, {"cis": ["1"]}, {"cis": [True]}, {"cis": 1}, {"ci_class": ""}, {"ci_class": 3},
+        {"service": "Shop"}, {"service": -1}, {"group": 1.5}, {"group": 1, "count": 1}, {"count": 1, "digest": "x"},
+        {"city": "Berlin"}, {}, "canary",
+    ],
+)  # fmt: skip
+def test_a_wave_that_names_nothing_is_refused(wave: Any) -> None:
+    with pytest.raises(InvalidInput, match="Wave 1"):
+        RolloutPolicy.from_json({"waves": [wave, {"rest": True}]})

@@ -10,6 +10,7 @@ from notifications.services import notify
 from releases.conditions import WaveNumbers
 from releases.models import Rollout, RolloutEvent, Wave
 from releases.services.log import log
+from tickets.text import as_data
 
 # How many failed CIs the incident names; the rollout's page lists them all.
 NAMED = 20
@@ -40,7 +41,7 @@ def open_breach_incident(rollout: Rollout, wave: Wave, numbers: WaveNumbers, *, 
         _("Error threshold: %d %%") % rollout.policy["error_threshold"],
         *most_failed,
         "",
-        *(f"- {d.ci.name}: {d.error_code or '?'} {d.message}".replace("`", "'").strip() for d in failed),
+        *(f"- {d.ci.name}: " + as_data(f"{d.error_code or '?'} {d.message}") for d in failed),
     ]
     incident = open_incident_for_portal(
         now=now,

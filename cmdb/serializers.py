@@ -80,9 +80,7 @@ class InstalledSerializer(serializers.ModelSerializer):
 
     class Meta:
         model = InstalledVersion
-        fields = [
-            "id", "product", "label", "version", "replaced", "valid_from", "valid_to", "source", "is_drift", "changes",
-        ]  # fmt: skip
+        fields = ["id", "product", "label", "version", "replaced", "valid_from", "valid_to", "source", "is_drift"]
 
 
 class AttributeChangeSerializer(serializers.ModelSerializer):

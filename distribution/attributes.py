@@ -8,6 +8,7 @@ from django.db.models import Q
 
 from cmdb.models import AgentProfile, ConfigurationItem, InstalledVersion
 from cmdb.services import record_installed, record_removed, replace_installed
+from distribution.failures import record_reverted
 from distribution.models import LIVE, Batch, Deployment, DeploymentEvent, DeploymentItem, DeploymentState
 from distribution.steps import record_step
 from software.models import Product, Version
@@ -45,9 +46,9 @@ def record_attributes(
     remove.
 
     A deployment under way, or overdue, whose versions they show has succeeded; one that the device closed as
-    success and that they contradict has failed (`reverted`). What the CI runs is written down; a version that
-    no deployment explains is drift. Returns the ids of the deployments that ended. Raises
-    `TooManyAttributes`.
+    success and that they contradict has failed (`reverted`), and so has one that succeeded and is undone: the CI runs
+    again what it ran before. What the CI runs is written down; a version that no deployment explains is drift. Returns
+    the ids of the deployments that ended. Raises `TooManyAttributes`.
     """
     with transaction.atomic():
         deployments = _judged(ci)
@@ -127,8 +128,35 @@ def _act(
         for item in items
         if item.deployment_id == deployment.pk
     }
+    _find_reverted(ci, current, said, set(proven), now)
     _write_installed(ci, current, said, proven, now)
     return ended
+
+
+def _find_reverted(
+    ci: ConfigurationItem, current: list[InstalledVersion], said: Said, proven: set[int], now: datetime
+) -> None:
+    """Recognises a device that had succeeded and runs again what it ran before: the deployment counts as failed."""
+    runs = {row.product_id: row.label for row in current}
+    changed = [pk for pk in said.spoken_of - proven if said.labels[pk] != runs.get(pk)]
+    if not changed:
+        return
+    items = DeploymentItem.objects.filter(deployment__ci_id=ci.pk, product__in=changed)
+    # What was never offered changed nothing, except the findings of this function.
+    known = items.filter(Q(deployment__offered_at__isnull=False) | Q(deployment__state=DeploymentState.FAILED))
+    known = known.exclude(deployment__batch__mode=Batch.Mode.DOWNLOAD_ONLY)
+    newest = known.select_related("deployment__batch", "product", "to_version", "from_version")
+    for item in newest.order_by("product_id", "-deployment_id").distinct("product_id"):
+        deployment = item.deployment
+        is_ours = deployment.state == DeploymentState.SUCCEEDED and deployment.batch.purpose == Batch.Purpose.FORWARD
+        ran, label = _label(item.from_version), said.labels[item.product_id]
+        if is_ours and label == ran != _label(item.to_version) and runs.get(item.product_id) == _label(item.to_version):
+            record_reverted(deployment, message=f"It went back to {item.product.slug} {label or '–'}", now=now)
+            return
+
+
+def _label(version: Version | None) -> str | None:
+    return version.label if version is not None else None
 
 
 def _combined(before: Mapping[str, str], data: Mapping[str, str | None], mode: str) -> dict[str, str]:
@@ -195,7 +223,7 @@ def _judge(deployment: Deployment, items: list[DeploymentItem], said: Said, now:
         return False
     wrong = []
     for item in items:
-        label = item.to_version.label if item.to_version is not None else None
+        label = _label(item.to_version)
         is_unsaid = label is None and item.product_id not in said.spoken_of
         if is_unsaid or item.product_id not in said.labels:
             return False
@@ -258,7 +286,6 @@ def _write_installed(
             now=now,
             source=source or "",
             is_drift=source is None,
-            is_told=True,
         )
 
 
@@ -274,7 +301,6 @@ def _explained_by(ci: ConfigurationItem, product: Product, label: str | None) ->
     )
     if item is None:
         return None
-    is_target = label == (item.to_version.label if item.to_version is not None else None)
-    before = item.from_version.label if item.from_version is not None else None
-    is_way_back = item.deployment.state != DeploymentState.SUCCEEDED and label == before
+    is_target = label == _label(item.to_version)
+    is_way_back = item.deployment.state != DeploymentState.SUCCEEDED and label == _label(item.from_version)
     return item.deployment.batch.label if is_target or is_way_back else None

@@ -42,6 +42,9 @@ class Batch(models.Model):
     offer_deadline = models.PositiveIntegerField(null=True, blank=True)
     progress_deadline = models.PositiveIntegerField(null=True, blank=True)
     confirm_deadline = models.PositiveIntegerField(null=True, blank=True)
+    total_deadline = models.PositiveIntegerField(
+        null=True, blank=True, help_text=_("Seconds from its opening until a CI has to be done, whatever it does.")
+    )
     cancel_deadline = models.PositiveIntegerField(
         null=True, blank=True, help_text=_("Seconds until a cancellation is closed without its device; empty: never.")
     )
@@ -194,6 +197,8 @@ class Deployment(models.Model):
                 condition=Q(state__in=[s.value for s in OPEN]),
             ),
             models.Index(fields=["batch", "state"], name="distribution_batch_state"),
+            # They are few: what failed on a CI is not offered to it again.
+            models.Index(fields=["ci", "finished_at"], name="distribution_failed", condition=Q(state="failed")),
             models.Index(fields=["ci", "-id"], name="distribution_of_ci"),
         ]
 
@@ -201,9 +206,20 @@ class Deployment(models.Model):
         return f"deployment {self.pk} to {self.ci_id}: {self.state}"
 
 
+class WayBack(models.TextChoices):
+    """How a CI leaves a version again."""
+
+    REINSTALL = "reinstall", _("the version of before is installed again")
+    SCRIPT = "script", _("the package undoes what it did, then the version of before is installed again")
+    SNAPSHOT = "snapshot", _("a snapshot of the machine is restored")
+    IMPOSSIBLE = "impossible", _("there is none")
+
+
 class DeploymentItem(models.Model):
     """One product within a deployment: to which version, and from which (empty: fresh install; to empty:
     removal).
+
+    `from_version` is what the CI ran when it was queued, and again what it reported when it was offered.
     """
 
     deployment = models.ForeignKey(Deployment, models.PROTECT, related_name="items")
@@ -212,6 +228,7 @@ class DeploymentItem(models.Model):
         "software.Version", models.PROTECT, null=True, blank=True, related_name="deployments"
     )
     from_version = models.ForeignKey("software.Version", models.PROTECT, null=True, blank=True, related_name="+")
+    way_back = models.CharField(max_length=10, choices=WayBack, default=WayBack.REINSTALL, db_default="reinstall")
     position = models.PositiveSmallIntegerField(default=1)
 
     class Meta:
@@ -286,4 +303,5 @@ __all__ = [
     "DeploymentState",
     "PushRun",
     "PushTarget",
+    "WayBack",
 ]

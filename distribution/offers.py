@@ -9,6 +9,7 @@ from django.db import IntegrityError, connection, transaction
 
 from cmdb.models import ConfigurationItem
 from cmdb.prepared import fetch_row
+from distribution.failures import failed_since
 from distribution.models import Batch, Deployment, DeploymentEvent, DeploymentState, mode_at
 from distribution.signed import is_signed
 from distribution.steps import move_where
@@ -71,6 +72,8 @@ AND NOT EXISTS (
     SELECT 1 FROM distribution_deployment other WHERE other.ci_id = d.ci_id
         AND other.state IN ('offered', 'downloading', 'installing', 'confirming', 'cancelling', 'unknown'))
 AND EXISTS (SELECT 1 FROM distribution_batch b WHERE b.id = d.batch_id AND {offerable("d", "b", can_wait=_CAN_WAIT)})
+-- The tick leaves it out as soon as it looks.
+AND NOT {failed_since("d")}
 -- The order is the portal's: a device that asks for another one than its link names does not get it.
 AND NOT EXISTS (
     SELECT 1 FROM distribution_deployment first JOIN distribution_batch fb ON fb.id = first.batch_id

@@ -8,48 +8,76 @@ from typing import Any
 
 from django.db import connection
 
-from distribution.models import Batch
+from distribution.failures import IS_FORWARD, failed_text
+from distribution.models import Batch, WayBack
 
-# Reads `item`(ci_id, attempt, product_id, to_version_id, from_version_id, position, is_there).
+# Reads `item`(ci_id, attempt, product_id, to_version_id, from_version_id, way_back, position, is_there) and
+# `failed`(ci_id, why): CIs that are left out.
 _WRITE = """
 target AS (
     SELECT ci_id, attempt, bool_and(is_there) AS is_there FROM item GROUP BY ci_id, attempt
+), wanted AS (
+    SELECT ci_id, attempt, coalesce(why, '') AS why,
+        CASE WHEN is_there THEN 'skipped' WHEN why IS NOT NULL THEN 'excluded' ELSE 'queued' END AS state
+    FROM target LEFT JOIN failed USING (ci_id)
 ), made AS (
     INSERT INTO distribution_deployment
         (batch_id, ci_id, attempt, state, state_before_cancel, weight, created_at, moved_at, finished_at,
          error_code, message, reports, reason)
-    SELECT %(batch)s, ci_id, attempt, CASE WHEN is_there THEN 'skipped' ELSE 'queued' END, '', %(weight)s,
-        %(now)s, %(now)s, CASE WHEN is_there THEN %(now)s::timestamptz END, '', '', 0, ''
-    FROM target ORDER BY ci_id
+    SELECT %(batch)s, ci_id, attempt, state, '', %(weight)s, %(now)s, %(now)s,
+        CASE WHEN state <> 'queued' THEN %(now)s::timestamptz END,
+        CASE WHEN state = 'excluded' THEN 'failed_before' ELSE '' END, '', 0,
+        CASE WHEN state = 'excluded' THEN left(why, 200) ELSE '' END
+    FROM wanted ORDER BY ci_id
     ON CONFLICT (batch_id, ci_id, attempt) DO NOTHING
-    RETURNING id, ci_id, state
+    RETURNING id, ci_id, state, reason
 ), items AS (
     INSERT INTO distribution_deploymentitem
-        (deployment_id, product_id, to_version_id, from_version_id, position)
-    SELECT made.id, item.product_id, item.to_version_id, item.from_version_id, item.position
+        (deployment_id, product_id, to_version_id, from_version_id, way_back, position)
+    SELECT made.id, item.product_id, item.to_version_id, item.from_version_id, item.way_back, item.position
     FROM made JOIN item USING (ci_id) ORDER BY made.id, item.position
 ), events AS (
     INSERT INTO distribution_deploymentevent
         (deployment_id, kind, from_state, to_state, at, execution, result, details, is_duplicate)
-    SELECT id, kind, from_state, to_state, %(now)s, '', '', '[]'::jsonb, false
+    SELECT id, kind, from_state, to_state, %(now)s, '', '', details, false
     FROM (
-        SELECT id, 1 AS step, 'created' AS kind, '' AS from_state, 'queued' AS to_state FROM made
-        UNION ALL SELECT id, 2, 'engine', 'queued', 'skipped' FROM made WHERE state = 'skipped'
+        SELECT id, 1 AS step, 'created' AS kind, '' AS from_state, 'queued' AS to_state, '[]'::jsonb AS details
+        FROM made
+        UNION ALL SELECT id, 2, 'engine', 'queued', state, CASE WHEN reason = '' THEN '[]'::jsonb
+            ELSE jsonb_build_array(reason) END FROM made WHERE state <> 'queued'
     ) history
     ORDER BY id, step
 )
 SELECT count(*) FROM made
 """
 
+_NOBODY = "failed AS (SELECT NULL::bigint AS ci_id, NULL::text AS why WHERE false)"
+# CIs on which the newest try of the same content failed, unless a person ordered another one.
+_FAILED = f"""
+failed AS (
+    SELECT ci_id, why FROM (
+        SELECT DISTINCT ON (d.ci_id) d.ci_id, d.state,
+            replace(replace(%(failed_text)s::text, '{{rollout}}', b.label),
+                '{{code}}', concat_ws(' ', nullif(d.error_code, ''), d.message)) AS why
+        FROM distribution_deployment d JOIN distribution_batch b ON b.id = d.batch_id AND {IS_FORWARD}
+        WHERE d.ci_id IN (SELECT item.ci_id FROM item) AND d.ci_id <> ALL(%(again)s::bigint[])
+            AND d.state IN ('failed', 'succeeded') AND d.batch_id <> %(batch)s AND NOT EXISTS (
+                SELECT 1 FROM distribution_deploymentitem had WHERE had.deployment_id = d.id
+                    AND (d.ci_id, had.product_id, had.to_version_id) NOT IN (
+                        SELECT item.ci_id, item.product_id, item.to_version_id FROM item))
+        ORDER BY d.ci_id, d.finished_at DESC, d.id DESC
+    ) newest WHERE state = 'failed'
+)"""  # noqa: S608 - put together from constants
+
 _FORWARD = f"""
 WITH package AS (
-    SELECT * FROM unnest(%(products)s::bigint[], %(versions)s::bigint[], %(positions)s::int[])
-        AS p(product_id, version_id, position)
+    SELECT * FROM unnest(%(products)s::bigint[], %(versions)s::bigint[], %(positions)s::int[], %(ways_back)s::text[])
+        AS p(product_id, version_id, position, way_back)
 ), fresh AS (
     SELECT * FROM unnest(%(fresh_cis)s::bigint[], %(fresh_products)s::bigint[]) AS f(ci_id, product_id)
 ), item AS (
     SELECT ci.id AS ci_id, 1 AS attempt, p.product_id, p.version_id AS to_version_id,
-        iv.version_id AS from_version_id, p.position,
+        iv.version_id AS from_version_id, p.way_back, p.position,
         iv.version_id IS NOT DISTINCT FROM p.version_id AS is_there
     FROM unnest(%(cis)s::bigint[]) AS ci(id)
     CROSS JOIN package p
@@ -60,38 +88,42 @@ WITH package AS (
     -- Forward never means an older version: such an item is left out.
     WHERE iv.id IS NOT NULL AND (running.id IS NULL OR running."order" <= wanted."order")
         OR iv.id IS NULL AND EXISTS (SELECT 1 FROM fresh WHERE fresh.ci_id = ci.id AND fresh.product_id = p.product_id)
-), {_WRITE}
+), {_FAILED}, {_WRITE}
 """  # noqa: S608 - put together from constants
 
-# The newest attempt of each CI, if it changed the CI or may have; with a way back for each of its items.
+# The newest deployment of each CI that its device was given, if it changed the CI or may have; with a way back for each
+# of its items. One that was skipped says nothing: an earlier rollout of those batches had brought the version.
 _ROLLBACK = f"""
 WITH newest AS (
     SELECT DISTINCT ON (d.ci_id) d.id, d.ci_id, d.state, d.created_at
     FROM distribution_deployment d JOIN distribution_batch b ON b.id = d.batch_id
     WHERE b.mode <> 'download_only' AND d.batch_id = ANY(%(forward)s)
         AND (%(cis)s::bigint[] IS NULL OR d.ci_id = ANY(%(cis)s::bigint[]))
-    ORDER BY d.ci_id, d.attempt DESC, d.id DESC
+        AND (%(only)s::bigint IS NULL OR d.ci_id IN (
+            SELECT o.ci_id FROM distribution_deployment o WHERE o.batch_id = %(only)s::bigint))
+        AND (d.offered_at IS NOT NULL OR d.state = 'succeeded')
+    ORDER BY d.ci_id, d.id DESC
 ), changed AS (
     SELECT n.* FROM newest n
     WHERE n.state IN ('succeeded', 'confirming')
-        OR n.state NOT IN ('queued', 'skipped') AND EXISTS (
+        OR EXISTS (
             SELECT 1 FROM distribution_deploymentitem i
             JOIN cmdb_installedversion iv ON iv.ci_id = n.ci_id AND iv.version_id = i.to_version_id
                 AND iv.valid_to IS NULL
             WHERE i.deployment_id = n.id)
 ), without_way_back AS (
     SELECT c.ci_id FROM changed c
-    JOIN distribution_deploymentitem i ON i.deployment_id = c.id AND i.from_version_id IS NULL
-    WHERE EXISTS (
+    JOIN distribution_deploymentitem i ON i.deployment_id = c.id
+    WHERE i.way_back IN ('snapshot', 'impossible') OR i.from_version_id IS NULL AND (EXISTS (
             SELECT 1 FROM cmdb_configurationitem ci JOIN cmdb_agentprofile p ON p.id = ci.agent_profile_id
             WHERE ci.id = c.ci_id AND NOT p.can_remove)
         OR EXISTS (
             SELECT 1 FROM cmdb_installedversion iv
             WHERE iv.ci_id = c.ci_id AND iv.product_id = i.product_id AND iv.valid_from <= c.created_at
-                AND (iv.valid_to IS NULL OR iv.valid_to > c.created_at))
+                AND (iv.valid_to IS NULL OR iv.valid_to > c.created_at)))
 ), item AS (
     SELECT c.ci_id, 1 AS attempt, i.product_id, i.from_version_id AS to_version_id,
-        i.to_version_id AS from_version_id, i.position,
+        i.to_version_id AS from_version_id, i.way_back, i.position,
         c.state <> 'confirming' AND CASE WHEN i.from_version_id IS NULL THEN iv.id IS NULL
             ELSE iv.version_id IS NOT DISTINCT FROM i.from_version_id END AS is_there
     FROM changed c
@@ -99,27 +131,27 @@ WITH newest AS (
     LEFT JOIN cmdb_installedversion iv
         ON iv.ci_id = c.ci_id AND iv.product_id = i.product_id AND iv.valid_to IS NULL
     WHERE c.ci_id NOT IN (SELECT ci_id FROM without_way_back)
-), {_WRITE}
+), {_NOBODY}, {_WRITE}
 """  # noqa: S608 - put together from constants
 
 _RETRY = f"""
 WITH newest AS (
-    SELECT DISTINCT ON (d.ci_id) d.id, d.ci_id, d.state, d.attempt
+    SELECT DISTINCT ON (d.ci_id) d.id, d.ci_id, d.state, d.attempt, d.error_code
     FROM distribution_deployment d
     WHERE d.batch_id = %(batch)s AND (%(cis)s::bigint[] IS NULL OR d.ci_id = ANY(%(cis)s::bigint[]))
     ORDER BY d.ci_id, d.attempt DESC
 ), item AS (
     SELECT n.ci_id, n.attempt + 1 AS attempt, i.product_id, i.to_version_id,
         CASE WHEN i.to_version_id IS NULL THEN i.from_version_id ELSE iv.version_id END AS from_version_id,
-        i.position,
+        i.way_back, i.position,
         CASE WHEN i.to_version_id IS NULL THEN iv.id IS NULL
             ELSE iv.version_id IS NOT DISTINCT FROM i.to_version_id END AS is_there
     FROM newest n
     JOIN distribution_deploymentitem i ON i.deployment_id = n.id
     LEFT JOIN cmdb_installedversion iv
         ON iv.ci_id = n.ci_id AND iv.product_id = i.product_id AND iv.valid_to IS NULL
-    WHERE n.state = 'failed'
-), {_WRITE}
+    WHERE n.state = 'failed' OR n.state = 'excluded' AND n.error_code = 'failed_before'
+), {_NOBODY}, {_WRITE}
 """  # noqa: S608 - put together from constants
 
 
@@ -136,14 +168,17 @@ def queue_deployments(
     ci_ids: Sequence[int],
     package: Sequence[tuple[int, int, int]],
     fresh: Mapping[int, Iterable[int]] | None = None,
+    ways_back: Mapping[int, str] | None = None,
+    again: Iterable[int] = (),
     now: datetime,
 ) -> int:
     """Writes the first attempt of each CI that has a product of the package, or gets one in `fresh` {ci:
     products}.
 
-    `package` is (product, version, position). A CI that already runs every version of its items is `skipped`
-    at once. Returns how many were written; CIs that have theirs already are left alone. Pass at most some
-    thousand CIs.
+    `package` is (product, version, position), `ways_back` says for products how a CI leaves the version again. A CI
+    that already runs every version of its items is `skipped` at once; one on which the same content failed before is
+    `excluded`, unless a person ordered to try `again` there. Returns how many were written; CIs that have theirs
+    already are left alone. Pass at most some thousand CIs.
     """
     pairs = [(ci, product) for ci, products in (fresh or {}).items() for product in products]
     return _write(
@@ -154,34 +189,43 @@ def queue_deployments(
         products=[item[0] for item in package],
         versions=[item[1] for item in package],
         positions=[item[2] for item in package],
+        ways_back=[(ways_back or {}).get(item[0], WayBack.REINSTALL) for item in package],
+        again=list(again),
+        failed_text=failed_text(),
         fresh_cis=[pair[0] for pair in pairs],
         fresh_products=[pair[1] for pair in pairs],
     )
 
 
 def queue_rollback(
-    batch: Batch, *, forward_batch_ids: Iterable[int], ci_ids: Iterable[int] | None = None, now: datetime
+    batch: Batch,
+    *,
+    forward_batch_ids: Iterable[int],
+    only_of: int | None = None,
+    ci_ids: Iterable[int] | None = None,
+    now: datetime,
 ) -> int:
     """Writes, for each CI that those batches changed or may have changed, the deployment back to what it ran
     before.
 
-    Taken from the highest attempt per CI: succeeded, closed by the device but not confirmed, or ended
-    otherwise while the CI runs one of its versions. A product that was not there before is removed. A CI is
-    left out when it has no way back: its agent cannot remove, or it ran a version before that the media
-    library does not know. A CI that is back already is `skipped`. Returns how many were written; repeating it
-    writes nothing.
+    Taken from the newest deployment per CI that its device was given: succeeded, closed by the device but not
+    confirmed, or ended otherwise while the CI runs one of its versions. A product that was not there before is
+    removed. A CI is left out when it has no way back: the package says so, its agent cannot remove, or it ran a
+    version before that the media library does not know. A CI that is back already is `skipped`. `only_of`: only CIs
+    of this batch. Returns how many were written; repeating it writes nothing.
     """
     return _write(
         _ROLLBACK,
         batch,
         now,
         forward=list(forward_batch_ids),
+        only=only_of,
         cis=None if ci_ids is None else list(ci_ids),
     )
 
 
 def retry_failed(batch: Batch, *, now: datetime, ci_ids: Iterable[int] | None = None) -> int:
-    """Writes the next attempt for each CI (of `ci_ids`, else of the batch) whose highest attempt failed; how
-    many.
+    """Writes the next attempt for each CI (of `ci_ids`, else of the batch) whose highest attempt failed, or was left
+    out because the same content had failed before; how many.
     """
     return _write(_RETRY, batch, now, cis=None if ci_ids is None else list(ci_ids))

@@ -13,10 +13,11 @@ from django.utils.translation import gettext as _
 
 from cmdb.models import ConfigurationItem
 from distribution.counting import Counts, counts, last_event_position
+from distribution.failures import exclude_failed
 from distribution.models import Batch, Deployment, DeploymentEvent, DeploymentState
 from distribution.queueing import queue_deployments, queue_rollback, retry_failed
 from distribution.steps import CHUNK, move_where
-from distribution.superseding import supersede_older, supersede_overtaken, waits_behind
+from distribution.superseding import supersede_left_behind, supersede_older, supersede_overtaken, waits_behind
 from distribution.windows import had_its_window
 from tickets.exceptions import TransitionRefused
 
@@ -31,7 +32,7 @@ WITH picked AS (
     SELECT d.id, d.state FROM distribution_deployment d
     JOIN distribution_batch b ON b.id = d.batch_id
     JOIN cmdb_configurationitem ci ON ci.id = d.ci_id
-    WHERE d.batch_id = ANY(%(batches)s) AND d.overdue_at IS NULL AND (
+    WHERE d.batch_id = ANY(%(batches)s) AND d.overdue_at IS NULL AND d.finished_at IS NULL AND (
         d.state = 'queued' AND b.is_open AND b.offer_deadline IS NOT NULL
             AND greatest(b.opened_at, d.created_at) <= %(now)s - make_interval(secs => b.offer_deadline)
             -- It waits for its turn on the CI, not for the CI.
@@ -51,6 +52,9 @@ WITH picked AS (
             AND (d.state IN ('cancelling', 'unknown') OR {had_its_window("d.moved_at", "b.progress_deadline")})
         OR d.state = 'confirming'
             AND coalesce(d.closed_at, d.moved_at) <= %(now)s - make_interval(secs => b.confirm_deadline)
+        -- Whatever it waits for: turn, room, window or device.
+        OR (b.is_open OR d.state <> 'queued')
+            AND greatest(b.opened_at, d.created_at) <= %(now)s - make_interval(secs => b.total_deadline)
     )
     ORDER BY d.id LIMIT %(limit)s FOR UPDATE OF d
 ), moved AS (
@@ -61,6 +65,16 @@ INSERT INTO distribution_deploymentevent
     (deployment_id, kind, from_state, to_state, at, execution, result, details, is_duplicate)
 SELECT id, 'engine', state, state, %(now)s, '', '', '["overdue"]'::jsonb, false FROM moved ORDER BY id
 """  # noqa: S608 - put together from constants
+_CANCEL_UNKNOWN = """
+WITH noted AS (
+    UPDATE distribution_deployment d SET reason = %(reason)s
+    WHERE d.batch_id = ANY(%(batches)s) AND d.state = 'unknown' AND d.reason = '' RETURNING d.id
+)
+INSERT INTO distribution_deploymentevent
+    (deployment_id, kind, from_state, to_state, at, execution, result, details, is_duplicate)
+SELECT id, 'engine', 'unknown', 'unknown', %(now)s, '', '', jsonb_build_array(%(reason)s::text), false
+FROM noted ORDER BY id
+"""
 _QUIT = """
 d.batch_id = ANY(%(batches)s) AND EXISTS (
     SELECT 1 FROM distribution_batch b WHERE b.id = d.batch_id
@@ -79,6 +93,7 @@ def create_batch(
     offer_deadline: int | None = None,
     progress_deadline: int | None = None,
     confirm_deadline: int | None = None,
+    total_deadline: int | None = None,
     cancel_deadline: int | None = None,
     mode: str = Batch.Mode.FORCED,
     force_after: int | None = None,
@@ -97,6 +112,7 @@ def create_batch(
         offer_deadline=offer_deadline,
         progress_deadline=progress_deadline,
         confirm_deadline=confirm_deadline,
+        total_deadline=total_deadline,
         cancel_deadline=cancel_deadline,
         mode=mode,
         force_after=force_after,
@@ -128,50 +144,35 @@ def close_batch(batch: Batch) -> bool:
 def cancel_open(batch_ids: Iterable[int], *, now: datetime, reason: str) -> tuple[int, int]:
     """Cancels what is not offered yet and asks devices to stop what they have not closed; how many of each.
 
-    What the device has closed and not yet confirmed is left alone.
+    What the device has closed and not yet confirmed is left alone. Of a host that nobody knows the state of, the wish
+    is noted: it is cancelled when a probe has found that it does not run the version.
     """
-    cancelled, cancelling = _cancel("d.batch_id = ANY(%(batches)s)", {"batches": list(batch_ids)}, reason, now)
-    return len(cancelled), len(cancelling)
-
-
-def cancel(deployment: Deployment, *, now: datetime, reason: str) -> bool:
-    """Cancels what waits, asks the device to stop what it has begun. False: it was asked, or cancelled, already.
-
-    Refuses with `TransitionRefused` what the device has closed or what has ended.
-    """
-    cancelled, cancelling = _cancel("d.id = %(id)s", {"id": deployment.pk}, reason, now)
-    deployment.refresh_from_db()
-    is_moved = bool(cancelled or cancelling)
-    if not is_moved and deployment.state not in (DeploymentState.CANCELLING, DeploymentState.CANCELLED):
-        raise TransitionRefused(
-            _("The deployment is “%(state)s”; it cannot be cancelled any more.")
-            % {"state": deployment.get_state_display()}
-        )
-    return is_moved
-
-
-def _cancel(where: str, params: dict[str, Any], reason: str, now: datetime) -> tuple[list[int], list[int]]:
-    """The deployments that were cancelled, and those whose devices are asked to stop."""
-    common: dict[str, Any] = {"kind": DeploymentEvent.Kind.ENGINE, "now": now, "details": [reason]}
-    params = {**params, "reason": reason[:200]}
+    params: dict[str, Any] = {"batches": list(batch_ids), "reason": reason[:200]}
+    where = "d.batch_id = ANY(%(batches)s)"
     with transaction.atomic():
         cancelled = move_where(
             where,
             params,
             to_state=DeploymentState.CANCELLED,
+            kind=DeploymentEvent.Kind.ENGINE,
+            now=now,
+            details=[reason],
             assignments={"reason": "%(reason)s"},
             sources=[DeploymentState.QUEUED],
-            **common,
         )
         cancelling = move_where(
             where,
             params,
             to_state=DeploymentState.CANCELLING,
+            kind=DeploymentEvent.Kind.ENGINE,
+            now=now,
+            details=[reason],
             assignments={"reason": "%(reason)s", "state_before_cancel": "picked.state"},
             sources=_CANCELLABLE,
-            **common,
         )
-    return cancelled, cancelling
+        with connection.cursor() as cursor:
+            cursor.execute(_CANCEL_UNKNOWN, {**params, "now": now})
+    return len(cancelled), len(cancelling)
 
 
 def force_quit(deployment: Deployment, *, now: datetime, reason: str) -> bool:
@@ -247,7 +248,8 @@ def mark_overdue(batch_ids: Iterable[int], *, now: datetime) -> int:
 
     Not offered: counted since the batch was opened, unless the CI is busy with another deployment, or asks
     while the cap has no room. Under way: since the last change of state, so a device that reports the same
-    for ever is overdue. Closed but not confirmed: since it was closed.
+    for ever is overdue. Closed but not confirmed: since it was closed. In all: since the batch was opened, whatever it
+    waits for.
     """
     marked = 0
     with connection.cursor() as cursor:
@@ -269,21 +271,21 @@ def mark_overdue(batch_ids: Iterable[int], *, now: datetime) -> int:
 
 def pass_deadlines(batch_ids: Iterable[int], *, now: datetime) -> int:
     """What ends or marks open deployments without their devices: cancellations that nobody answered are closed, what
-    the CI has left behind is superseded, others become overdue. How many.
+    the CI has left behind is superseded, what failed there meanwhile is left out, others become overdue. How many.
     """
     ids = list(batch_ids)
-    ended = quit_cancellations(ids, now=now) + supersede_overtaken(ids, now=now)
+    ended = quit_cancellations(ids, now=now) + supersede_overtaken(ids, now=now) + exclude_failed(ids, now=now)
     return ended + mark_overdue(ids, now=now)
 
 
 __all__ = [
     "Counts",
-    "cancel",
     "cancel_open",
     "close_batch",
     "counts",
     "create_batch",
     "exclude_deployment",
+    "exclude_failed",
     "force_quit",
     "last_event_position",
     "mark_overdue",
@@ -293,6 +295,7 @@ __all__ = [
     "queue_rollback",
     "quit_cancellations",
     "retry_failed",
+    "supersede_left_behind",
     "supersede_older",
     "supersede_overtaken",
     "waits_behind",

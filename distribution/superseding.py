@@ -23,16 +23,25 @@ d.batch_id = ANY(%(batches)s) AND {_FORWARD} AND EXISTS (
     JOIN software_version running ON running.id = iv.version_id
     WHERE i.deployment_id = d.id AND running."order" > wanted."order")
 """  # noqa: S608 - put together from constants
+# Each product of `d` comes in the same or a later version by `newer`.
+_BRINGS_ALL = """NOT EXISTS (
+    SELECT 1 FROM distribution_deploymentitem old JOIN software_version had ON had.id = old.to_version_id
+    WHERE old.deployment_id = d.id AND NOT EXISTS (
+        SELECT 1 FROM distribution_deploymentitem new JOIN software_version gets ON gets.id = new.to_version_id
+        WHERE new.deployment_id = newer.id AND new.product_id = old.product_id AND gets."order" >= had."order"))"""
 _OLDER = f"""
 {_FORWARD} AND EXISTS (
     SELECT 1 FROM distribution_deployment newer
     WHERE newer.batch_id = %(batch)s AND newer.ci_id = d.ci_id AND newer.id > d.id AND newer.batch_id <> d.batch_id
-        AND newer.state = 'queued' AND NOT EXISTS (
-            SELECT 1 FROM distribution_deploymentitem old JOIN software_version had ON had.id = old.to_version_id
-            WHERE old.deployment_id = d.id AND NOT EXISTS (
-                SELECT 1 FROM distribution_deploymentitem new JOIN software_version gets ON gets.id = new.to_version_id
-                WHERE new.deployment_id = newer.id AND new.product_id = old.product_id
-                    AND gets."order" >= had."order")))
+        AND newer.state = 'queued' AND {_BRINGS_ALL})
+"""  # noqa: S608 - put together from constants
+# Of a rollout that is over: a newer one has reached the CI and brings each of its products as well.
+_LEFT_BEHIND = f"""
+d.batch_id = ANY(%(batches)s) AND {_FORWARD} AND EXISTS (
+    SELECT 1 FROM distribution_deployment newer JOIN distribution_batch nb ON nb.id = newer.batch_id
+    WHERE newer.ci_id = d.ci_id AND newer.id > d.id AND newer.batch_id <> d.batch_id
+        AND nb.purpose = 'forward' AND nb.mode <> 'download_only' AND nb.opened_at IS NOT NULL
+        AND newer.state NOT IN ('failed', 'cancelled', 'superseded', 'excluded') AND {_BRINGS_ALL})
 """  # noqa: S608 - put together from constants
 _BEHIND = """
 SELECT b.label, count(*) FROM distribution_deployment d
@@ -47,6 +56,12 @@ def supersede_overtaken(batch_ids: Iterable[int], *, now: datetime) -> int:
     """Ends waiting forward deployments whose CI runs a later version by now; how many."""
     reason = _("The CI runs a later version already.")
     return len(_supersede(_OVERTAKEN, {"batches": list(batch_ids)}, reason, now))
+
+
+def supersede_left_behind(batch_ids: Iterable[int], *, now: datetime) -> int:
+    """Ends what still waits to catch up with a rollout that is over, once a newer one has reached its CI; how many."""
+    reason = _("A newer rollout has reached the CI.")
+    return len(_supersede(_LEFT_BEHIND, {"batches": list(batch_ids)}, reason, now))
 
 
 def supersede_older(batch: Batch, *, now: datetime) -> tuple[int, int]:

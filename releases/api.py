@@ -28,6 +28,7 @@ from releases.serializers import (
     StartTestSerializer,
 )
 from releases.serializers_rollout import (
+    ContinueRollbackSerializer,
     OneCISerializer,
     RollBackWaveSerializer,
     RolloutEventSerializer,
@@ -128,6 +129,7 @@ class RolloutViewSet(ObjectViewSet):
         "roll_back": Call(services.roll_back_rollout, ReasonSerializer),
         "roll_back_wave": Call(roll_back_wave, RollBackWaveSerializer, ROLL_BACK),
         "roll_back_ci": Call(services.roll_back_ci, OneCISerializer, ROLL_BACK),
+        "continue_rollback": Call(services.continue_rollback, ContinueRollbackSerializer, ROLL_BACK),
         "exclude_ci": Call(services.exclude_ci, OneCISerializer),
         "retry_failed": Call(services.retry_failed_cis, permission=START),
     }

@@ -53,14 +53,16 @@ def settle(rollout: Rollout, now: datetime) -> bool:
     if going_back.settle_waves(rollout, now):
         return True
     if going_back.open_waves(rollout).exists():
-        return wait_for(rollout, _("CIs on their way back"), now)
+        return wait_for(rollout, going_back.waits_for(rollout) or _("CIs on their way back"), now)
     kind = _CASCADES.get(State(rollout.state))
     if kind and cascade.position_of(rollout) > rollout.cascade_position:
         # Somebody caught up, or an agent reported once more: tell whom it concerns.
         cascade.begin(rollout, kind, now=now)
         return True
     batches = list(rollout.waves.values_list("batch", flat=True))
-    if distribution.quit_cancellations(batches, now=now):
+    # Who comes back later still gets it, until a newer rollout has reached him or he runs something newer.
+    ended = distribution.quit_cancellations(batches, now=now) + distribution.supersede_overtaken(batches, now=now)
+    if ended + distribution.supersede_left_behind(batches, now=now) + distribution.exclude_failed(batches, now=now):
         return True
     if Deployment.objects.filter(batch__in=batches, state__in=OPEN).exists():
         return wait_for(rollout, _("CIs that may still catch up"), now)

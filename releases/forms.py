@@ -103,7 +103,10 @@ class ExceptionForm(PortalForm):
         label=gettext_lazy("What is accepted"),
         choices=[(RolloutException.Kind.NO_WAY_BACK.value, RolloutException.Kind.NO_WAY_BACK.label)],
     )
-    ci = CIField(label=gettext_lazy("CI"))
+    ci = CIField(
+        label=gettext_lazy("CI"), required=False,
+        help_text=gettext_lazy("Empty: the whole package, where it says that it has no way back"),
+    )  # fmt: skip
     reason = LongText(label=gettext_lazy("Why the risk is accepted"), rows=3)
 
     def prepare(self) -> None:

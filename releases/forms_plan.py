@@ -9,16 +9,16 @@ from django.utils.translation import gettext_lazy
 
 from cmdb.forms import CIListField, limit_cis
 from cmdb.models import CIClass, CIGroup, ConfigurationItem
+from releases.forms_way_back import WayBackForm
 from releases.policy import RolloutPolicy
 from releases.selector import TargetSelector
 from releases.wave_text import read_waves, wave_text
 from software.models import Product
 from tickets.exceptions import InvalidInput
-from tickets.forms import PortalForm
 
 
-class PlanForm(PortalForm):
-    """The rollout's policy and its targets."""
+class PlanForm(WayBackForm):
+    """The rollout's policy, its targets and the way back."""
 
     strategy = forms.ChoiceField(
         label=gettext_lazy("Strategy"), widget=forms.RadioSelect,
@@ -71,6 +71,10 @@ class PlanForm(PortalForm):
     offer_deadline = forms.IntegerField(label=gettext_lazy("Seconds to fetch it"), min_value=1)
     progress_deadline = forms.IntegerField(label=gettext_lazy("Seconds between reports"), min_value=1)
     confirm_deadline = forms.IntegerField(label=gettext_lazy("Seconds to confirm the version"), min_value=1)
+    total_deadline = forms.IntegerField(
+        label=gettext_lazy("Seconds in all"), min_value=1, required=False,
+        help_text=gettext_lazy("From the opening of a wave, whatever a CI waits for; empty: any"),
+    )  # fmt: skip
     overdue_counts_as = forms.ChoiceField(
         label=gettext_lazy("A silent CI counts as"),
         choices=[("failure", gettext_lazy("a failure")), ("skipped", gettext_lazy("left aside"))],
@@ -118,17 +122,22 @@ class PlanForm(PortalForm):
         label=gettext_lazy("Install for the first time"), required=False, widget=forms.Textarea(attrs={"rows": 2}),
         help_text=gettext_lazy("One CI = product on each line, for CIs that do not have the product yet."),
     )  # fmt: skip
+    again = CIListField(
+        label=gettext_lazy("Try again on these CIs"), required=False, widget=forms.Textarea(attrs={"rows": 2}),
+        help_text=gettext_lazy("What failed on a CI is not offered there again by itself."),
+    )  # fmt: skip
     expected_version = forms.IntegerField(widget=forms.HiddenInput)
-    TARGETS = ("ci_classes", "groups", "cis", "exclude", "fresh")
+    TARGETS = ("ci_classes", "groups", "cis", "exclude", "fresh", "again")
 
     def prepare(self) -> None:
+        super().prepare()
         limit_cis(self, self.user)
         policy = RolloutPolicy.from_json(self.instance.policy)
         selector = TargetSelector.from_json(self.instance.targets)
         for name in RolloutPolicy.__dataclass_fields__:
             self.initial.setdefault(name, getattr(policy, name))
         self.initial["waves"] = wave_text(policy.waves)
-        keys = {*selector.cis, *selector.exclude, *selector.fresh}
+        keys = {*selector.cis, *selector.exclude, *selector.fresh, *selector.again}
         names = dict(ConfigurationItem.objects.filter(pk__in=keys).values_list("pk", "name")) if keys else {}
         self.initial.setdefault("ci_classes", list(selector.ci_classes))
         groups: Any = self.fields["groups"]
@@ -136,6 +145,7 @@ class PlanForm(PortalForm):
         self.initial.setdefault("groups", list(selector.groups))
         self.initial.setdefault("cis", "\n".join(names.get(key, "") for key in selector.cis))
         self.initial.setdefault("exclude", "\n".join(names.get(key, "") for key in selector.exclude))
+        self.initial.setdefault("again", "\n".join(names.get(key, "") for key in selector.again))
         products = {key for keys in selector.fresh.values() for key in keys}
         slugs = dict(Product.objects.filter(pk__in=products).values_list("pk", "slug")) if products else {}
         lines = [f"{names.get(ci)} = {slugs.get(key)}" for ci, keys in selector.fresh.items() for key in keys]
@@ -168,6 +178,7 @@ class PlanForm(PortalForm):
         policy = {name: value for name, value in stored.items() if name not in self.fields}
         policy |= {name: data[name] for name in RolloutPolicy.__dataclass_fields__ if name in data}
         policy["min_sample"] = policy["min_sample"] or 1
+        policy["rollback"] = self.rollback_of(data)
         if policy["strategy"] == "big_bang":
             policy.pop("waves")
         try:
@@ -182,6 +193,8 @@ class PlanForm(PortalForm):
                 "cis": [ci.pk for ci in data["cis"]],
                 "exclude": [ci.pk for ci in data["exclude"]],
                 "fresh": data["fresh"],
+                "again": [ci.pk for ci in data["again"]],
             },
+            "ways_back": self.ways_back_of(data),
             "expected_version": data["expected_version"],
         }

@@ -33,3 +33,19 @@ class CIReasonForm(PortalForm):
 
     def prepare(self) -> None:
         limit_cis(self, self.user)
+
+
+class ContinueRollbackForm(PortalForm):
+    """What becomes of a rollback that failed on too many CIs, and why."""
+
+    choice = forms.ChoiceField(
+        label=_("How it goes on"),
+        widget=forms.RadioSelect,
+        initial="go_on",
+        choices=[
+            ("go_on", _("the rest goes back; what failed stays as it is and is listed")),
+            ("retry", _("the rest goes back; what failed is tried once more")),
+            ("end", _("it ends here; every CI that is not back is listed")),
+        ],
+    )
+    reason = LongText(label=_("Reason"), rows=3)

@@ -29,9 +29,17 @@ def freeze(rollout: Rollout, now: datetime) -> bool:
     left = _left_for(rollout, wave, [one.batch_id for one in waves], is_last=is_last)
     cis = list(left.values_list("pk", flat=True)[: max(0, room)])
     if cis:
-        package = list(rollout.release.items.values_list("product_id", "version_id", "position"))
-        fresh = TargetSelector.from_json(rollout.targets).fresh
-        distribution.queue_deployments(wave.batch, ci_ids=cis, package=package, fresh=dict(fresh), now=now)
+        items = list(rollout.release.items.all())
+        selector = TargetSelector.from_json(rollout.targets)
+        distribution.queue_deployments(
+            wave.batch,
+            ci_ids=cis,
+            package=[(item.product_id, item.version_id, item.position) for item in items],
+            fresh=dict(selector.fresh),
+            ways_back={item.product_id: item.way_back for item in items},
+            again=selector.again,
+            now=now,
+        )
         _mark(rollout, wave.number, cis[-1], now)
         return True
     if not is_last:

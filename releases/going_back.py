@@ -1,17 +1,22 @@
-"""The engine's steps of a rollback: queue the way back of each CI, wait, list those that are not back, end it."""
+"""The engine's steps of a rollback: queue the way back of each CI, wait, stop where it fails on too many of them, list
+those that are not back, end it.
+"""
 
 from datetime import datetime
 
-from django.db.models import QuerySet
+from django.db.models import Exists, OuterRef, QuerySet
 from django.utils.translation import gettext as _
 
 from distribution import services as distribution
 from distribution.models import OPEN, Batch, Deployment, DeploymentState
-from releases.judging import judge_errors
-from releases.models import Release, Rollout, RolloutEvent, RolloutException, Wave
+from releases.conditions import failures, is_breached
+from releases.judging import judge_errors, numbers_of_wave, store_verdict
+from releases.models import Release, Rollout, RolloutEvent, RolloutException, Verdict, Wave
+from releases.policy import RolloutPolicy
 from releases.services import cascade
+from releases.services.breach import call_for_rollback
 from releases.services.log import cis_text, log, wait_for
-from releases.services.rollbacks import forward_deployments, overtaking
+from releases.services.rollbacks import overtaking, stopped_waves
 from tickets.lifecycle import move
 from tickets.models import EntryKind
 from tickets.services import move_ticket, record
@@ -20,10 +25,16 @@ _NOT_BACK = (RolloutException.Kind.NO_WAY_BACK, RolloutException.Kind.ROLLBACK_F
 
 
 def open_waves(rollout: Rollout) -> QuerySet[Wave]:
-    """Rollbacks that are under way, the oldest first."""
-    states = [Wave.State.DEPLOYING, Wave.State.SOAKING]
+    """Rollbacks that are under way or wait for a person, the oldest first."""
+    states = [Wave.State.DEPLOYING, Wave.State.SOAKING, Wave.State.FAILED]
     waves = rollout.waves.filter(kind=Wave.Kind.ROLLBACK, state__in=states)
     return waves.select_related("batch", "undoes__batch").order_by("number")
+
+
+def waits_for(rollout: Rollout) -> str:
+    """Whom rollbacks of it wait for that cannot go on by themselves; empty: nobody."""
+    is_stopped = stopped_waves(rollout).exists()
+    return _("a person: the rollback failed on too many CIs") if is_stopped else ""
 
 
 def roll_back(rollout: Rollout, now: datetime) -> bool:
@@ -34,14 +45,14 @@ def roll_back(rollout: Rollout, now: datetime) -> bool:
     for part in parts:
         if _settle_wave(rollout, part, now):
             return True
-    forward = list(rollout.waves.filter(kind=Wave.Kind.FORWARD).select_related("batch"))
-    batches = [w.batch_id for w in forward]
+    forward = list(rollout.waves.filter(kind=Wave.Kind.FORWARD))
+    batches = rollout.forward_batch_ids()
     if _advance_wave(rollout, wave, batches, now):
         return True
     counts = distribution.counts([*batches, wave.batch_id, *(part.batch_id for part in parts)])
     waiting = sum(c.open - c.overdue for c in counts.values())
-    if waiting:
-        return wait_for(rollout, _("%d CIs are still under way") % waiting, now)
+    if waiting or Wave.State.FAILED in {wave.state, *(part.state for part in parts)}:
+        return wait_for(rollout, waits_for(rollout) or _("%d CIs are still under way") % waiting, now)
     _end_wave(rollout, wave, batches, now)
     for taken_back in forward:
         if taken_back.state not in {Wave.State.WAITING, Wave.State.ROLLED_BACK}:
@@ -76,6 +87,8 @@ def _settle_wave(rollout: Rollout, wave: Wave, now: datetime) -> bool:
     forward = [wave.undoes.batch_id] if wave.undoes is not None else []
     if _advance_wave(rollout, wave, forward, now):
         return True
+    if wave.state == Wave.State.FAILED:
+        return False
     counts = distribution.counts([*forward, wave.batch_id])
     if any(c.open > c.overdue for c in counts.values()):
         return False
@@ -89,18 +102,46 @@ def _settle_wave(rollout: Rollout, wave: Wave, now: datetime) -> bool:
 
 
 def _advance_wave(rollout: Rollout, wave: Wave, forward: list[int], now: datetime) -> bool:
-    """Queues what can go back by now and marks what is overdue; True when that wrote something."""
+    """Queues what can go back by now, marks what is overdue, stops at too many failures; True when that wrote."""
     wrote = 0
     if forward:
         wrote = distribution.queue_rollback(
-            wave.batch, forward_batch_ids=forward, ci_ids=_not_yet_back(rollout, wave, forward), now=now
+            wave.batch,
+            forward_batch_ids=rollout.forward_batch_ids(),
+            only_of=wave.undoes.batch_id if wave.undoes is not None else None,
+            ci_ids=_not_yet_back(rollout, wave, forward),
+            now=now,
         )
+    if wrote and wave.state == Wave.State.DEPLOYING and not wave.batch.is_open:
+        distribution.cancel_open([wave.batch_id], now=now, reason=_("The rollback was ended by a person."))
     wrote += distribution.pass_deadlines([*forward, wave.batch_id], now=now)
     size = distribution.counts([wave.batch_id])[wave.batch_id].total
     if wave.size != size:
         Wave.objects.filter(pk=wave.pk).update(size=size)
         wave.size = size
-    return wrote > 0
+    return _stop(rollout, wave, now) or wrote > 0
+
+
+def _stop(rollout: Rollout, wave: Wave, now: datetime) -> bool:
+    """Stops a rollback that fails on more CIs than its policy bears, while others still wait, and calls a person."""
+    policy = RolloutPolicy.from_json(rollout.policy).of_rollback()
+    numbers = numbers_of_wave(wave)
+    if wave.state != Wave.State.DEPLOYING or not wave.batch.is_open or not is_breached(numbers, policy):
+        return False
+    waiting = Deployment.objects.filter(batch=wave.batch_id, state=DeploymentState.QUEUED, overdue_at__isnull=True)
+    if not waiting.exists():
+        return False  # nothing is left to stop: it ends, and lists them
+    store_verdict(rollout, wave, Verdict.Kind.ERROR, Verdict.Outcome.BREACHED, numbers, now)
+    distribution.close_batch(wave.batch)
+    move(wave, "fail", actor=None, now=now, update={"finished_at": now}, touch=None)
+    text = _("%(failed)d of %(size)d CIs did not come back; at most %(threshold)d %% may fail.") % {
+        "failed": failures(numbers, policy),
+        "size": wave.size,
+        "threshold": policy.error_threshold,
+    }
+    log(rollout, RolloutEvent.Kind.ROLLBACK_STOPPED, now=now, text=text, wave=wave)
+    call_for_rollback(rollout, wave, numbers, policy.error_threshold, now=now)
+    return True
 
 
 def _not_yet_back(rollout: Rollout, wave: Wave, forward: list[int]) -> list[int] | None:
@@ -136,8 +177,10 @@ def _list_exceptions(rollout: Rollout, wave: Wave, forward: list[int], now: date
     for d in Deployment.objects.filter(batch=wave.batch_id).exclude(ci__in=done).order_by("attempt"):
         why = silent if d.state in OPEN else d.message or d.error_code or str(d.get_state_display())
         rows[d.ci_id] = (RolloutException.Kind.ROLLBACK_FAILED, why)
-    changed = forward_deployments(rollout).filter(batch__in=forward, offered_at__isnull=False)
-    for d in changed.exclude(ci__in=back.values("ci")):
+    changed = Deployment.objects.filter(batch__in=forward, offered_at__isnull=False)
+    # One that fell back by itself has a later attempt that says so.
+    later = Deployment.objects.filter(batch=OuterRef("batch"), ci=OuterRef("ci"), attempt__gt=OuterRef("attempt"))
+    for d in changed.exclude(Exists(later)).exclude(ci__in=back.values("ci")):
         if d.state == DeploymentState.SUCCEEDED:
             rows[d.ci_id] = (RolloutException.Kind.NO_WAY_BACK, _("It had no way back."))
         elif d.state in OPEN:

@@ -135,9 +135,10 @@ QUERIES: tuple[tuple[str, str, str], ...] = (
         "rollout {0}: attempt {2} to CI {1} is not a recorded retry of a failed one",
         f"""
         SELECT r.id, d.ci_id, d.attempt FROM {_FORWARD}
-        WHERE d.attempt > 1 AND (
+        WHERE d.attempt > 1 AND NOT (d.error_code = 'reverted' AND d.offered_at IS NULL) AND (
             NOT EXISTS (SELECT 1 FROM distribution_deployment p WHERE p.batch_id = d.batch_id AND p.ci_id = d.ci_id
-                AND p.attempt = d.attempt - 1 AND p.state = 'failed')
+                AND p.attempt = d.attempt - 1
+                AND (p.state = 'failed' OR p.state = 'excluded' AND p.error_code = 'failed_before'))
             OR NOT EXISTS (SELECT 1 FROM releases_rolloutevent e WHERE e.rollout_id = r.id AND e.kind = 'retry'))
         """,
     ),
@@ -197,6 +198,8 @@ QUERIES: tuple[tuple[str, str, str], ...] = (
             AND NOT EXISTS (SELECT 1 FROM releases_wave u JOIN distribution_deployment b ON b.batch_id = u.batch_id
                 WHERE u.rollout_id = r.id AND u.kind = 'rollback' AND b.ci_id = d.ci_id
                     AND b.state IN ('succeeded', 'skipped'))
+            AND NOT EXISTS (SELECT 1 FROM distribution_deployment fell WHERE fell.batch_id = d.batch_id
+                AND fell.ci_id = d.ci_id AND fell.attempt > d.attempt AND fell.error_code = 'reverted')
             AND NOT EXISTS (SELECT 1 FROM releases_rolloutexception x WHERE x.rollout_id = r.id AND x.ci_id = d.ci_id)
         """,
     ),
@@ -225,7 +228,7 @@ QUERIES: tuple[tuple[str, str, str], ...] = (
         WHERE r.state IN {_ENDED} AND d.state = ANY(%(open)s) AND d.overdue_at IS NULL
             -- A part of it is being taken back, or was and waits for its turn.
             AND NOT EXISTS (SELECT 1 FROM releases_wave u WHERE u.rollout_id = r.id AND u.kind = 'rollback'
-                AND u.state IN ('deploying', 'soaking') AND (u.id = w.id OR u.undoes_id = w.id))
+                AND u.state IN ('deploying', 'soaking', 'failed') AND (u.id = w.id OR u.undoes_id = w.id))
         """,
     ),
     (

@@ -15,9 +15,8 @@ from django.db import connection
 
 from distribution.models import LEGAL_STEPS, LIVE, OPEN, TERMINAL, Deployment
 from distribution.services import Counts
-from releases import conditions
-from releases.invariant_queries import QUERIES
-from releases.models import Release, Rollout, Verdict
+from releases import conditions, invariant_queries, invariant_queries_ways_back
+from releases.models import Release, Rollout, Verdict, Wave
 from releases.policy import RolloutPolicy
 from releases.services.content import release_hash
 from software.models import Artifact
@@ -62,7 +61,7 @@ def check_invariants(
     }
     found: list[Violation] = []
     with connection.cursor() as cursor:
-        for invariant, text, sql in QUERIES:
+        for invariant, text, sql in (*invariant_queries.QUERIES, *invariant_queries_ways_back.QUERIES):
             cursor.execute(f"{sql} LIMIT %(limit)s", params)
             found += [Violation(invariant, text.format(*row)) for row in cursor.fetchall()]
     checks: list[tuple[str, Callable[[], Iterable[str]]]] = [("I6", _verdicts), ("I11", _approved), ("I12", _digests)]
@@ -113,6 +112,8 @@ def _verdicts() -> Iterator[str]:
     }
     for verdict in Verdict.objects.select_related("wave__rollout").iterator(1000):
         numbers, policy = numbers_at(verdict), RolloutPolicy.from_json(verdict.policy)
+        if verdict.wave.kind == Wave.Kind.ROLLBACK:
+            policy = policy.of_rollback()
         name = f"verdict {verdict.pk} on {verdict.wave} of {verdict.wave.rollout.number}"
         decides = holds.get((verdict.kind, verdict.outcome))
         if decides is None:

@@ -10,7 +10,7 @@ from releases.models import Rollout, RolloutEvent, Verdict, Wave
 from releases.policy import RolloutPolicy
 from releases.services.breach import open_breach_incident
 from releases.services.log import log
-from releases.services.rollbacks import order_rollback, order_wave_rollback
+from releases.services.rollbacks import has_impossible, order_rollback, order_wave_rollback
 from releases.services.rollouts import pause, standing_waves
 from tickets.lifecycle import move
 
@@ -89,7 +89,11 @@ def _react(rollout: Rollout, waves: list[Wave], policy: RolloutPolicy, reason: s
     """What the policy wants when these waves have breached; on a way back or in an abort that is under way already."""
     if rollout.state not in {Rollout.State.RUNNING, Rollout.State.PAUSED}:
         return
-    if policy.on_error == "rollback_all":
+    on_error = policy.on_error
+    if on_error != "pause" and has_impossible(rollout):
+        on_error = "pause"
+        reason = _("%s The package has no way back on some CIs: nothing more is offered; decide what to do.") % reason
+    if on_error == "rollback_all":
         order_rollback(rollout, actor=None, now=now, reason=reason)
         return
     if rollout.state == Rollout.State.RUNNING:
@@ -101,6 +105,6 @@ def _react(rollout: Rollout, waves: list[Wave], policy: RolloutPolicy, reason: s
         Rollout.objects.filter(pk=rollout.pk).update(
             pause_kind=Rollout.PauseKind.BREACH, pause_reason=reason, updated_at=now
         )
-    if policy.on_error == "rollback_wave":
+    if on_error == "rollback_wave":
         for wave in waves:
             order_wave_rollback(wave, rollout=rollout, actor=None, now=now, reason=reason)

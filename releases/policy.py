@@ -4,7 +4,7 @@ A policy comes as JSON from a form or the API, is checked here once, and is copi
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 from django.utils.translation import gettext as _
@@ -23,6 +23,17 @@ FIRST_FIELDS = frozenset(
         "mode", "force_after", "cancel_deadline", "supersede",
     }
 )  # fmt: skip
+_SECONDS = 1, 366 * 86400
+# What a rollback may have of its own, from and to.
+ROLLBACK = {
+    "error_threshold": (0, 100),
+    "offer_deadline": _SECONDS,
+    "progress_deadline": _SECONDS,
+    "confirm_deadline": _SECONDS,
+    "total_deadline": _SECONDS,
+    "max_in_flight": (1, 10_000_000),
+    "max_downloads": (1, 10_000_000),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +47,8 @@ class RolloutPolicy:
     rollout has not begun to install makes way; otherwise the new one waits.
     A wave breaches when more than `error_threshold` percent of its CIs or more than `error_count` of them have failed,
     and at least `min_sample` have an outcome; what a wave that has come to rest shows is sample enough.
+    `total_deadline`: from the opening of a wave until its CIs have to be done, whatever they wait for. `rollback`: what
+    is different on the way back (`ROLLBACK`); without an `error_threshold` of its own a rollback never stops.
     """
 
     strategy: str = "phased"
@@ -57,6 +70,8 @@ class RolloutPolicy:
     supersede: bool = False
     error_count: int | None = None
     min_sample: int = 1
+    total_deadline: int | None = None
+    rollback: Mapping[str, int] = field(default_factory=dict)
 
     @classmethod
     def from_json(cls, data: Any) -> "RolloutPolicy":
@@ -79,6 +94,9 @@ class RolloutPolicy:
             _whole(values, "error_count", 0, 10_000_000)
         for name in ("soak_seconds", "offer_deadline", "progress_deadline", "confirm_deadline", "cancel_deadline"):
             _whole(values, name, 1, 366 * 86400)
+        if values.get("total_deadline") is not None:
+            _whole(values, "total_deadline", 1, 366 * 86400)
+        values["rollback"] = _rollback(values.get("rollback", {}))
         if values.get("force_after") is not None:
             _whole(values, "force_after", 1, 366 * 86400)
             if values.get("mode") != "soft":
@@ -106,6 +124,11 @@ class RolloutPolicy:
         plain = RolloutPolicy()
         return {name: value for name, value in written.items() if name in FIRST_FIELDS or value != getattr(plain, name)}
 
+    def of_rollback(self) -> "RolloutPolicy":
+        """The policy of the way back. What a person or a breach has decided ignores waves."""
+        own: dict[str, Any] = {"error_threshold": 100, "error_count": None, "min_sample": 1, **self.rollback}
+        return replace(self, **own)
+
     def wave_sizes(self, targets: int) -> list[int]:
         """How many CIs each wave of a number or percentage gets for that many targets, without empty waves.
 
@@ -119,6 +142,14 @@ class RolloutPolicy:
                 sizes.append(size)
             left -= size
         return sizes
+
+
+def _rollback(value: Any) -> Mapping[str, int]:
+    if not isinstance(value, Mapping) or set(value) - set(ROLLBACK):
+        raise policy_invalid(_("rollback is an object; it may have: %s.") % ", ".join(ROLLBACK))
+    for name in value:
+        _whole(value, name, *ROLLBACK[name])
+    return dict(value)
 
 
 def _one_of(values: Mapping[str, Any], name: str, allowed: tuple[str, ...]) -> None:

@@ -112,7 +112,7 @@ def _complete(rollout: Rollout, now: datetime) -> bool:
     if under_way:
         return wait_for(rollout, _("%d CIs are still under way") % under_way, now)
     if going_back.open_waves(rollout).exists():
-        return wait_for(rollout, _("CIs on their way back"), now)
+        return wait_for(rollout, going_back.waits_for(rollout) or _("CIs on their way back"), now)
     move(rollout, "complete", actor=None, now=now, update={"finished_at": now, "waits_for": ""})
     move_ticket(rollout.release, "complete", actor=None, now=now, text=_("%s completed.") % rollout.number)
     log(rollout, RolloutEvent.Kind.COMPLETED, now=now, told=False)

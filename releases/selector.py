@@ -14,8 +14,9 @@ class TargetSelector:
     """Which production CIs get the package; empty: all in operation that have one of its products installed.
 
     `ci_classes` (short names), `cis` (ids) and `groups` narrow it, `exclude` (ids) takes out, `fresh` (CI id →
-    product ids) adds products that a CI does not have yet. `groups` maps ids to the digest of the definition that the
-    plan was made with; it may come as a list of ids, which `releases.targets.with_digests` completes.
+    product ids) adds products that a CI does not have yet. `again` (ids) are CIs that get it although it failed on
+    them before. `groups` maps ids to the digest of the definition that the plan was made with; it may come as a list of
+    ids, which `releases.targets.with_digests` completes.
     """
 
     ci_classes: tuple[str, ...] = ()
@@ -23,12 +24,13 @@ class TargetSelector:
     groups: Mapping[int, str] = field(default_factory=dict)
     exclude: tuple[int, ...] = ()
     fresh: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
+    again: tuple[int, ...] = ()
 
     @classmethod
     def from_json(cls, data: Any) -> "TargetSelector":
         """Reads and checks a selector. Refuses with `InvalidInput` (field `targets`)."""
         if not isinstance(data, Mapping) or set(data) - {f.name for f in fields(cls)}:
-            raise _wrong_targets(_("Targets are an object with ci_classes, cis, groups, exclude and fresh."))
+            raise _wrong_targets(_("Targets are an object with ci_classes, cis, groups, exclude, fresh and again."))
         fresh = data.get("fresh", {})
         if not isinstance(fresh, Mapping):
             raise _wrong_targets(_("fresh is an object: CI id → list of product ids."))
@@ -41,13 +43,15 @@ class TargetSelector:
             groups={_id(group): str(digest) for group, digest in groups.items()},
             exclude=_ids(data.get("exclude", ())),
             fresh={_id(ci): _ids(products) for ci, products in fresh.items()},
+            again=_ids(data.get("again", ())),
         )
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON in canonical order; without `groups` where there are none, as before there were any."""
+        """Plain JSON in canonical order; `groups` and `again` only where there are any, as before they came."""
         groups = {str(group): digest for group, digest in sorted(self.groups.items())}
         return {
             **({"groups": groups} if groups else {}),
+            **({"again": list(self.again)} if self.again else {}),
             "ci_classes": list(self.ci_classes),
             "cis": list(self.cis),
             "exclude": list(self.exclude),

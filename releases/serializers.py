@@ -42,7 +42,7 @@ class PackageItemSerializer(serializers.ModelSerializer):
 
     class Meta:
         model = PackageItem
-        fields = ["position", "product", "label", "version", "state"]
+        fields = ["position", "product", "label", "version", "state", "way_back"]
 
 
 class LeftOutSerializer(serializers.Serializer):
@@ -163,13 +163,18 @@ class VersionsField(serializers.Field):
 
 
 class ReleaseContentSerializer(serializers.Serializer):
-    """Package and plan. `policy` and `targets` are described in docs/api.md; what they leave out has its default."""
+    """Package and plan. `policy` and `targets` are described in docs/api.md; what they leave out has its default.
+
+    `ways_back` says for products (short names) how a CI leaves their version again: `reinstall` (also where a product
+    is not named) or `impossible`.
+    """
 
     title = serializers.CharField(min_length=3, max_length=200)
     description = serializers.CharField(max_length=50_000, allow_blank=True, required=False)
     release_type = serializers.ChoiceField(choices=Release.Type.choices, required=False)
     changes = NumbersField(Change, required=False)
     versions = VersionsField(required=False)
+    ways_back = serializers.DictField(child=serializers.CharField(max_length=10), required=False)
     policy = serializers.JSONField(required=False)
     targets = serializers.JSONField(required=False)
 

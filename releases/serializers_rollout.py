@@ -169,3 +169,10 @@ class RollBackWaveSerializer(serializers.Serializer):
 class OneCISerializer(serializers.Serializer):
     ci = NumberField(ConfigurationItem)
     reason = serializers.CharField(max_length=2000)
+
+
+class ContinueRollbackSerializer(serializers.Serializer):
+    """What becomes of a rollback that was stopped: `go_on` with the rest, `retry` what failed as well, or `end` it."""
+
+    choice = serializers.ChoiceField(choices=["go_on", "retry", "end"], default="go_on")
+    reason = serializers.CharField(max_length=2000)

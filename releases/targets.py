@@ -9,6 +9,7 @@ from django.utils.translation import gettext as _
 
 from cmdb.groups import definition_digest
 from cmdb.models import CIGroup, ConfigurationItem, InstalledVersion
+from distribution.models import Batch, Deployment, DeploymentItem, DeploymentState
 from releases.models import PackageItem, Release
 from releases.selector import TargetSelector
 from software.models import Artifact, Format, Version
@@ -111,3 +112,21 @@ def without_way_back(release: Release) -> QuerySet[ConfigurationItem]:
     )
     lost = installed.filter(Q(version__isnull=True) | ~Q(version__state=Version.State.READY))
     return target_cis(release).filter(Exists(lost) | Q(pk__in=list(selector.fresh), agent_profile__can_remove=False))
+
+
+def failed_before(release: Release) -> QuerySet[ConfigurationItem]:
+    """Targets on which this very content failed at the last try; nobody ordered another one in the plan.
+
+    They are frozen as excluded. The same content: a deployment that brought nothing but versions of the package.
+    """
+    versions = list(release.items.values_list("version", flat=True))
+    again = TargetSelector.from_json(release.targets).again
+    tries = Deployment.objects.filter(batch__purpose=Batch.Purpose.FORWARD)
+    tries = tries.exclude(batch__mode=Batch.Mode.DOWNLOAD_ONLY)
+    failed = tries.filter(state=DeploymentState.FAILED, items__to_version__in=versions)
+    something_else = DeploymentItem.objects.filter(deployment=OuterRef("pk")).exclude(to_version__in=versions)
+    ended = [DeploymentState.FAILED, DeploymentState.SUCCEEDED]
+    of_ci = tries.filter(ci=OuterRef("pk"), state__in=ended).exclude(Exists(something_else))
+    newest = of_ci.order_by("-finished_at", "-pk").values("state")[:1]
+    cis = target_cis(release).filter(pk__in=failed.values("ci")).exclude(pk__in=list(again))
+    return cis.annotate(last_try=Subquery(newest)).filter(last_try=DeploymentState.FAILED)

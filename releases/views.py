@@ -13,6 +13,7 @@ from django_htmx.http import HttpResponseClientRedirect
 
 from changes.models import Change
 from cmdb.models import ConfigurationItem
+from distribution.models import WayBack
 from incidents.models import Incident
 from releases import services
 from releases.filters import ReleaseFilter
@@ -31,7 +32,7 @@ from releases.plan_findings import findings
 from releases.policy import RolloutPolicy
 from releases.services.approval import has_right_to_approve
 from releases.tables import ReleaseTable
-from releases.targets import target_cis, without_way_back
+from releases.targets import failed_before, target_cis, without_way_back
 from releases.wave_plan import planned_waves
 from releases.wave_text import wave_text
 from software.models import Version
@@ -135,13 +136,16 @@ class ReleaseDetail(DetailPage):
     def details(self, instance: Release) -> dict[str, Any]:
         tab = self.request.GET.get("tab", "")
         tab = tab if tab in TABS else TAB_OF_STATE.get(instance.state, "package")
+        present = services.release_hash(instance)
+        approvals = list(instance.approvals.select_related("approver"))
+        for approval in approvals:
+            approval.is_present = approval.content_hash == present  # type: ignore[attr-defined]
         may_edit = instance.state in EDITABLE and self.request.user.has_perm("releases.build_release")
         return {
             "tab": tab,
             "tabs": [(name, TAB_LABELS[name]) for name in TABS],
             "tab_template": f"releases/_tab_{tab}.html",
-            "approvals": list(instance.approvals.select_related("approver")),
-            "content_hash": services.release_hash(instance),
+            "approvals": approvals,
             "may_edit": may_edit,
             **getattr(self, f"tab_{tab}")(instance),
         }
@@ -166,7 +170,8 @@ class ReleaseDetail(DetailPage):
         policy = RolloutPolicy.from_json(release.policy)
         planned = planned_waves(release)
         count = sum(wave.size for wave in planned)
-        lost = without_way_back(release)
+        lost, failed = without_way_back(release), failed_before(release)
+        items = list(release.items.select_related("version__product"))
         visible = ConfigurationItem.objects.visible_to(self.request.user).values("pk")
         return {
             "policy": policy,
@@ -177,6 +182,10 @@ class ReleaseDetail(DetailPage):
             "some_targets": list(target_cis(release).filter(pk__in=visible).order_by("name")[:30]),
             "lost_count": lost.count(),
             "lost": list(lost.filter(pk__in=visible)[:20]),
+            "failed_count": failed.count(),
+            "failed_cis": list(failed.filter(pk__in=visible)[:20]),
+            "ways_back": items,
+            "is_impossible": any(item.way_back == WayBack.IMPOSSIBLE for item in items),
             "exceptions": list(visible_exceptions(release, self.request.user)[:20]),
             "unsigned": self._unsigned(release),
         }

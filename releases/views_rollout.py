@@ -11,10 +11,11 @@ from django.views.generic import View
 from distribution.counting import Counts, counts
 from releases import services
 from releases.filters import RolloutFilter
-from releases.forms_rollout import CIReasonForm, WaveForm
+from releases.forms_rollout import CIReasonForm, ContinueRollbackForm, WaveForm
 from releases.live import live_view, mark_of, visible_exceptions
 from releases.models import Rollout, RolloutEvent, Verdict, Wave
 from releases.policy import RolloutPolicy
+from releases.services.rollbacks import stopped_waves
 from releases.tables import RolloutTable
 from releases.wave_text import wave_text
 from tickets.clock import now_of
@@ -76,12 +77,20 @@ def _may_roll_back_part(rollout: Rollout, user: Any) -> bool:
     return rollout.state in _PARTIAL and user.has_perm("releases.roll_back_rollout")
 
 
+def _may_continue_rollback(rollout: Rollout, user: Any) -> bool:
+    return user.has_perm("releases.roll_back_rollout") and stopped_waves(rollout).exists()
+
+
 VERBS = {
     "pause": VerbPage(ReasonForm, icon="player-pause", preview=_pause_preview),
     "resume": VerbPage(OptionalReasonForm, icon="player-play"),
     "abort": VerbPage(ReasonForm, icon="player-stop", preview=_abort_preview),
     "roll_back": VerbPage(
         ReasonForm, label=gettext_lazy("Roll back everything"), icon="arrow-back-up", preview=_roll_back_preview
+    ),
+    "continue_rollback": VerbPage(
+        ContinueRollbackForm, label=gettext_lazy("Decide about the rollback"), style="primary", icon="arrow-back-up",
+        service="continue_rollback", allowed=_may_continue_rollback,
     ),
     "retry": VerbPage(
         label=gettext_lazy("Retry failed"), style="primary", icon="refresh", service="retry_failed_cis",

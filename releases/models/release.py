@@ -9,6 +9,7 @@ from django.db.models import Q
 from django.utils.translation import gettext_lazy as _
 from django_fsm import transition
 
+from distribution.models import WayBack
 from tickets.activities import Process, activity_constraint
 from tickets.lifecycle import StateField
 from tickets.models import Approval, Ticket, TimelineEntry
@@ -226,12 +227,16 @@ class ReleaseEntry(TimelineEntry):
 
 @pghistory.track(model_name="PackageItemHistory")
 class PackageItem(models.Model):
-    """A version in the package; one version for each product, installed in the order of `position`."""
+    """A version in the package; one version for each product, installed in the order of `position`.
+
+    `way_back` declares how a CI leaves it again.
+    """
 
     release = models.ForeignKey(Release, models.CASCADE, related_name="items")
     product = models.ForeignKey("software.Product", models.PROTECT, related_name="+")
     version = models.ForeignKey("software.Version", models.PROTECT, related_name="package_items")
     position = models.PositiveSmallIntegerField(default=1)
+    way_back = models.CharField(_("way back"), max_length=10, choices=WayBack, default=WayBack.REINSTALL)
 
     class Meta:
         ordering = ["position"]

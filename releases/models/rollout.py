@@ -9,7 +9,7 @@ from django.db.models import Q
 from django.utils.translation import gettext_lazy as _
 from django_fsm import transition
 
-from distribution.models import Deployment
+from distribution.models import Batch, Deployment
 from releases.models.release import Release
 from tickets.lifecycle import StateField, StatefulModel
 from tickets.numbers import format_number
@@ -112,6 +112,16 @@ class Rollout(StatefulModel):
 
     def __str__(self) -> str:
         return self.number
+
+    def forward_batch_ids(self) -> list[int]:
+        """Batches whose software goes back with it: its own, and those of its release's rollouts aborted before it.
+
+        What an aborted rollout had brought is only skipped by the next one.
+        """
+        aborted = Q(state=Rollout.State.ABORTED, release=self.release_id, pk__lt=self.pk)
+        rollouts = Rollout.objects.filter(Q(pk=self.pk) | aborted)
+        batches = Batch.objects.filter(purpose=Batch.Purpose.FORWARD, wave__rollout__in=rollouts)
+        return list(batches.order_by("pk").values_list("pk", flat=True))
 
     @transition("state", State.PREPARING, State.RUNNING, custom={"label": _("Targets frozen"), "system": True})
     def run(self) -> None:

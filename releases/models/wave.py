@@ -14,6 +14,7 @@ class Wave(StatefulModel):
     """A part of the targets, or (kind rollback) the CIs that go back together. One batch each.
 
     waiting → deploying → soaking (threshold met, the problem-free period runs) → passed; failed; rolled_back.
+    A failed wave of a rollback waits for a person.
     """
 
     class State(models.TextChoices):

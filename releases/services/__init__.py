@@ -14,7 +14,7 @@ from releases.services.package import (
     record_exception,
     release_hash,
 )
-from releases.services.rollbacks import roll_back_ci, roll_back_rollout, roll_back_wave
+from releases.services.rollbacks import continue_rollback, roll_back_ci, roll_back_rollout, roll_back_wave
 from releases.services.rollouts import (
     abort_rollout,
     exclude_ci,
@@ -34,6 +34,7 @@ __all__ = [
     "cancel_release",
     "close_release",
     "comment_release",
+    "continue_rollback",
     "deploy",
     "draft_release",
     "edit_release",

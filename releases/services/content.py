@@ -2,6 +2,7 @@
 
 from django.utils.translation import gettext as _
 
+from distribution.models import WayBack
 from releases.models import Release
 from releases.policy import RolloutPolicy
 from releases.selector import TargetSelector
@@ -19,6 +20,8 @@ def release_hash(release: Release) -> str:
             "version": item.version.label,
             "position": item.position,
             "sha256": sorted(artifact.sha256 for artifact in item.version.artifacts.all()),
+            # Not named where nothing else is said: approvals of before there was a choice stay valid.
+            **({} if item.way_back == WayBack.REINSTALL else {"way_back": item.way_back}),
         }
         for item in release.items.select_related("product", "version").prefetch_related("version__artifacts")
     ]

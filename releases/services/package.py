@@ -7,10 +7,12 @@ from typing import Any
 from django.db import transaction
 from django.db.models import QuerySet
 from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
 from accounts.models import User
 from changes.models import Change
 from cmdb.models import ConfigurationItem
+from distribution.models import WayBack
 from releases.models import LeftOutChange, PackageItem, Release, RolloutException
 from releases.services.approval import check_second_person
 from releases.services.content import check_files, check_ready, lock_release, package_hash, release_hash
@@ -33,6 +35,16 @@ EDITABLE = (
     Release.State.TEST_FAILED,
     Release.State.READY,
 )
+# Said instead of pretended.
+_NOT_YET: dict[str, Any] = {
+    WayBack.SNAPSHOT: gettext_lazy(
+        "Snapshots: no channel of this portal can take or restore one of a CI in production. Choose another way back "
+        "for %s, or “impossible”."
+    ),
+    WayBack.SCRIPT: gettext_lazy(
+        "Scripts: no agent of this portal runs one on the way back. Choose another way back for %s, or “impossible”."
+    ),
+}
 TESTED = (Release.State.TESTING, Release.State.TEST_FAILED, Release.State.READY)
 
 
@@ -47,13 +59,17 @@ def draft_release(
     activity: str = Activity.REPAIR,
     changes: Iterable[Change] = (),
     versions: Iterable[Version] = (),
+    ways_back: Mapping[str, str] | None = None,
     policy: Mapping[str, Any] | None = None,
     targets: Mapping[str, Any] | None = None,
     requester: User | None = None,
     impact: str = "medium",
     urgency: str = "medium",
 ) -> Release:
-    """Writes a new release in draft. Needs the right to build; refuses RFCs that are not authorised."""
+    """Writes a new release in draft. Needs the right to build; refuses RFCs that are not authorised.
+
+    `ways_back` says for products (by short name) how their version is left again; unnamed ones are reinstalled.
+    """
     check_permission(actor, "releases.build_release", _("write a release"))
     check_activity(Process.RELEASE, activity)
     release = create_ticket(
@@ -73,6 +89,8 @@ def draft_release(
     )
     _set_changes(release, list(changes))
     _set_versions(release, list(versions))
+    if ways_back is not None:
+        _set_ways_back(release, ways_back)
     return release
 
 
@@ -84,6 +102,7 @@ def edit_release(
     expected_version: int | None = None,
     changes: Iterable[Change] | None = None,
     versions: Iterable[Version] | None = None,
+    ways_back: Mapping[str, str] | None = None,
     policy: Mapping[str, Any] | None = None,
     targets: Mapping[str, Any] | None = None,
     left_out_reason: str = "",
@@ -124,6 +143,8 @@ def edit_release(
             _set_changes(release, list(changes))
         if versions is not None:
             _set_versions(release, list(versions))
+        if ways_back is not None:
+            _set_ways_back(release, ways_back)
         if release.state != Release.State.DRAFT:
             _keep_planned(release, known, left_out_reason.strip())
         record(release, kind=EntryKind.SYSTEM, actor=actor, now=now, text=_("Edited."), public=False)
@@ -197,11 +218,36 @@ def _set_versions(release: Release, versions: list[Version]) -> None:
     wanted = [(version.product_id, version.pk, position) for position, version in enumerate(versions, start=1)]
     if wanted == list(release.items.order_by("position").values_list("product_id", "version_id", "position")):
         return
+    # How a version is left again was said of this very version.
+    said = {item.version_id: item.way_back for item in release.items.all()}
     release.items.all().delete()
     PackageItem.objects.bulk_create(
-        PackageItem(release=release, product_id=product, version_id=version, position=position)
+        PackageItem(
+            release=release,
+            product_id=product,
+            version_id=version,
+            position=position,
+            way_back=said.get(version, WayBack.REINSTALL),
+        )
         for product, version, position in wanted
     )
+
+
+def _set_ways_back(release: Release, ways_back: Mapping[str, str]) -> None:
+    items = {item.product.slug: item for item in release.items.select_related("product")}
+    if unknown := sorted(set(ways_back) - set(items)):
+        raise InvalidInput(_("Not in the package: %s.") % ", ".join(unknown), field="ways_back")
+    for slug, item in items.items():
+        way = ways_back.get(slug, WayBack.REINSTALL)
+        if way in _NOT_YET:
+            raise InvalidInput(_NOT_YET[way] % slug, field="ways_back", code="way_back_not_supported")
+        if way not in WayBack.values:
+            raise InvalidInput(
+                _("A way back is one of %s.") % ", ".join(WayBack.values), field="ways_back", code="way_back_unknown"
+            )
+        if item.way_back != way:
+            item.way_back = way
+            item.save(update_fields=["way_back"])
 
 
 def left_out_changes(release: Release) -> QuerySet[Change]:
@@ -308,7 +354,10 @@ def record_exception(
     reason: str,
     ci: ConfigurationItem | None = None,
 ) -> RolloutException:
-    """Records that a risk is accepted: a CI without a way back. By somebody who did not write the release."""
+    """Records that a risk is accepted: a CI without a way back, or (no `ci`) a package that says that it has none.
+
+    By somebody who did not write the release.
+    """
     check_permission(actor, "releases.record_exception", _("record an exception"))
     check_second_person(release, actor)
     if not reason.strip():
@@ -318,8 +367,8 @@ def record_exception(
         raise InvalidInput(
             _("Only a missing way back is recorded here. To skip the test use “skip_test”."), field="kind"
         )
-    if ci is None:
-        raise InvalidInput(_("Name the CI that has no way back."), field="ci")
+    if ci is None and not release.items.filter(way_back=WayBack.IMPOSSIBLE).exists():
+        raise InvalidInput(_("Name the CI that has no way back: the package itself has one."), field="ci")
     with transaction.atomic():
         exception = RolloutException.objects.create(
             release=release,

@@ -1,7 +1,10 @@
-"""The ways back: everything, one wave, one CI. The orders are rows; the tick queues, waits and ends them."""
+"""The ways back: everything, one wave, one CI; and how one goes on that had to stop. The orders are rows; the tick
+queues, waits, stops and ends them.
+"""
 
 from collections.abc import Iterable
 from datetime import datetime
+from typing import Any
 
 from django.db import transaction
 from django.db.models import Exists, Max, OuterRef, Q, QuerySet
@@ -10,7 +13,8 @@ from django.utils.translation import gettext as _
 from accounts.models import User
 from cmdb.models import ConfigurationItem, InstalledVersion
 from distribution import services as distribution
-from distribution.models import OPEN, Batch, Deployment, DeploymentItem, DeploymentState
+from distribution.models import OPEN, Batch, Deployment, DeploymentItem, DeploymentState, WayBack
+from releases.conditions import not_confirmed, numbers_of
 from releases.models import Release, Rollout, RolloutEvent, Wave
 from releases.policy import RolloutPolicy
 from releases.services.log import log
@@ -21,6 +25,9 @@ from tickets.lifecycle import check_permission, move
 from tickets.services import move_ticket
 
 ENDED = (Rollout.State.COMPLETED, Rollout.State.ABORTED)
+# How a rollback goes on that failed on too many CIs: what failed stays as it is, is tried once more, or all the rest
+# stays as it is, too.
+GO_ON, RETRY, END = "go_on", "retry", "end"
 
 
 def roll_back_rollout(rollout: Rollout, *, actor: User, now: datetime, reason: str) -> None:
@@ -33,6 +40,7 @@ def roll_back_rollout(rollout: Rollout, *, actor: User, now: datetime, reason: s
     with transaction.atomic():
         rollout = lock_rollout(rollout)
         check_permission(actor, "releases.roll_back_rollout", _("roll back a rollout"))
+        check_has_way_back(rollout)
         if rollout.state in ENDED:
             check_not_overtaken(rollout)
             _check_alone(rollout)
@@ -56,6 +64,30 @@ def order_rollback(rollout: Rollout, *, actor: User | None, now: datetime, reaso
     log(rollout, RolloutEvent.Kind.ROLLBACK_ORDERED, now=now, text=reason, actor=actor)
 
 
+def check_has_way_back(rollout: Rollout, cis: Any = None) -> None:
+    """Refuses when the package says of all the CIs (or of `cis`, ids or a query) that nothing leads back from it."""
+    items = DeploymentItem.objects.filter(deployment__batch__in=rollout.forward_batch_ids())
+    if cis is not None:
+        items = items.filter(deployment__ci__in=cis)
+    stuck = items.filter(way_back=WayBack.IMPOSSIBLE)
+    if not stuck.exists() or items.exclude(deployment__ci__in=stuck.values("deployment__ci")).exists():
+        return
+    raise ConditionRefused(
+        _(
+            "The package of %s has no way back, as was accepted before the start. Pause or abort the rollout, and mend "
+            "the CIs by a new version."
+        )
+        % rollout.number,
+        code="no_way_back",
+    )
+
+
+def has_impossible(rollout: Rollout) -> bool:
+    """Whether nothing leads back from the package on some of its CIs: the engine then never rolls back by itself."""
+    items = DeploymentItem.objects.filter(deployment__batch__in=rollout.forward_batch_ids())
+    return items.filter(way_back=WayBack.IMPOSSIBLE).exists()
+
+
 def _check_alone(rollout: Rollout) -> None:
     other = Rollout.objects.active().filter(release=rollout.release_id).exclude(pk=rollout.pk).first()
     if other is not None:
@@ -67,11 +99,16 @@ def _check_alone(rollout: Rollout) -> None:
 def _brought(rollout: Rollout) -> QuerySet[Deployment]:
     """Deployments that changed their CI, or may have."""
     changed = [DeploymentState.SUCCEEDED, DeploymentState.CONFIRMING]
-    return forward_deployments(rollout).filter(Q(state__in=changed) | Q(offered_at__isnull=False, state__in=OPEN))
+    return brought_deployments(rollout).filter(Q(state__in=changed) | Q(offered_at__isnull=False, state__in=OPEN))
 
 
 def forward_deployments(rollout: Rollout) -> QuerySet[Deployment]:
     return Deployment.objects.filter(batch__wave__rollout=rollout, batch__purpose=Batch.Purpose.FORWARD)
+
+
+def brought_deployments(rollout: Rollout) -> QuerySet[Deployment]:
+    """Those that go back with it: its own, and those of its release's rollouts that were aborted before it."""
+    return Deployment.objects.filter(batch__in=rollout.forward_batch_ids())
 
 
 def overtaking(rollout: Rollout) -> QuerySet[Deployment]:
@@ -79,7 +116,8 @@ def overtaking(rollout: Rollout) -> QuerySet[Deployment]:
 
     Those that ended and left this rollout's version on the CI (failed there, or rolled back since) do not count.
     """
-    items = DeploymentItem.objects.filter(deployment__in=forward_deployments(rollout).values("pk"))
+    brought = brought_deployments(rollout)
+    items = DeploymentItem.objects.filter(deployment__in=brought.values("pk"))
     ours = InstalledVersion.objects.filter(
         ci=OuterRef("ci"),
         product=OuterRef("items__product"),
@@ -90,7 +128,7 @@ def overtaking(rollout: Rollout) -> QuerySet[Deployment]:
         Q(state__in=OPEN) | ~Exists(ours),
         batch__wave__rollout__pk__gt=rollout.pk,
         offered_at__isnull=False,
-        ci__in=forward_deployments(rollout).filter(offered_at__isnull=False).values("ci"),
+        ci__in=brought.filter(offered_at__isnull=False).values("ci"),
         items__product__in=items.values("product"),
     )
 
@@ -110,7 +148,7 @@ def check_not_overtaken(rollout: Rollout, cis: Iterable[int] | None = None) -> N
 
 
 def _open_rollback_wave(rollout: Rollout, *, undoes: Wave | None, now: datetime) -> Wave:
-    policy = RolloutPolicy.from_json(rollout.policy)
+    policy = RolloutPolicy.from_json(rollout.policy).of_rollback()
     highest = rollout.waves.filter(kind=Wave.Kind.ROLLBACK).aggregate(n=Max("number"))["n"] or 0
     wave = add_wave(rollout, number=highest + 1, kind=Wave.Kind.ROLLBACK, size=0, policy=policy, now=now, undoes=undoes)
     move(wave, "open", actor=None, now=now, update={"started_at": now}, touch=None)
@@ -141,6 +179,7 @@ def roll_back_wave(wave: Wave, *, actor: User, now: datetime, reason: str) -> Wa
         if current is None:
             raise TransitionRefused(_("This wave has nothing to take back."))
         check_not_overtaken(rollout, Deployment.objects.filter(batch=wave.batch_id).values_list("ci", flat=True))
+        check_has_way_back(rollout, Deployment.objects.filter(batch=wave.batch_id).values("ci"))
         return order_wave_rollback(current, rollout=rollout, actor=actor, now=now, reason=reason)
 
 
@@ -160,10 +199,11 @@ def roll_back_ci(rollout: Rollout, *, ci: ConfigurationItem, actor: User, now: d
         rollout = lock_rollout(rollout)
         _check_partial(rollout, actor, reason, now)
         check_not_overtaken(rollout, [ci.pk])
+        check_has_way_back(rollout, [ci.pk])
         going = Deployment.objects.filter(batch__wave__rollout=rollout, batch__purpose=Batch.Purpose.ROLLBACK, ci=ci)
         if going.exclude(state__in=[DeploymentState.FAILED, DeploymentState.CANCELLED]).exists():
             raise ConditionRefused(_("%(ci)s is back already, or on its way.") % {"ci": ci})
-        forward = list(forward_deployments(rollout).filter(ci=ci).values_list("batch", flat=True))
+        forward = list(brought_deployments(rollout).filter(ci=ci).values_list("batch", flat=True))
         undo = _open_rollback_wave(rollout, undoes=None, now=now)
         queued = distribution.queue_rollback(undo.batch, forward_batch_ids=forward, ci_ids=[ci.pk], now=now)
         if not queued:
@@ -172,3 +212,41 @@ def roll_back_ci(rollout: Rollout, *, ci: ConfigurationItem, actor: User, now: d
         Rollout.objects.filter(pk=rollout.pk, settled_at__isnull=False).update(settled_at=None, updated_at=now)
         log(rollout, RolloutEvent.Kind.ROLLBACK_ORDERED, now=now, text=f"{ci}: {reason}", actor=actor)
     return undo
+
+
+def stopped_waves(rollout: Rollout) -> QuerySet[Wave]:
+    """Rollbacks that failed on too many CIs and wait for a person."""
+    stopped = rollout.waves.filter(kind=Wave.Kind.ROLLBACK, state=Wave.State.FAILED)
+    return stopped.select_related("batch").order_by("number")
+
+
+def continue_rollback(rollout: Rollout, *, actor: User, now: datetime, reason: str, choice: str = GO_ON) -> None:
+    """A person decides about rollbacks that were stopped: `go_on` with the rest, `retry` what failed as well, or `end`.
+
+    Failures so far count as accepted; the CIs that are not back stand in the list of exceptions.
+    """
+    if not reason.strip():
+        raise InvalidInput(_("Say why."), field="reason")
+    if choice not in (GO_ON, RETRY, END):
+        raise InvalidInput(_("Choose one of go_on, retry, end."), field="choice")
+    with transaction.atomic():
+        rollout = lock_rollout(rollout)
+        check_permission(actor, "releases.roll_back_rollout", _("decide about a rollback"))
+        waves = list(stopped_waves(rollout))
+        if not waves:
+            raise TransitionRefused(_("No rollback of %s has been stopped.") % rollout.number)
+        Rollout.objects.filter(pk=rollout.pk).update(
+            round=rollout.round + 1, waits_for="", settled_at=None, updated_at=now
+        )
+        rollout.refresh_from_db()
+        for wave in waves:
+            if choice == RETRY and distribution.retry_failed(wave.batch, now=now):
+                log(rollout, RolloutEvent.Kind.RETRY, now=now, actor=actor, wave=wave, told=False)
+            numbers = numbers_of(distribution.counts([wave.batch_id])[wave.batch_id], size=wave.size)
+            update = {"accepted_failures": not_confirmed(numbers), "finished_at": None}
+            move(wave, "go_on", actor=None, now=now, update=update, touch=None)
+            if choice == END:
+                distribution.cancel_open([wave.batch_id], now=now, reason=reason)
+            else:
+                distribution.open_batch(wave.batch, now=now)
+            log(rollout, RolloutEvent.Kind.ROLLBACK_CONTINUED, now=now, text=reason, actor=actor, wave=wave)

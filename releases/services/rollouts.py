@@ -11,7 +11,7 @@ from changes.models import Change
 from changes.services import implement_change
 from cmdb.models import ConfigurationItem
 from distribution import services as distribution
-from distribution.models import Batch, Deployment
+from distribution.models import Batch, Deployment, WayBack
 from problems.models import Problem
 from problems.services import fix_problem_by_release
 from releases.conditions import not_confirmed, numbers_of
@@ -23,7 +23,7 @@ from releases.services.content import check_files, check_ready, lock_release, re
 from releases.services.log import log
 from releases.services.signatures import check_signed
 from releases.services.soak_clock import start_soak_clock, stop_soak_clock
-from releases.targets import check_groups, target_cis, without_way_back
+from releases.targets import check_groups, failed_before, target_cis, without_way_back
 from releases.wave_plan import check_wave_groups, planned_waves
 from releases.waves import Rule
 from tickets.exceptions import ConditionRefused, InvalidInput, SeparationOfDuties, TransitionRefused
@@ -101,9 +101,8 @@ def _check_gates(release: Release, actor: User, now: datetime) -> None:
             % {"before": approval.target_count, "now": targets, "p": TARGET_TOLERANCE},
             code="targets_changed",
         )
-    accepted = release.exceptions.filter(
-        kind=RolloutException.Kind.NO_WAY_BACK, content_hash=release_hash(release), ci__isnull=False
-    ).values("ci")
+    exceptions = release.exceptions.filter(kind=RolloutException.Kind.NO_WAY_BACK, content_hash=release_hash(release))
+    accepted = exceptions.filter(ci__isnull=False).values("ci")
     lost = list(without_way_back(release).exclude(pk__in=accepted).values_list("name", flat=True)[:20])
     if lost:
         raise ConditionRefused(
@@ -113,6 +112,24 @@ def _check_gates(release: Release, actor: User, now: datetime) -> None:
             )
             % {"cis": ", ".join(lost)},
             code="no_way_back",
+        )
+    impossible = release.items.filter(way_back=WayBack.IMPOSSIBLE).select_related("version__product")
+    if impossible and not exceptions.filter(ci__isnull=True).exists():
+        raise ConditionRefused(
+            _(
+                "Nothing leads back from %(versions)s, as the package says: too many failures will only stop the "
+                "rollout. Have an exception for the whole package recorded, if that is accepted."
+            )
+            % {"versions": ", ".join(str(item.version) for item in impossible)},
+            code="no_way_back",
+        )
+    if failed_before(release).count() == targets:
+        raise ConditionRefused(
+            _(
+                "It failed before on every target, and no CI gets it again by itself. Name in the plan the CIs on "
+                "which it is tried again, or make another version."
+            ),
+            code="failed_before",
         )
     unfit = release.changes.exclude(
         state__in=[Change.State.AUTHORISED, Change.State.SCHEDULED, Change.State.IMPLEMENTING]
@@ -158,6 +175,7 @@ def add_wave(
         offer_deadline=policy.offer_deadline,
         progress_deadline=policy.progress_deadline,
         confirm_deadline=policy.confirm_deadline,
+        total_deadline=policy.total_deadline,
         cancel_deadline=policy.cancel_deadline,
         # What must go back goes back at once; so does what cannot wait for anybody's window.
         mode=Batch.Mode.FORCED if is_rollback else policy.mode,
@@ -178,7 +196,7 @@ def lock_rollout(rollout: Rollout) -> Rollout:
 
 def standing_waves(rollout: Rollout) -> QuerySet[Wave]:
     """Forward waves, in order, that were not taken back and are not being taken back."""
-    going_back = [Wave.State.DEPLOYING, Wave.State.SOAKING]
+    going_back = [Wave.State.DEPLOYING, Wave.State.SOAKING, Wave.State.FAILED]
     undone = rollout.waves.filter(kind=Wave.Kind.ROLLBACK, state__in=going_back, undoes__isnull=False)
     waves = rollout.waves.filter(kind=Wave.Kind.FORWARD).exclude(state=Wave.State.ROLLED_BACK)
     return waves.exclude(pk__in=undone.values("undoes")).select_related("batch").order_by("number")

@@ -13,7 +13,7 @@ from django.db.models import F, Q
 from django.utils.translation import gettext as _
 
 from cmdb.models import InstalledVersion
-from distribution.models import Batch, DeploymentItem, DeploymentState
+from distribution.models import DeploymentItem, DeploymentState
 from releases.models import Release, Rollout, TestPolicy
 from releases.selector import TargetSelector
 from releases.targets import target_cis
@@ -129,8 +129,7 @@ def check_ways_back(rollout: Rollout, *, now: datetime) -> None:
     if not settings.REQUIRE_SIGNATURES:
         return
     taken = DeploymentItem.objects.filter(
-        deployment__batch__wave__rollout=rollout,
-        deployment__batch__purpose=Batch.Purpose.FORWARD,
+        deployment__batch__in=rollout.forward_batch_ids(),
         deployment__state__in=[DeploymentState.SUCCEEDED, DeploymentState.CONFIRMING],
     )
     needed = taken.filter(Q(from_version__isnull=True) | Q(from_version__counter__lt=F("to_version__counter"))).exclude(

@@ -20,6 +20,7 @@ def end(deployment: Deployment, state: str) -> None:
     """Takes a deployment straight to an end, as its device would over HTTP."""
     for to_state in ("offered", "installing", state):
         move_where("d.id = %(id)s", {"id": deployment.pk}, to_state=to_state, kind="engine", now=NOW)
+    Deployment.objects.filter(pk=deployment.pk).update(offered_at=NOW)
 
 
 def test_a_ci_gets_one_deployment_with_the_items_whose_product_it_has() -> None:
@@ -250,7 +251,7 @@ def test_the_number_of_queries_does_not_grow_with_the_fleet(django_assert_num_qu
         services.last_event_position([batch.pk])
     with django_assert_num_queries(1):
         services.mark_overdue([batch.pk], now=LATER)
-    with django_assert_num_queries(4):  # a savepoint and two statements
+    with django_assert_num_queries(5):  # a savepoint and three statements
         services.cancel_open([batch.pk], now=LATER, reason="abort")
 
 

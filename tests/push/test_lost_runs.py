@@ -185,6 +185,25 @@ def _begin_only(run: PushRun) -> None:
             results.take({"event": "start", "task": "Leave to begin", "host": host})
 
 
+def test_what_was_cancelled_while_nobody_knew_its_state_is_not_begun_anew(make_host: MakeHost, new: Version):
+    ci = make_host("shop-1")
+    (deployment,) = queue(make_batch(), [ci], new)
+    _begin_only(claimed())
+    lose_leases()
+    assert state(deployment) == "unknown"
+    for _again in range(2):
+        cancel_open([deployment.batch_id], now=database_now(), reason="aborted")
+    assert state(deployment) == "unknown", "it may have been installed: a probe says so first"
+    assert push_once()
+    assert PushRun.objects.latest("pk").kind == "probe"
+    deployment.refresh_from_db()
+    assert (deployment.state, deployment.reason) == ("cancelled", "aborted")
+    assert history(deployment)[-2:] == [("engine", "unknown", "unknown"), ("push", "unknown", "cancelled")]
+    assert claim(now=database_now()) is None
+    assert running(ci) == "1.0"
+    check_deployments()
+
+
 def test_given_up_when_too_many_runs_were_lost(make_host: MakeHost, new: Version):
     ci = make_host("shop-1")
     (deployment,) = queue(make_batch(), [ci], new)

@@ -123,9 +123,12 @@ class Results:
             self._done(deployment, [f"runs {p} {v or '–'}" for p, v in sorted(running.items())], now)
 
     def _try_again(self, deployment: Deployment, running: dict[str, str | None], now: datetime) -> None:
-        """A lost run did not bring the version: the next run installs it, unless that went wrong too often."""
+        """A lost run did not bring the version: the next run installs it, unless it was cancelled or lost too often."""
         found = ", ".join(f"{product} {label or '–'}" for product, label in sorted(running.items()))
-        if runs_of(deployment) >= MAX_RUNS:
+        if deployment.reason:
+            # It was cancelled while nobody knew: no run may begin anew.
+            step(self.run, deployment, to_state=State.CANCELLED, now=now, details=(deployment.reason,))
+        elif runs_of(deployment) >= MAX_RUNS:
             self._fail(deployment, "run_lost", f"{MAX_RUNS} runs were lost; it runs {found}", now)
         else:
             step(self.run, deployment, to_state=State.OFFERED, now=now, details=(f"still runs {found}",))

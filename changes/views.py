@@ -75,13 +75,10 @@ class ChangeDetail(DetailPage):
 
     def details(self, instance: Change) -> dict[str, Any]:
         user = self.request.user
-        present = services.change_hash(instance)
-        approvals = list(instance.approvals.select_related("approver"))
-        for approval in approvals:
-            approval.is_present = approval.content_hash == present  # type: ignore[attr-defined]
         return {
             "may_edit": may_edit(instance, user),
-            "approvals": approvals,
+            "approvals": list(instance.approvals.select_related("approver")),
+            "content_hash": services.change_hash(instance),
             "problems": list(Problem.objects.visible_to(user).filter(changes=instance)[:20]),
             "incidents": list(Incident.objects.visible_to(user).filter(changes=instance).select_related("ci")[:20]),
             "products": list(instance.products.all()),

@@ -55,15 +55,12 @@ class StandardDetail(StandardPage):
 
     def get(self, request: HttpRequest, number: str) -> HttpResponse:
         template = self.find(number)
-        present = standard.template_hash(template)
-        approvals = list(template.approvals.select_related("approver"))
-        for approval in approvals:
-            approval.is_present = approval.content_hash == present
         context = self.get_context_data(
             object=template,
             title=f"{template.number} {template.name}",
             breadcrumbs=self.crumbs_of(template),
-            approvals=approvals,
+            approvals=list(template.approvals.select_related("approver")),
+            content_hash=standard.template_hash(template),
             is_approved=standard.valid_template_approval(template) is not None,
             products=list(template.products.all()),
             groups=list(template.groups.all()),

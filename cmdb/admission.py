@@ -75,22 +75,23 @@ def let_wait(
     """
     by_gateway = isinstance(source, GatewayToken)
     found = Registration.objects.filter(agent_id=agent_id).first() if "\x00" not in agent_id else None
-    if found is not None:
-        # Whoever holds one gateway's token learns and changes nothing about the devices of another one.
-        is_own = found.gateway_token_id == source.pk if by_gateway else found.authority_id is not None
-        if not is_own or found.state != Registration.State.WAITING:
+    if found is None:
+        if not source.may_register:
             return None
-        if found.last_seen_at < now - _SEEN_STEP:
-            Registration.objects.filter(pk=found.pk).update(last_seen_at=now)
-        return found
-    if not source.may_register:
+        _check_agent_id(agent_id)
+        mine = {"gateway_token" if by_gateway else "authority": source}
+        if Registration.objects.filter(state=Registration.State.WAITING, **mine).count() >= MAX_WAITING:
+            raise TooManyWaiting(_("Too many devices wait for approval. Approve or reject some."))
+        values = {**mine, "address": _address(address), "first_seen_at": now, "last_seen_at": now}
+        # In this moment another gateway may have brought it.
+        found = Registration.objects.get_or_create(agent_id=agent_id, defaults=values)[0]
+    # Whoever holds one gateway's token learns and changes nothing about the devices of another one.
+    is_own = found.gateway_token_id == source.pk if by_gateway else found.authority_id is not None
+    if not is_own or found.state != Registration.State.WAITING:
         return None
-    _check_agent_id(agent_id)
-    mine = {"gateway_token" if by_gateway else "authority": source}
-    if Registration.objects.filter(state=Registration.State.WAITING, **mine).count() >= MAX_WAITING:
-        raise TooManyWaiting(_("Too many devices wait for approval. Approve or reject some."))
-    values = {**mine, "address": _address(address), "first_seen_at": now, "last_seen_at": now}
-    return Registration.objects.get_or_create(agent_id=agent_id, defaults=values)[0]
+    if found.last_seen_at < now - _SEEN_STEP:
+        Registration.objects.filter(pk=found.pk).update(last_seen_at=now)
+    return found
 
 
 def _check_agent_id(agent_id: str) -> None:

@@ -116,6 +116,7 @@ class CIViewSet(ObjectViewSet):
             is_secret=True,
         ),
         "revoke_token": Call(revoke_token, WhichTokenSerializer, MANAGE),
+        "request_attributes": Call(services.request_attributes, permission=MANAGE),
         "accept_drift": Call(accept_drift, WhichProductSerializer, MANAGE),
     }
 

@@ -6,6 +6,7 @@ from typing import Any
 from django.db import transaction
 from django.utils.translation import gettext as _
 
+from cmdb.flapping import flaps
 from cmdb.models import ConfigurationItem, Drift, InstalledVersion
 from software.models import Product
 from tickets.exceptions import TransitionRefused
@@ -25,13 +26,23 @@ def note_report(
     if drift is None:
         if is_explained or before is None:
             return False
-        Drift.objects.create(ci=ci, product=product, expected=before, reported=reported, since=now)
+        if not _taken_up(ci, product, before, reported, now):
+            Drift.objects.create(ci=ci, product=product, expected=before, reported=reported, since=now)
         return True
     if is_explained or drift.expected == reported:
         end = Drift.End.RETURNED if drift.expected == reported else Drift.End.DEPLOYED
         Drift.objects.filter(pk=drift.pk).update(reported=reported, ended_at=now, end=end)
         return False
     Drift.objects.filter(pk=drift.pk).update(reported=reported)
+    return True
+
+
+def _taken_up(ci: ConfigurationItem, product: Product, expected: str, reported: str, now: datetime) -> bool:
+    """Whether the drift that ended last goes on instead: a version that goes to and fro makes no drift each time."""
+    last = Drift.objects.filter(ci=ci, product=product).order_by("-id").first()
+    if last is None or last.end == Drift.End.ACCEPTED or not flaps(ci, product, now=now):
+        return False
+    Drift.objects.filter(pk=last.pk).update(expected=expected, reported=reported, ended_at=None, end="")
     return True
 
 

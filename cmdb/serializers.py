@@ -80,7 +80,9 @@ class InstalledSerializer(serializers.ModelSerializer):
 
     class Meta:
         model = InstalledVersion
-        fields = ["id", "product", "label", "version", "replaced", "valid_from", "valid_to", "source", "is_drift"]
+        fields = [
+            "id", "product", "label", "version", "replaced", "valid_from", "valid_to", "source", "is_drift", "changes",
+        ]  # fmt: skip
 
 
 class AttributeChangeSerializer(serializers.ModelSerializer):

@@ -10,10 +10,11 @@ from django.db import connection, transaction
 from django.utils.translation import gettext as _
 
 from cmdb.drift import note_report
+from cmdb.flapping import make_room
 from cmdb.models import AgentProfile, AgentToken, CIClass, ConfigurationItem, InstalledVersion, MaintenanceWindow
 from cmdb.prepared import fetch_row
 from software.models import Product, Version
-from tickets.exceptions import InvalidInput
+from tickets.exceptions import InvalidInput, TransitionRefused
 from tickets.lifecycle import check_permission
 from tickets.services import validate
 
@@ -112,6 +113,19 @@ def issue_agent_token(ci: ConfigurationItem, *, actor: Any, now: datetime) -> st
     return token
 
 
+def request_attributes(ci: ConfigurationItem, *, actor: Any, now: datetime) -> bool:
+    """Asks the CI's agent for its attributes with its next poll; what it answers is taken as any report.
+
+    False: it is asked already. Refuses a CI without an agent.
+    """
+    check_permission(actor, "cmdb.manage_cis", _("ask devices for their attributes"))
+    if not ci.agent_id or ci.channel != ConfigurationItem.Channel.DDI:
+        raise TransitionRefused(_("No agent asks for this CI, so nobody would answer."))
+    asked = ConfigurationItem.objects.filter(pk=ci.pk, attributes_wanted=False).update(attributes_wanted=True)
+    ci.attributes_wanted = True
+    return bool(asked)
+
+
 def revoke_agent_token(token: AgentToken, *, actor: Any, now: datetime) -> bool:
     """Ends a token at once; False: it had ended before."""
     check_permission(actor, "cmdb.manage_cis", _("revoke agents' tokens"))
@@ -132,6 +146,12 @@ def authenticate_agent(agent_id: str, token: str) -> ConfigurationItem | None:
     # Both are compared, whatever the first says.
     matches = [hmac.compare_digest(given, known) for known in hashes]
     return ci if any(matches) else None
+
+
+def ci_of_token(token: str) -> int | None:
+    """The id of the CI whose agent has this token. Found by the digest: the time that it takes tells nothing."""
+    valid = AgentToken.objects.filter(sha256=digest(token[: MAX_TOKEN_LENGTH + 1]), revoked_at=None)
+    return valid.values_list("ci_id", flat=True).first()
 
 
 def find_agent(agent_id: str) -> ConfigurationItem | None:
@@ -167,18 +187,21 @@ def record_installed(
     now: datetime,
     source: str = "",
     is_drift: bool = False,
+    is_told: bool = False,
 ) -> InstalledVersion | None:
     """Notes that the CI runs this version of the product since `now`; None: it did already.
 
     A label that the media library does not know is kept as text. `source` says what brought it; with `is_drift`
     nothing of ours did, which is a drift unless it is what was expected, or the first that we hear of the product.
+    `is_told`: only a report says so; such changes are folded when they come too often (`cmdb.flapping`).
     """
     with transaction.atomic():
         current = _locked_current(ci, product)
         version = Version.objects.filter(product=product, label=label).first()
         return replace_installed(
-            ci, current, product=product, version=version, label=label, now=now, source=source, is_drift=is_drift
-        )
+            ci, current, product=product, version=version, label=label, now=now, source=source, is_drift=is_drift,
+            is_told=is_told,
+        )  # fmt: skip
 
 
 def replace_installed(
@@ -191,28 +214,29 @@ def replace_installed(
     now: datetime,
     source: str,
     is_drift: bool,
+    is_told: bool = False,
 ) -> InstalledVersion | None:
     """`record_installed` for a caller that has locked the CI and read its current row and the version."""
     if current is not None and current.label == label:
         if current.version_id is None and version is not None:
             InstalledVersion.objects.filter(pk=current.pk).update(version=version)
         return None
+    if current is not None:
+        # Of two reports at the same time the later one to be written counts, whichever was sent first.
+        now = max(now, current.valid_from)
     # A version that was expected itself has no drift that a deployment could end.
     if is_drift or current is None or current.is_drift:
         before = current.label if current is not None else None
         is_drift = note_report(ci, product, before=before, label=label, is_explained=not is_drift, now=now)
-    if current is not None:
-        InstalledVersion.objects.filter(pk=current.pk).update(valid_to=now)
-    return InstalledVersion.objects.create(
-        ci=ci,
-        product=product,
-        version=version,
-        label=label,
-        replaced=current,
-        valid_from=now,
-        source=source,
-        is_drift=is_drift,
-    )
+    row = make_room(ci, product, now=now) if is_told else None
+    if row is None:
+        row = InstalledVersion(ci=ci, product=product, replaced=current)
+        if current is not None:
+            InstalledVersion.objects.filter(pk=current.pk).update(valid_to=now)
+    row.version, row.label, row.source, row.is_drift = version, label, source, is_drift
+    row.valid_from, row.valid_to, row.changes = now, None, int(is_told)
+    row.save()
+    return row
 
 
 def record_removed(
@@ -227,7 +251,7 @@ def record_removed(
         current = _locked_current(ci, product)
         if current is not None:
             note_report(ci, product, before=current.label, label=None, is_explained=bool(source), now=now)
-            current.valid_to = now
+            current.valid_to = max(now, current.valid_from)
             current.save(update_fields=["valid_to"])
         return current
 

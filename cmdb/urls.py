@@ -1,6 +1,6 @@
 from django.urls import path
 
-from cmdb.views import CIAcceptDrift, CICreate, CIDetail, CIList, CIOptions, CIToken
+from cmdb.views import CIAcceptDrift, CICreate, CIDetail, CIList, CIOptions, CIRequestAttributes, CIToken
 from cmdb.views_admission import (
     GatewayIssue,
     GatewayList,
@@ -32,5 +32,6 @@ urlpatterns = [
     path("gateways/<str:number>/end/", GatewayRevoke.as_view(), name="gateway_revoke"),
     path("<str:number>/", CIDetail.as_view(), name="ci_detail"),
     path("<str:number>/accept-drift/", CIAcceptDrift.as_view(), name="ci_accept_drift"),
+    path("<str:number>/request-attributes/", CIRequestAttributes.as_view(), name="ci_request_attributes"),
     path("<str:number>/token/", CIToken.as_view(), name="ci_token"),
 ]

@@ -123,6 +123,18 @@ class CIToken(CIPage):
         return response
 
 
+class CIRequestAttributes(CIPage):
+    """Asks the CI's agent for its attributes with its next poll."""
+
+    http_method_names = ["post"]
+    permission = "cmdb.manage_cis"
+
+    def post(self, request: HttpRequest, number: str) -> HttpResponse:
+        ci = self.find(number)
+        services.request_attributes(ci, actor=request.user, now=now_of(request))
+        return HttpResponseRedirect(page_of_object(ci))
+
+
 class CIAcceptDrift(CIPage):
     """Takes what the CI runs as what is expected from now on."""
 

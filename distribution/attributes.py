@@ -286,6 +286,7 @@ def _write_installed(
             now=now,
             source=source or "",
             is_drift=source is None,
+            is_told=True,
         )
 
 

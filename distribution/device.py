@@ -20,6 +20,8 @@ from distribution.models import TERMINAL, Batch, Deployment, DeploymentEvent, De
 from distribution.offers import Action, current_action, is_held, modes, offer
 from distribution.steps import record_step
 
+# While the device may fetch what it installs.
+FETCHABLE = frozenset({"offered", "downloading", "installing", "unknown"})
 MAX_DETAILS = 50
 MAX_DETAIL = 512
 MAX_REPORTS = 1000
@@ -182,6 +184,12 @@ def answer_cancel(
     return Outcome.ACCEPTED
 
 
+def fetching(ci_id: int, *, version: int) -> int | None:
+    """The id of the deployment under way that brings this version to the CI."""
+    rows = Deployment.objects.filter(ci=ci_id, items__to_version=version, state__in=FETCHABLE)
+    return rows.values_list("pk", flat=True).first()
+
+
 def note_download(deployment_id: int, *, filename: str, now: datetime) -> None:
     """Notes that the device fetched a whole file; once for each file."""
     with connection.cursor() as cursor:
@@ -251,10 +259,12 @@ def _record_items(ci: ConfigurationItem, deployment: Deployment, now: datetime) 
 
 
 __all__ = [
+    "FETCHABLE",
     "Action",
     "Outcome",
     "answer_cancel",
     "current_action",
+    "fetching",
     "find_deployment",
     "is_held",
     "modes",

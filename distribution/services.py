@@ -147,32 +147,52 @@ def cancel_open(batch_ids: Iterable[int], *, now: datetime, reason: str) -> tupl
     What the device has closed and not yet confirmed is left alone. Of a host that nobody knows the state of, the wish
     is noted: it is cancelled when a probe has found that it does not run the version.
     """
-    params: dict[str, Any] = {"batches": list(batch_ids), "reason": reason[:200]}
-    where = "d.batch_id = ANY(%(batches)s)"
+    batches = list(batch_ids)
+    with transaction.atomic():
+        cancelled, cancelling = _cancel("d.batch_id = ANY(%(batches)s)", {"batches": batches}, reason, now)
+        with connection.cursor() as cursor:
+            cursor.execute(_CANCEL_UNKNOWN, {"batches": batches, "reason": reason[:200], "now": now})
+    return len(cancelled), len(cancelling)
+
+
+def cancel(deployment: Deployment, *, now: datetime, reason: str) -> bool:
+    """Cancels what waits, asks the device to stop what it has begun. False: it was asked, or cancelled, already.
+
+    Refuses with `TransitionRefused` what the device has closed or what has ended.
+    """
+    cancelled, cancelling = _cancel("d.id = %(id)s", {"id": deployment.pk}, reason, now)
+    deployment.refresh_from_db()
+    is_moved = bool(cancelled or cancelling)
+    if not is_moved and deployment.state not in (DeploymentState.CANCELLING, DeploymentState.CANCELLED):
+        raise TransitionRefused(
+            _("The deployment is “%(state)s”; it cannot be cancelled any more.")
+            % {"state": deployment.get_state_display()}
+        )
+    return is_moved
+
+
+def _cancel(where: str, params: dict[str, Any], reason: str, now: datetime) -> tuple[list[int], list[int]]:
+    """The deployments that were cancelled, and those whose devices are asked to stop."""
+    common: dict[str, Any] = {"kind": DeploymentEvent.Kind.ENGINE, "now": now, "details": [reason]}
+    params = {**params, "reason": reason[:200]}
     with transaction.atomic():
         cancelled = move_where(
             where,
             params,
             to_state=DeploymentState.CANCELLED,
-            kind=DeploymentEvent.Kind.ENGINE,
-            now=now,
-            details=[reason],
             assignments={"reason": "%(reason)s"},
             sources=[DeploymentState.QUEUED],
+            **common,
         )
         cancelling = move_where(
             where,
             params,
             to_state=DeploymentState.CANCELLING,
-            kind=DeploymentEvent.Kind.ENGINE,
-            now=now,
-            details=[reason],
             assignments={"reason": "%(reason)s", "state_before_cancel": "picked.state"},
             sources=_CANCELLABLE,
+            **common,
         )
-        with connection.cursor() as cursor:
-            cursor.execute(_CANCEL_UNKNOWN, {**params, "now": now})
-    return len(cancelled), len(cancelling)
+    return cancelled, cancelling
 
 
 def force_quit(deployment: Deployment, *, now: datetime, reason: str) -> bool:
@@ -280,6 +300,7 @@ def pass_deadlines(batch_ids: Iterable[int], *, now: datetime) -> int:
 
 __all__ = [
     "Counts",
+    "cancel",
     "cancel_open",
     "close_batch",
     "counts",

@@ -12,6 +12,7 @@ from django.utils.translation import gettext as _
 from cmdb.models import ConfigurationItem, Drift
 from incidents.models import DriftIncident, DriftRule, Incident
 from incidents.services import note_on_incident, open_incident_for_portal
+from tickets.text import as_data
 
 # How many drifts one tick handles at most, of each kind.
 CHUNK = 100
@@ -61,8 +62,8 @@ def _open_one(key: int, rules: list[DriftRule], now: datetime) -> int:
     words = {
         "ci": ci.name,
         "product": drift.product.name,
-        "expected": drift.expected or _("nothing"),
-        "reported": drift.reported or _("nothing"),
+        "expected": _said(drift.expected),
+        "reported": _said(drift.reported),
     }
     text = (
         _("%(ci)s reports %(product)s: %(reported)s; %(expected)s was expected, and no deployment explains it.") % words
@@ -82,6 +83,10 @@ def _open_one(key: int, rules: list[DriftRule], now: datetime) -> int:
         note_on_incident(incident, now=now, key=f"drift:{drift.pk}", text=text)
     DriftIncident.objects.create(drift=drift, incident=incident)
     return 1
+
+
+def _said(label: str) -> str:
+    return as_data(label) if label else _("nothing")
 
 
 def _rule_for(drift: Drift, ci: ConfigurationItem, rules: list[DriftRule]) -> DriftRule | None:
@@ -110,7 +115,7 @@ def _tell(now: datetime, limit: int) -> int:
                 continue
             text = _("The drift is over: %(end)s. It runs %(reported)s.") % {
                 "end": link.drift.get_end_display(),
-                "reported": link.drift.reported or _("nothing"),
+                "reported": _said(link.drift.reported),
             }
             note_on_incident(link.incident, now=now, key=f"drift:{link.drift_id}:over", text=text)
             DriftIncident.objects.filter(pk=key).update(is_told=True)

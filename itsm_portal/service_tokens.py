@@ -9,7 +9,7 @@ from django.utils.translation import gettext as _
 
 from accounts.models import ServiceToken, User
 from accounts.service_tokens import new_secret
-from tickets.exceptions import InvalidInput
+from tickets.exceptions import InvalidInput, PermissionRefused
 from tickets.lifecycle import check_permission
 from tickets.services import validate
 
@@ -30,6 +30,9 @@ def issue_token(
 ) -> tuple[ServiceToken, str]:
     """A new token and its text, which is shown now or never. Refuses people, unknown scopes, and more than a year."""
     check_permission(actor, MANAGE, _("issue tokens of service accounts"))
+    if actor is not None and actor.is_service_account:
+        # A token with few scopes would get itself one with all.
+        raise PermissionRefused(_("A service account issues no tokens; an administrator does."))
     if not user.is_service_account or not user.is_active:
         raise InvalidInput(_("Only active service accounts get such tokens; people log in."), field="user")
     wanted = sorted(set(scopes))

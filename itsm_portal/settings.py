@@ -345,6 +345,8 @@ LOGGING = {
         "celery.app.trace": {"level": "WARNING"},
         "celery.beat": {"level": "WARNING"},
         "pgtrigger": {"level": "WARNING"},
+        # Whoever sends another host's name gets 400; a traceback for each would fill the disk.
+        "django.security.DisallowedHost": {"level": "CRITICAL"},
         "httpx": {"level": "WARNING"},
     },
 }

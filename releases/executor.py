@@ -19,6 +19,7 @@ from releases import ending, freezing, going_back, running
 from releases.models import Rollout
 from releases.services.deploy import start_ordered
 from releases.services.testing import advance_test_runs
+from releases.services.unsigned import tell_unsigned
 from tickets.exceptions import DomainError
 
 logger = logging.getLogger(__name__)
@@ -31,7 +32,7 @@ def advance_rollouts(*, now: datetime, budget_seconds: float = 1.0) -> int:
     Returns how many objects moved. A rollout that somebody else holds just now is left to him.
     """
     deadline = time.monotonic() + budget_seconds
-    moved = advance_test_runs(now=now) + start_ordered(now=now)
+    moved = advance_test_runs(now=now) + start_ordered(now=now) + tell_unsigned(now=now)
     # Those that only wait for stragglers come last, so that they cannot use up the time of the others.
     has_ended = Case(When(state__in=Rollout.ACTIVE, then=0), default=1)
     unsettled = Rollout.objects.filter(settled_at__isnull=True).order_by(has_ended, "updated_at", "pk")

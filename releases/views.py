@@ -136,16 +136,13 @@ class ReleaseDetail(DetailPage):
     def details(self, instance: Release) -> dict[str, Any]:
         tab = self.request.GET.get("tab", "")
         tab = tab if tab in TABS else TAB_OF_STATE.get(instance.state, "package")
-        present = services.release_hash(instance)
-        approvals = list(instance.approvals.select_related("approver"))
-        for approval in approvals:
-            approval.is_present = approval.content_hash == present  # type: ignore[attr-defined]
         may_edit = instance.state in EDITABLE and self.request.user.has_perm("releases.build_release")
         return {
             "tab": tab,
             "tabs": [(name, TAB_LABELS[name]) for name in TABS],
             "tab_template": f"releases/_tab_{tab}.html",
-            "approvals": approvals,
+            "approvals": list(instance.approvals.select_related("approver")),
+            "content_hash": services.release_hash(instance),
             "may_edit": may_edit,
             **getattr(self, f"tab_{tab}")(instance),
         }

@@ -17,6 +17,11 @@ def _parser() -> MarkdownIt:
     return MarkdownIt("commonmark", {"html": False, "linkify": False}).enable(["table", "strikethrough"])
 
 
+def as_data(text: str) -> str:
+    """What a device said, for a text in markdown: shown letter by letter, on one line, never read as markdown."""
+    return "`" + " ".join(text.replace("`", "'").split()) + "`"
+
+
 def render_markdown(text: str) -> SafeString:
     """The text as HTML that is safe to show: no raw HTML, no scripts, links only to http, https and mailto."""
     html = nh3.clean(

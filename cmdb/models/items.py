@@ -312,6 +312,12 @@ class InstalledVersion(models.Model):
     is_drift = models.BooleanField(
         _("drift"), default=False, help_text=_("Reported without a deployment that explains it.")
     )
+    changes = models.PositiveIntegerField(
+        _("changes"),
+        default=0,
+        db_default=0,
+        help_text=_("Changes that only reports told; above one: it went to and fro, and each is not kept for itself."),
+    )
 
     class Meta:
         ordering = ["-valid_from", "-id"]

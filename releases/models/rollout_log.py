@@ -32,6 +32,8 @@ class RolloutEvent(models.Model):
         INCIDENT_OPENED = "incident_opened", _("incident opened")
         RETRY = "retry", _("retry ordered")
         EXCLUDED = "excluded", _("CI excluded")
+        UNSIGNED = "unsigned", _("no valid signature")
+        SIGNED = "signed", _("signed again")
 
     rollout = models.ForeignKey(Rollout, models.PROTECT, related_name="events")
     wave = models.ForeignKey(Wave, models.PROTECT, null=True, blank=True, related_name="events")

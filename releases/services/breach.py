@@ -15,6 +15,7 @@ from notifications.services import notify
 from releases.conditions import WaveNumbers
 from releases.models import Rollout, RolloutEvent, Wave
 from releases.services.log import log
+from tickets.text import as_data
 
 # How many failed CIs the incident names; the rollout's page lists them all.
 NAMED = 20
@@ -86,7 +87,7 @@ def _evidence(numbers: WaveNumbers, threshold: int) -> list[str]:
 
 
 def _named(failed: list[Deployment]) -> list[str]:
-    return ["", *(f"- {d.ci.name}: {d.error_code or '?'} {d.message}".replace("`", "'").strip() for d in failed)]
+    return ["", *(f"- {d.ci.name}: " + as_data(f"{d.error_code or '?'} {d.message}") for d in failed)]
 
 
 def _open(rollout: Rollout, title: str, lines: list[str], failed: list[Deployment], now: datetime) -> Incident:

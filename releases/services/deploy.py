@@ -8,6 +8,7 @@ the tick starts it in the name of the one who ordered it. Every refusal of the s
 import hashlib
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from django.db import transaction
 from django.db.models import Exists, OuterRef, Q
@@ -78,7 +79,10 @@ def deploy(
     assert change is not None
     _check_rfc(change, version, cis)
     fresh = {str(one.pk): [version.product_id] for one in cis if not one.has_product} if is_fresh else {}  # type: ignore[attr-defined]
-    targets = {"cis": [ci.pk]} if ci is not None else {"groups": [group.pk]}  # type: ignore[union-attr]
+    # Exactly the CIs that were checked: whoever joins the group from now on is not among them.
+    targets: dict[str, Any] = {"cis": [one.pk for one in cis]}
+    if group is not None:
+        targets["groups"] = [group.pk]
     release = draft_release(
         actor=actor,
         now=now,

@@ -1,8 +1,9 @@
 """What a version is made of, as its maker says."""
 
 from django.conf import settings
+from django.contrib.postgres.indexes import GinIndex, OpClass
 from django.db import models
-from django.db.models.functions import Lower
+from django.db.models.functions import Upper
 from django.utils.translation import gettext_lazy as _
 
 from software.models.library import Version
@@ -40,7 +41,11 @@ class Component(models.Model):
         ordering = ["name", "version", "id"]
         verbose_name = _("component")
         verbose_name_plural = _("components")
-        indexes = [models.Index(Lower("name"), name="software_component_name")]
+        # For the search of parts of texts; the upper case is what `icontains` and `iexact` compare.
+        indexes = [
+            GinIndex(OpClass(Upper("name"), name="gin_trgm_ops"), name="software_component_named"),
+            GinIndex(OpClass(Upper("purl"), name="gin_trgm_ops"), name="software_component_purl"),
+        ]
 
     def __str__(self) -> str:
         return f"{self.name} {self.version}".strip()

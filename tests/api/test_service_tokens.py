@@ -4,6 +4,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.contrib.auth.models import Permission
 from django.test import Client
 from rest_framework.test import APIClient
 
@@ -50,6 +51,15 @@ def test_writing_includes_reading_and_a_star_means_every_part(robot) -> None:
     reader = client_with(robot, "*:read")
     assert reader.get("/api/v1/incidents/").json()["count"] == 1
     assert code(reader.post("/api/v1/incidents/", {"title": "It stopped"})) == (403, "out_of_scope")
+
+
+def test_a_service_account_issues_no_tokens_whatever_its_rights(robot) -> None:
+    """Otherwise the scopes of its own token would mean nothing."""
+    robot.user_permissions.add(Permission.objects.get(codename="manage_service_tokens"))
+    client = client_with(robot, "service-tokens:write")
+    wider = {"user": "robot", "name": "wider", "scopes": ["*:write"]}
+    assert code(client.post("/api/v1/service-tokens/", wider)) == (403, "permission_refused")
+    assert ServiceToken.objects.count() == 1
 
 
 def test_a_scope_gives_no_right_that_the_account_lacks(robot) -> None:

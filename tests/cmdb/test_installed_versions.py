@@ -62,3 +62,12 @@ def test_dependencies_are_followed_nearest_first_and_circles_end() -> None:
     assert dependencies_of(web.pk, depth=0) == []
     assert dependencies_of(far.pk) == []
     assert dependencies_of(app.pk, depth=9) == [database.pk, web.pk, disk.pk, far.pk]
+
+
+def test_a_report_that_is_written_late_makes_no_time_run_backwards() -> None:
+    ci, version = make_ci(), make_version(label="1.0")
+    record_installed(ci, product=version.product, label="1.0", now=LATER)
+    record_installed(ci, product=version.product, label="2.0", now=NOW)
+    removed = record_removed(ci, product=version.product, now=NOW)
+    assert removed is not None
+    assert [(row.valid_from, row.valid_to) for row in InstalledVersion.objects.all()] == [(LATER, LATER)] * 2

@@ -326,3 +326,18 @@ def test_wrong_settings_are_refused_at_the_start(monkeypatch: pytest.MonkeyPatch
     read = partial(environment.choices, allowed=("target_token",), default="") if is_way else environment.networks
     with pytest.raises(ImproperlyConfigured, match=name):
         read(name)
+
+
+def test_a_device_that_another_gateway_brings_in_the_same_moment_is_the_other_ones(
+    gateway: Door, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plant = GatewayToken.objects.get()
+    other = GatewayToken.objects.create(name="other", group=plant.group, sha256="1" * 64, created_at=NOW)
+
+    def overtaken(agent_id: str) -> None:
+        admission.let_wait(agent_id, source=other, address="", now=NOW)
+
+    with monkeypatch.context() as moment:
+        moment.setattr(admission, "_check_agent_id", lambda agent_id: moment.undo() or overtaken(agent_id))
+        assert admission.let_wait("till-9", source=plant, address="", now=NOW) is None
+    assert Registration.objects.get().gateway_token == other

@@ -8,6 +8,8 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
 
+from distribution.channels.ddi import messages
+from distribution.device import MAX_DETAILS
 from distribution.models import Deployment
 from tests.distribution.device_client import Device
 from tests.distribution.fleet import state
@@ -100,6 +102,30 @@ def test_labels_that_are_none_change_nothing(device: Device, deployment: Deploym
     assert labels == ["1.0", "../../etc"], "a text, whatever it says"
 
 
+def test_an_attribute_needs_a_name_of_which_something_is_left(device: Device) -> None:
+    for body in ('{"data": {"": "1"}}', '{"data": {"\\u0000": "1"}}', json.dumps({"data": {"x" * 129: "1"}})):
+        assert device.send("PUT", "/configData", body).status_code == 400
+
+
+@pytest.mark.parametrize(
+    "condition",
+    [
+        "Mon, 01 Jan 2024 00:00:00 +9999999999999999",
+        "Mon, 01 Jan 0001 00:00:00 +2359",
+        "Mon, 99 Foo 99999 99:99:99 GMT",
+        '"',
+        "W/",
+        "\x00",
+    ],
+)
+def test_a_condition_that_is_no_date_means_the_whole_file(
+    device: Device, deployment: Deployment, condition: str
+) -> None:
+    device.fetch(deployment)
+    path = f"/softwaremodules/{deployment.items.get().to_version_id}/artifacts/billing-2.0.tar.gz"
+    assert device.get(path, Range="bytes=0-9", **{"If-Range": condition}).status_code == 200
+
+
 @pytest.mark.parametrize("controller", ["%00", "ci-1%00", "%FF", "ci-1%2F..", "'; DROP TABLE--", "%E2%80%AE", "ci-1 "])
 def test_controller_ids_of_any_kind_are_401_or_404(device: Device, controller: str) -> None:
     device.base = f"/DEFAULT/controller/v1/{controller}"
@@ -131,3 +157,16 @@ def test_any_json_is_answered(device: Device, deployment: Deployment, body: Any)
     ):
         assert device.send(method, path, raw).status_code in {200, 400, 404, 405, 410, 429}
     assert state(deployment)
+
+
+def test_only_what_is_kept_of_many_details_costs_anything(
+    device: Device, deployment: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    device.fetch(deployment)
+    cleaned: list[str] = []
+    monkeypatch.setattr(messages, "clean", lambda text, limit: cleaned.append(text) or text[:limit])
+    numbers: Any = range(20_000)
+    assert device.report(deployment, "closed", "failure", *numbers).status_code == 200
+    assert len(cleaned) <= 2 * MAX_DETAILS
+    details = deployment.events.filter(kind="report").latest("id").details
+    assert (len(details), details[0], details[-1]) == (MAX_DETAILS, "0", "19999")

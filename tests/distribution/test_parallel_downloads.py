@@ -1,7 +1,6 @@
 """How many download at a time: from a process, and of a batch."""
 
 import gc
-import threading
 
 import pytest
 
@@ -9,7 +8,7 @@ from distribution.channels.ddi import downloads
 from distribution.models import Deployment
 from software.models import Version
 from tests.distribution.device_client import Device
-from tests.distribution.fleet import make_batch, make_fleet, queue
+from tests.distribution.fleet import make_batch, make_fleet, queue, stored_version
 
 pytestmark = pytest.mark.django_db
 PLACES = 4
@@ -17,7 +16,7 @@ PLACES = 4
 
 @pytest.fixture(autouse=True)
 def _few_places(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(downloads, "_sending", threading.BoundedSemaphore(PLACES))
+    monkeypatch.setattr(downloads, "_places", downloads.Places(PLACES))
 
 
 @pytest.fixture
@@ -44,6 +43,24 @@ def test_one_download_too_many_is_told_to_come_back_and_polls_go_on(device: Devi
     del last
     gc.collect()
     assert device.get(path).status_code == 200, "a place is free when its response is read, or forgotten"
+
+
+def test_one_device_keeps_at_most_half_of_the_places(media, new: Version) -> None:
+    big = stored_version(new.product, "3.0", size=2 * 1024 * 1024)
+    greedy, modest = (Device(ci) for ci in make_fleet(2, new.product, "1.0", prefix="many"))
+    deployments = queue(make_batch(), [greedy.ci, modest.ci], big)
+    path = f"/softwaremodules/{big.pk}/artifacts/billing-3.0.tar.gz"
+    for device, deployment in zip((greedy, modest), deployments, strict=True):
+        device.fetch(deployment)
+    held = [greedy.get(path) for _ in range(PLACES // 2)]
+    assert {answer.status_code for answer in held} == {200}
+    assert greedy.get(path).status_code == 429
+    assert greedy.get(path, Range="bytes=1-").status_code == 429
+    assert greedy.get(path, Range="bytes=0-131071").getvalue(), "a small part holds nobody up"
+    assert modest.get(path).status_code == 200
+    held.pop()
+    gc.collect()
+    assert greedy.get(path).status_code == 200
 
 
 def test_with_a_proxy_the_portal_only_says_which_file(device: Device, path: str, new: Version, settings) -> None:

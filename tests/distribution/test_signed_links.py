@@ -71,11 +71,23 @@ def test_a_link_is_good_for_its_file_and_its_time_only(new: Version) -> None:
         good.replace(artifact.filename, other.filename),
         f"/downloads/{other.pk}/{until}/{signed}/{other.filename}",
         f"/downloads/999999/{until}/{signed}/{artifact.filename}",
+        f"/downloads/{artifact.pk}/{until}/{signed}/%00",
+        f"/downloads/{artifact.pk}/{until}/{signed}/{artifact.filename}%00.txt",
+        f"/downloads/{10**30}/{until}/{signed}/{artifact.filename}",
+        f"/downloads/{artifact.pk}/{10**30}/{signed}/{artifact.filename}",
     ):
         assert get(bad) == (403, b""), bad
     past = int((now - timedelta(seconds=1)).timestamp())
     late = f"/downloads/{artifact.pk}/{past}/{signed_links.signature(artifact, past)}/{artifact.filename}"
     assert get(late)[0] == 410
+
+
+def test_no_cache_gives_a_file_away_after_the_time_of_its_link(new: Version) -> None:
+    artifact, now = new.artifacts.get(), database_now()
+    until = int(now.timestamp()) + 3600
+    path = f"/downloads/{artifact.pk}/{until}/{signed_links.signature(artifact, until)}/{artifact.filename}"
+    seconds = int(Client().get(path)["Cache-Control"].split("max-age=")[1].split(",")[0])
+    assert 3500 < seconds <= 3600
 
 
 def test_another_key_makes_another_link_and_no_key_none(new: Version, settings) -> None:
@@ -105,6 +117,31 @@ def test_devices_are_sent_to_the_mirror(device: Device, deployment: Deployment, 
     assert get(path_of(href))[0] == 200
     settings.DOWNLOAD_URL = ""
     assert "/softwaremodules/" in links()["download-http"]
+
+
+def test_a_device_that_shows_its_token_has_its_download_noted_once(
+    device: Device, deployment: Deployment, new: Version, settings
+) -> None:
+    device.fetch(deployment)
+    path = path_of(signed_links.link(new.artifacts.get(), now=database_now()))
+    downloads = deployment.events.filter(kind="download")
+
+    def fetch(**headers: str) -> int:
+        return get(path, **headers)[0]
+
+    assert fetch() == 200
+    assert fetch(Authorization="TargetToken wrong") == 200, "the link alone is the permission"
+    assert fetch(Authorization=f"GatewayToken {device.token}") == 200
+    assert fetch(**device.headers, Range="bytes=0-9") == 206
+    assert not downloads.exists()
+    for _ in range(2):
+        assert fetch(**device.headers) == 200
+    assert downloads.get().details == ["billing-2.0.tar.gz"]
+
+    device.report(deployment, "closed", "success")
+    settings.DDI_AUTHENTICATION = ["certificate"]
+    assert fetch(**device.headers) == 200
+    assert downloads.count() == 1
 
 
 def test_the_key_is_checked_when_the_portal_starts(monkeypatch: pytest.MonkeyPatch) -> None:

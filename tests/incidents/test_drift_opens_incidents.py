@@ -19,6 +19,7 @@ from incidents.models import DriftIncident, DriftRule, Incident
 from software.models import Product
 from tests.factories import NOW, make_ci, make_product, make_user, make_version
 from tickets.exceptions import PermissionRefused, TransitionRefused
+from tickets.text import render_markdown
 
 
 def says(ci: ConfigurationItem, label: str | None, mode: str = "merge") -> None:
@@ -162,6 +163,18 @@ def test_a_rule_opens_one_incident_and_notes_the_end(ci, billing) -> None:
     says(ci, "3.0")
     advance_drift_incidents(now=NOW)
     assert Incident.objects.count() == 2
+
+
+def test_what_a_device_says_is_no_markdown(ci) -> None:
+    rule()
+    says(ci, "[Fix it](https://evil.example) `x`")
+    advance_drift_incidents(now=NOW)
+    incident = Incident.objects.get()
+    assert "https://evil.example" in incident.description
+    assert "href" not in render_markdown(incident.description)
+    says(ci, "1.0")
+    advance_drift_incidents(now=NOW)
+    assert "href" not in render_markdown(incident.entries.latest("id").text)
 
 
 def test_the_closest_rule_decides(ci, billing) -> None:

@@ -76,6 +76,17 @@ def test_a_standard_change_deploys_to_a_group_at_once(scene: Scene) -> None:
     assert scene.world.runs() == {"srv-1": "2.0", "srv-2": "2.0", "srv-3": "1.0"}
 
 
+def test_who_joins_the_group_afterwards_gets_nothing(scene: Scene) -> None:
+    """What a device reports may put it into a group; it must not decide whether a standard change is for it."""
+    group = create_group(actor=None, now=scene.world.now, name="North", filter={"owner": ["rita"]})
+    ConfigurationItem.objects.filter(pk=scene.one.pk).update(owner=scene.world.rita)
+    scene.edit(groups=[group], most_cis=1)
+    scene.deploy(group=group)
+    ConfigurationItem.objects.filter(pk=scene.other.pk).update(owner=scene.world.rita)
+    scene.world.pass_time(40, 110)
+    assert scene.world.runs() == {"srv-1": "2.0", "srv-2": "1.0", "srv-3": "1.0"}
+
+
 def test_one_ci_alone_gets_it(scene: Scene) -> None:
     scene.deploy(ci=scene.two)
     scene.world.tick()

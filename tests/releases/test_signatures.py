@@ -8,6 +8,7 @@ import pytest
 from distribution import device
 from distribution.channels.ddi import payload
 from distribution.models import Deployment
+from notifications.models import Outbox
 from releases import services
 from releases.models import Rollout
 from signing.documents import Release, Rollback, read
@@ -178,6 +179,48 @@ def test_a_revoked_key_stops_offers_and_a_new_signature_lets_them_go_on(world: W
     upload(world, again.keys(3))
     upload(world, again.release(Version.objects.get(label="2.0"), 2))
     assert may_be_offered(world)
+
+
+def said(rollout: Rollout) -> list[str]:
+    return list(rollout.events.filter(kind__in=["unsigned", "signed"]).order_by("id").values_list("kind", flat=True))
+
+
+def test_people_hear_when_a_revoked_key_stops_their_rollout_and_when_it_goes_on(world: World, holder: Holder) -> None:
+    rollout = begun(world, holder)
+    world.tick()
+    assert said(rollout) == []
+    upload(world, holder.revoking())
+    for _ in range(3):
+        world.tick()
+    assert said(rollout) == ["unsigned"], "once, however many ticks"
+    assert "Billing 2.0" in rollout.events.get(kind="unsigned").text
+    told = Outbox.objects.filter(event__contains=":unsigned:")
+    assert {notice.recipient for notice in told} == {rollout.release.created_by, rollout.started_by}
+    assert {notice.thread for notice in told} == {rollout.release.number}
+
+    again = Holder(root=holder.root)
+    upload(world, again.keys(3))
+    upload(world, again.release(Version.objects.get(label="2.0"), 2))
+    for _ in range(2):
+        world.tick()
+    assert said(rollout) == ["unsigned", "signed"]
+    ReleaseManifest.objects.update(good_until=database_now() - timedelta(seconds=1))
+    world.tick()
+    assert said(rollout) == ["unsigned", "signed", "unsigned"], "an expiry stops it, too"
+    assert told.all().count() == 4, "both are told again"
+
+
+def test_nobody_hears_of_a_rollout_that_has_nothing_left_to_offer(world: World, holder: Holder, settings) -> None:
+    rollout = begun(world, holder)
+    settings.REQUIRE_SIGNATURES = False
+    upload(world, holder.revoking())
+    world.tick()
+    assert said(rollout) == []
+    world.pass_time(1)
+    settings.REQUIRE_SIGNATURES = True
+    world.tick()
+    assert Deployment.objects.get().state != "queued"
+    assert said(rollout) == []
 
 
 def test_an_expired_manifest_is_not_offered_unless_signatures_are_not_required(

@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 import pytest
+from django.db import connection
 from django.test import Client
 from django.urls import reverse
 from knox.models import AuthToken
@@ -93,6 +94,13 @@ def test_size_and_number_are_limited(version: Version, monkeypatch: pytest.Monke
     monkeypatch.setattr(sboms, "MAX_BYTES", 10)
     with pytest.raises(InvalidInput, match="at most 10 bytes"):
         attach(version, document())
+
+
+@pytest.mark.parametrize("lookup", [{"name__icontains": "log4j"}, {"purl__icontains": "log4j"}, {"name__iexact": "x"}])
+def test_parts_of_texts_are_found_by_an_index(version: Version, lookup: dict[str, str]) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("SET LOCAL enable_seqscan = off")
+    assert "software_component_" in Component.objects.filter(**lookup).order_by().explain()
 
 
 def test_it_needs_the_right(version: Version) -> None:

@@ -9,6 +9,7 @@ import logging
 import re
 import threading
 import weakref
+from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -26,7 +27,8 @@ from software.models import Artifact
 
 _RANGE = re.compile(r"bytes=(?:(\d{1,18})-(\d{0,18})|-(\d{1,18}))")
 _BLOCK = 256 * 1024
-_sending = threading.BoundedSemaphore(settings.DDI_PARALLEL_DOWNLOADS)
+# Less than this fits into the buffers on the way, so that nobody holds a thread with it.
+_SMALL = 1024 * 1024
 Response = TypeVar("Response", bound=HttpResponseBase)
 log = logging.getLogger(__name__)
 
@@ -35,8 +37,42 @@ class Unsatisfiable(Exception):
     """The range lies outside the file or is not one."""
 
 
-def send(request: HttpRequest, artifact: Artifact) -> HttpResponseBase:
-    """The answer to GET or HEAD. 404 when the stored file is not what was registered; 429 when too many are sent."""
+class Places:
+    """So many files are sent at the same time; of the large ones a single device gets at most half, so that one that
+    reads nothing does not keep the others away.
+    """
+
+    def __init__(self, number: int) -> None:
+        self._free = number
+        self._most_of_one = max(1, number // 2)
+        self._of: Counter[int] = Counter()
+        # A place is also left by the collector of garbage, perhaps while this very thread takes one.
+        self._lock = threading.RLock()
+
+    def take(self, who: int) -> bool:
+        """A place for this device (0: nobody in particular, or a small part); False: come back later."""
+        with self._lock:
+            if not self._free or (who and self._of[who] >= self._most_of_one):
+                return False
+            self._free -= 1
+            self._of[who] += 1
+        return True
+
+    def leave(self, who: int) -> None:
+        with self._lock:
+            self._free += 1
+            self._of[who] -= 1
+            if not self._of[who]:
+                del self._of[who]
+
+
+_places = Places(settings.DDI_PARALLEL_DOWNLOADS)
+
+
+def send(request: HttpRequest, artifact: Artifact, *, to: int = 0) -> HttpResponseBase:
+    """The answer to GET or HEAD, for the CI with the id `to`. 404 when the stored file is not what was registered; 429
+    when too many are sent.
+    """
     condition = request.headers.get("If-Match")
     if condition is not None and not _names(condition, artifact.sha1):
         return _headed(HttpResponse(status=412), artifact)
@@ -53,14 +89,15 @@ def send(request: HttpRequest, artifact: Artifact) -> HttpResponseBase:
     if file is None:
         return HttpResponse(status=404)
     first, length = part or (0, artifact.size)
+    who = to if length > _SMALL else 0
     if request.method == "HEAD":
         file.close()
         response: HttpResponseBase = HttpResponse()
     elif _proxy_can_send(request):
         file.close()
         return _by_proxy(artifact, is_part=part is not None)
-    elif _sending.acquire(blocking=False):
-        response = _content(file, first, length, is_part=part is not None)
+    elif _places.take(who):
+        response = _content(file, first, length, who, is_part=part is not None)
     else:
         file.close()
         return come_back_later()
@@ -98,7 +135,7 @@ def _by_proxy(artifact: Artifact, *, is_part: bool) -> HttpResponse:
     return response
 
 
-def _content(file: IO[bytes], first: int, length: int, *, is_part: bool) -> HttpResponseBase:
+def _content(file: IO[bytes], first: int, length: int, who: int, *, is_part: bool) -> HttpResponseBase:
     """The bytes, by this process; its place among the few is free when the response is closed, or forgotten."""
     response: HttpResponseBase
     if is_part:
@@ -106,7 +143,7 @@ def _content(file: IO[bytes], first: int, length: int, *, is_part: bool) -> Http
         response._resource_closers.append(file.close)  # type: ignore[attr-defined]
     else:
         response = FileResponse(file)
-    response._resource_closers.append(weakref.finalize(response, _sending.release))  # type: ignore[attr-defined]
+    response._resource_closers.append(weakref.finalize(response, _places.leave, who))  # type: ignore[attr-defined]
     return response
 
 
@@ -159,7 +196,7 @@ def _is_same(condition: str | None, artifact: Artifact) -> bool:
         return condition == f'"{artifact.sha1}"'
     try:
         date = parsedate_to_datetime(condition)
-    except ValueError:
+    except (ValueError, OverflowError):
         return False
     date = date if date.tzinfo else date.replace(tzinfo=UTC)
     return date >= _changed_at(artifact)

@@ -14,7 +14,7 @@ from django.core.exceptions import RequestDataTooBig
 from django.http import HttpRequest
 from django.http.request import UnreadablePostError
 
-from distribution.device import MAX_DETAIL
+from distribution.device import MAX_DETAIL, MAX_DETAILS
 
 MAX_BODY = 256 * 1024
 MAX_KEY = 128
@@ -141,9 +141,10 @@ def clean(text: str, limit: int) -> str:
 
 
 def _key(key: str) -> str:
-    if not 0 < len(key) <= MAX_KEY:
+    name = clean(key, MAX_KEY + 1)
+    if not 0 < len(name) <= MAX_KEY:
         raise Refused(400, f"The name of an attribute is 1 to {MAX_KEY} characters long.")
-    return clean(key, MAX_KEY)
+    return name
 
 
 def _value(key: str, value: Any, mode: str) -> str | None:
@@ -162,6 +163,9 @@ def _details(details: Any) -> list[str]:
     if details is None:
         return []
     lines = details if isinstance(details, list) else [details]
+    if len(lines) > 2 * MAX_DETAILS:
+        # Too many in any case; of a final report the first and the last ones are kept.
+        lines = [*lines[:MAX_DETAILS], *lines[-MAX_DETAILS:]]
     return [clean(_line(line), MAX_DETAIL) for line in lines]
 
 

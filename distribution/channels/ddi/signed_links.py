@@ -16,6 +16,8 @@ from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.views.decorators.csrf import csrf_exempt
 
+from cmdb.services import ci_of_token
+from distribution import device
 from distribution.channels.ddi import downloads
 from distribution.channels.ddi.pressure import come_back_later
 from software.models import Artifact, Version
@@ -49,7 +51,8 @@ def download(request: HttpRequest, artifact: int, until: int, given: str, filena
         return HttpResponse(status=405, headers={"Allow": "GET, HEAD"})
     if not settings.DOWNLOAD_KEY:
         return HttpResponse(status=404)
-    found = Artifact.objects.select_related("version").filter(pk=artifact, filename=filename).first()
+    rows = Artifact.objects.select_related("version").filter(pk=artifact, filename=filename.replace("\x00", ""))
+    found = rows.first()
     # An unknown file takes as long as a wrong signature.
     expected = signature(found or Artifact(pk=artifact), until)
     if not hmac.compare_digest(given.encode(), expected.encode()) or found is None:
@@ -60,7 +63,21 @@ def download(request: HttpRequest, artifact: int, until: int, given: str, filena
     if state is not Check.GOOD:
         return come_back_later() if state is Check.BUSY else HttpResponse(status=410)
     response = downloads.send(request, found)
+    if response.status_code == 200 and request.method == "GET":
+        _note(request, found)
     downloads.release_database()
     if response.status_code < 300 and not settings.X_ACCEL_LOCATION:
-        response["Cache-Control"] = "public, max-age=31536000, immutable"
+        # No cache gives it away after its time.
+        left = until - int(now_of(request).timestamp())
+        response["Cache-Control"] = f"public, max-age={left}, immutable"
     return response
+
+
+def _note(request: HttpRequest, artifact: Artifact) -> None:
+    """Notes the download on the deployment of the device that shows its token; the link itself names none."""
+    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+    ci = ci_of_token(token) if scheme == "TargetToken" and "target_token" in settings.DDI_AUTHENTICATION else None
+    if ci is not None:
+        deployment = device.fetching(ci, version=artifact.version_id)
+        if deployment is not None:
+            device.note_download(deployment, filename=artifact.filename, now=now_of(request))

@@ -36,10 +36,9 @@ log = logging.getLogger(__name__)
 JSON = "application/json;charset=UTF-8"
 MAX_CONTROLLER_ID = 256
 
-_FETCHABLE = frozenset({"offered", "downloading", "installing", "unknown"})
 # What the device has closed, or what its attributes have ended, can be read again; it is not offered again.
-_READABLE = _FETCHABLE | {"confirming", "succeeded", "failed"}
-_LISTED = _FETCHABLE | {"succeeded"}
+_READABLE = device.FETCHABLE | {"confirming", "succeeded", "failed"}
+_LISTED = device.FETCHABLE | {"succeeded"}
 _MD5SUM = ".MD5SUM"
 _CANCEL_READABLE = frozenset({"cancelling", "cancelled"})
 _STATUS = {
@@ -209,7 +208,7 @@ def artifact(request: HttpRequest, ci: ConfigurationItem, module: str, filename:
             filename__in=[filename, filename.removesuffix(_MD5SUM)],
             format=ci.takes,
             version__deployments__deployment__ci_id=ci.pk,
-            version__deployments__deployment__state__in=_FETCHABLE,
+            version__deployments__deployment__state__in=device.FETCHABLE,
         )
         .select_related("version")
         .annotate(deployment_id=F("version__deployments__deployment_id"))
@@ -228,7 +227,7 @@ def artifact(request: HttpRequest, ci: ConfigurationItem, module: str, filename:
         return come_back_later()
     if state is Check.BAD:
         raise Refused(410, "The version is quarantined.")
-    response = downloads.send(request, found)
+    response = downloads.send(request, found, to=ci.pk)
     if response.status_code == 200 and request.method == "GET":
         device.note_download(found.deployment_id, filename=filename, now=now_of(request))
     downloads.release_database()

@@ -55,7 +55,7 @@ test-all: .venv/dev.stamp static/vendor/.stamp ## The longer suites: kill tests,
 check: .venv/dev.stamp static/vendor/.stamp ## Style, types, layers, migrations, templates, deployment settings
 	@sh checks.sh
 
-bench: .venv/dev.stamp static/vendor/.stamp ## Benchmarks: make bench NAME=rollout, poll, cycle, herd or profiling
+bench: .venv/dev.stamp static/vendor/.stamp ## Benchmarks: make bench NAME=rollout, poll, cycle, herd, plan or profiling
 	@PORTAL_PROFILE=test DATA_DIR=.data/bench $(RUN) --data .data/bench -- $(BIN)/python -m benchmarks.$(NAME) $(ARGS)
 
 migrations: .venv/dev.stamp ## Writes missing migrations (ARGS="-n name app")

@@ -1,11 +1,12 @@
 """`/api/v1/releases/` and `/api/v1/rollouts/`."""
 
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
 from django.utils.translation import gettext as _
 from django_filters import rest_framework as filters
-from drf_spectacular.utils import extend_schema
+from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework import status
 from rest_framework.decorators import action
 from rest_framework.request import Request
@@ -16,7 +17,10 @@ from distribution.api import DeploymentFilter
 from distribution.models import Deployment
 from distribution.serializers import DeploymentSerializer
 from releases import services
+from releases.dry_run.report import dry_run
+from releases.dry_run.targets import ONLY, planned_cis, shown_conflicts
 from releases.models import Release, Rollout, Verdict, Wave
+from releases.plan_findings import findings
 from releases.serializers import (
     ApproveReleaseSerializer,
     DraftReleaseSerializer,
@@ -27,6 +31,7 @@ from releases.serializers import (
     ReleaseSerializer,
     StartTestSerializer,
 )
+from releases.serializers_dry_run import DryRunSerializer, PlannedCISerializer, PlannedCIsQuery
 from releases.serializers_rollout import (
     ContinueRollbackSerializer,
     OneCISerializer,
@@ -92,6 +97,36 @@ class ReleaseViewSet(TicketViewSet):
     def signing_request(self, request: Request, **kwargs: Any) -> Response:
         """What the key holder still has to sign: manifests, and the ways back of the targets as they are now."""
         return Response(services.signing_request(self.get_object(), now=now_of(request)))
+
+    @extend_schema(operation_id="release_dry_run", responses=DryRunSerializer)
+    def read_plan(self, request: Request, **kwargs: Any) -> Response:
+        """What a start of the present plan would do: both strategies on the clock, load, risk, what is in the way."""
+        release, now = self.get_object(), now_of(request)
+        found = dry_run(release, now=now)
+        conflicts = shown_conflicts(found.conflicts, request.user)
+        found = replace(found, conflicts=conflicts, findings=tuple(findings(release, now=now)))
+        return Response(DryRunSerializer(found).data)
+
+    @extend_schema(
+        operation_id="release_planned_cis",
+        responses=PlannedCISerializer(many=True),
+        parameters=[
+            OpenApiParameter("wave", int, description="Only those of this wave of the phased plan."),
+            OpenApiParameter("only", str, enum=ONLY),
+        ],
+    )
+    @action(detail=True, methods=["get"], url_path="plan/cis", filter_backends=[])
+    def planned_cis(self, request: Request, **kwargs: Any) -> Response:
+        """The targets that the person may see, in the order of their waves."""
+        given = PlannedCIsQuery(data=request.query_params)
+        given.is_valid(raise_exception=True)
+        found = planned_cis(self.get_object(), request.user, **given.validated_data)
+        rows = found.rows(self.paginate_queryset(found.cis) or [])
+        return self.get_paginated_response(PlannedCISerializer(rows, many=True).data)
+
+
+# The verb “plan” is a POST to the same address.
+ReleaseViewSet.do_plan.mapping.get(ReleaseViewSet.read_plan)  # type: ignore[attr-defined]
 
 
 def roll_back_wave(rollout: Rollout, *, actor: Any, now: datetime, wave: int, reason: str) -> None:

@@ -185,6 +185,7 @@ class ReleaseDetail(DetailPage):
             "is_impossible": any(item.way_back == WayBack.IMPOSSIBLE for item in items),
             "exceptions": list(visible_exceptions(release, self.request.user)[:20]),
             "unsigned": self._unsigned(release),
+            "shows_dry_run": release.state in EDITABLE,
         }
 
     def _unsigned(self, release: Release) -> list[str]:

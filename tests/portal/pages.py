@@ -26,6 +26,8 @@ def pages_of(story: Story) -> dict[str, str]:
         "release package": f"/releases/{release}/?tab=package",
         "release test": f"/releases/{release}/?tab=test",
         "release plan": f"/releases/{release}/?tab=plan",
+        "release dry run": f"/releases/{release}/dry-run/",
+        "release targets": f"/releases/{release}/dry-run/cis/",
         "release rollout": f"/releases/{release}/?tab=rollout",
         "release review": f"/releases/{release}/?tab=review",
         "rollouts": "/rollouts/",

@@ -6,11 +6,15 @@ UV := .tools/bin/uv
 BIN := .venv/bin
 RUN := $(BIN)/python -m itsm_portal.embedded run
 RESET ?=
+SEED ?=
+EXAMPLES ?=
+MINUTES ?=
+AGENTS ?=
 EXIT ?=
 NAME ?= rollout
 export UV_LINK_MODE ?= copy
 
-.PHONY: help demo run test test-all check bench lock screenshots clean migrations
+.PHONY: help demo run test test-all check bench drill drill-model lock screenshots clean migrations
 
 help: ## Lists the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -58,6 +62,15 @@ check: .venv/dev.stamp static/vendor/.stamp ## Style, types, layers, migrations,
 bench: .venv/dev.stamp static/vendor/.stamp ## Benchmarks: make bench NAME=rollout, poll, cycle, herd, plan or profiling
 	@PORTAL_PROFILE=test DATA_DIR=.data/bench $(RUN) --data .data/bench -- $(BIN)/python -m benchmarks.$(NAME) $(ARGS)
 
+drill-model: .venv/dev.stamp ## Any sequence against the engine, 20,000 times (SEED=, EXAMPLES=)
+	@PORTAL_PROFILE=test DATA_DIR=.data/drill SEED=$(SEED) EXAMPLES=$(or $(EXAMPLES),20000) \
+		$(RUN) --fast --data .data/drill -- $(BIN)/python -m pytest -q -s -m slow \
+		tests/releases/test_any_sequence.py::test_many_sequences
+
+drill: .venv/dev.stamp ## Four rollouts to a simulated fleet while everything fails (SEED=, MINUTES=20, AGENTS=1000)
+	@PORTAL_PROFILE=test DATA_DIR=.data/drill DRILL_OWNS_DATABASE=1 SEED=$(SEED) MINUTES=$(MINUTES) AGENTS=$(AGENTS) \
+		$(RUN) --data .data/drill -- $(BIN)/python -m tests.drill
+
 migrations: .venv/dev.stamp ## Writes missing migrations (ARGS="-n name app")
 	@PORTAL_PROFILE=development $(RUN) -- $(BIN)/python manage.py makemigrations $(ARGS)
 
@@ -70,6 +83,6 @@ lock: .tools/bin/uv ## Renews the hashed lock files from requirements/*.in
 
 clean: ## Removes everything that the targets made, also below /var/tmp
 	@python=$(BIN)/python; test -x $$python || python=$(PYTHON); \
-		test ! -e .data || $$python -m itsm_portal.embedded clean --data .data .data/test .data/bench
+		test ! -e .data || $$python -m itsm_portal.embedded clean --data .data .data/test .data/bench .data/drill
 	@rm -rf .venv .tools .data static/vendor staticfiles node_modules .mypy_cache .ruff_cache .pytest_cache \
 		.hypothesis .import_linter_cache

@@ -59,11 +59,12 @@ ROLES: dict[str, frozenset[str]] = {
         "releases.pause_rollout",
         "releases.roll_back_rollout",
         "releases.record_exception",
+        "releases.see_operations",
     },
-    "operator": REPORT | READ_EVERYTHING | {"releases.pause_rollout"},
+    "operator": REPORT | READ_EVERYTHING | {"releases.pause_rollout", "releases.see_operations"},
     # Sees and excludes his own CIs because he owns them, not by a right.
     "CI owner": REPORT,
-    "auditor": READ_EVERYTHING,
+    "auditor": READ_EVERYTHING | {"releases.see_operations"},
     "administrator": REPORT
     | {
         "cmdb.see_all_cis",
@@ -71,6 +72,7 @@ ROLES: dict[str, frozenset[str]] = {
         "distribution.see_push_log",
         "test_environments.see_environments",
         "accounts.manage_service_tokens",
+        "releases.see_operations",
     },
     "service account": REPORT | {"cmdb.see_all_cis"},
     # Orders rollouts in one call, from standard changes that name it; approves nothing.

@@ -11,6 +11,7 @@ from cmdb.services import record_installed, record_removed, replace_installed
 from distribution.failures import record_reverted
 from distribution.models import LIVE, Batch, Deployment, DeploymentEvent, DeploymentItem, DeploymentState
 from distribution.steps import record_step
+from failpoints import failpoint
 from software.models import Product, Version
 
 MAX_ATTRIBUTES = 100
@@ -60,7 +61,9 @@ def record_attributes(
         items, current = _items_of(deployments), _current_of(ci)
         products = [i.product for i in items], [c.product for c in current]
         said = _said(ci, after, before, set(data), mode, *products)
-        return _act(ci, deployments, items, current, said, now)
+        ended = _act(ci, deployments, items, current, said, now)
+        failpoint("attributes.before_commit")
+        return ended
 
 
 def record_declared(ci: ConfigurationItem, *, version: Version, now: datetime) -> bool:

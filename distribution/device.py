@@ -19,6 +19,7 @@ from distribution.attributes import record_attributes, record_declared
 from distribution.models import TERMINAL, Batch, Deployment, DeploymentEvent, DeploymentItem, DeploymentState
 from distribution.offers import Action, current_action, is_held, modes, offer
 from distribution.steps import record_step
+from failpoints import failpoint
 
 # While the device may fetch what it installs.
 FETCHABLE = frozenset({"offered", "downloading", "installing", "unknown"})
@@ -99,6 +100,7 @@ def report(
             return Outcome.UNKNOWN
         if deployment.closed_at is not None or deployment.state in TERMINAL:
             return Outcome.GONE
+        failpoint("report.locked")
         is_download_only = deployment.batch.mode == Batch.Mode.DOWNLOAD_ONLY
         is_final = execution == "closed" or (is_download_only and execution == "downloaded")
         if not is_final and _is_too_much(deployment, details):
@@ -131,6 +133,7 @@ def report(
             _want_attributes(ci)
             if to_state == DeploymentState.SUCCEEDED:
                 _record_items(ci, deployment, now)
+        failpoint("report.before_commit")
     return Outcome.ACCEPTED
 
 
@@ -181,6 +184,7 @@ def answer_cancel(
         )
         if to_state == DeploymentState.CANCELLED:
             _want_attributes(ci)
+        failpoint("cancel.before_commit")
     return Outcome.ACCEPTED
 
 

@@ -13,6 +13,7 @@ from distribution.failures import failed_since
 from distribution.models import Batch, Deployment, DeploymentEvent, DeploymentState, mode_at
 from distribution.signed import is_signed
 from distribution.steps import move_where
+from failpoints import failpoint
 
 
 def offerable(d: str, b: str, *, may_change: str = "%(may_change)s::boolean", can_wait: str = "false") -> str:
@@ -201,6 +202,7 @@ def offer(deployment: Deployment, ci: ConfigurationItem, *, now: datetime) -> bo
             )
             if moved and is_different:
                 cursor.execute(_REFRESH_FROM, [deployment.pk])
+            failpoint("offer.before_commit")
     except IntegrityError:
         # Another deployment of the CI was offered in the same moment.
         moved = []

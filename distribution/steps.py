@@ -13,6 +13,7 @@ from django.db import connection
 
 from cmdb.prepared import fetch_row, fetch_rows
 from distribution.models import LEGAL_STEPS, TERMINAL
+from failpoints import failpoint
 
 # Rows that one statement touches at most; more are done by repeating it.
 CHUNK = 5000
@@ -95,6 +96,7 @@ def move_where(
     while True:
         rows = [row[0] for row in _carry_out(statement, values, is_prepared=is_single)]
         moved += rows
+        failpoint("step.moved")
         if is_single or len(rows) < CHUNK:
             return moved
 

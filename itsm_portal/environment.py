@@ -29,6 +29,12 @@ def required(name: str, *, hint: str) -> str:
     return value
 
 
+def unset(name: str, *, hint: str) -> None:
+    """Refuses a variable that has no business here."""
+    if os.environ.get(name):
+        raise ImproperlyConfigured(f"{name} must not be set in this profile. {hint}")
+
+
 def url(name: str, *, schemes: set[str], hint: str) -> str:
     """A server's address, checked for its scheme so that a typing error is told at start and not at first use."""
     value = required(name, hint=hint)
@@ -66,6 +72,17 @@ def download_key(address: str) -> str:
         raise ImproperlyConfigured(f"DOWNLOAD_URL is set but DOWNLOAD_KEY is not. {hint}")
     if value and len(value) < 32:
         raise ImproperlyConfigured(f"DOWNLOAD_KEY has {len(value)} characters; it needs at least 32. {hint}")
+    return value
+
+
+def token(name: str) -> str:
+    """A secret that a program sends: at least 32 characters, or nothing."""
+    value = os.environ.get(name, "").strip()
+    if value and len(value) < 32:
+        raise ImproperlyConfigured(
+            f"{name} has {len(value)} characters; it needs at least 32. "
+            "Generate one: python -c 'import secrets; print(secrets.token_urlsafe(32))'"
+        )
     return value
 
 

@@ -29,6 +29,7 @@ MAIN = (
     Entry(_("Software library"), "product_list", "disc"),
     Entry(_("Test environments"), "environment_list", "flask", "test_environments.see_environments"),
     Entry(_("Activity matrix"), "activity_matrix", "table"),
+    Entry(_("Operations"), "operations", "heartbeat", "releases.see_operations"),
 )
 NEW = (
     Entry(_("Incident"), "incident_create", "alert-triangle", "incidents.report_incident"),

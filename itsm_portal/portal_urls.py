@@ -4,6 +4,7 @@ from django.urls import include, path
 
 from itsm_portal.views.frame import Bell, Notices, theme
 from itsm_portal.views.home import Home
+from itsm_portal.views.operations import OperationsPage
 from itsm_portal.views.pages import ActivityMatrix, Mailbox, StyleGuide
 from itsm_portal.views.search import Search
 from itsm_portal.views.service_tokens import ServiceTokens
@@ -15,6 +16,7 @@ urlpatterns = [
     path("notices/", Notices.as_view(), name="notices"),
     path("theme/", theme, name="theme"),
     path("activity-matrix/", ActivityMatrix.as_view(), name="activity_matrix"),
+    path("operations/", OperationsPage.as_view(), name="operations"),
     path("styleguide/", StyleGuide.as_view(), name="styleguide"),
     path("mailbox/", Mailbox.as_view(), name="mailbox"),
     path("mailbox/<str:name>/", Mailbox.as_view(), name="mailbox_mail"),

@@ -22,6 +22,8 @@ BASE_DIR = Path(__file__).resolve().parent.parent
 PROFILE = environment.profile()
 PRODUCTION = PROFILE == "production"
 DATA_DIR = environment.folder("DATA_DIR", default=BASE_DIR / ".data")
+if PRODUCTION:
+    environment.unset("FAILPOINTS", hint="It ends processes on purpose, for tests.")
 
 # --- Secrets and servers ------------------------------------------------------------------------------------------
 DEBUG = environment.flag("DEBUG", default=PROFILE == "development") and not PRODUCTION
@@ -249,6 +251,10 @@ CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_BEAT_SCHEDULE = beat_schedule(TICK_SECONDS)
 # Plays take minutes: workers of their own take them, so that ticks never wait.
 CELERY_TASK_ROUTES = {"distribution.tasks.run_push": {"queue": "push"}}
+
+# --- Watching ------------------------------------------------------------------------------------------------------
+# Who asks for /metrics without having signed in sends this as a bearer token; empty: only people who have signed in.
+METRICS_TOKEN = environment.token("METRICS_TOKEN")
 
 # --- Agents -------------------------------------------------------------------------------------------------------
 DDI_TENANT = "DEFAULT"

@@ -4,10 +4,12 @@ from django.contrib import admin
 from django.urls import include, path
 
 from itsm_portal.views import health
+from itsm_portal.views.metrics import metrics
 
 urlpatterns = [
     path("healthz", health.healthz, name="healthz"),
     path("readyz", health.readyz, name="readyz"),
+    path("metrics", metrics, name="metrics"),
     path("", include("distribution.channels.ddi.urls")),
     path("admin/", admin.site.urls),
     path("api/", include("itsm_portal.api_urls")),

@@ -13,6 +13,7 @@ from django.core.mail.backends.base import BaseEmailBackend
 from django.db import connection
 from django.db.models import F, Q
 
+from failpoints import failpoint
 from notifications.mail import compose
 from notifications.models import Outbox
 
@@ -86,8 +87,11 @@ def send_notifications(*, now: datetime, budget_seconds: float = 1.0) -> int:
             if row is None:
                 break
             server = server or get_connection()
+            failpoint("mail.claimed")
             error = _send(row, server)
+            failpoint("mail.sent")
             _write_result(row, error, now)
+            failpoint("mail.marked")
             if error is None:
                 sent += 1
             elif not isinstance(error, MESSAGE_ERRORS):

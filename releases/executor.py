@@ -15,6 +15,7 @@ from datetime import datetime
 from django.db import InterfaceError, OperationalError, transaction
 from django.db.models import Case, When
 
+from failpoints import failpoint
 from releases import ending, freezing, going_back, running
 from releases.models import Rollout
 from releases.services.deploy import start_ordered
@@ -38,6 +39,7 @@ def advance_rollouts(*, now: datetime, budget_seconds: float = 1.0) -> int:
     unsettled = Rollout.objects.filter(settled_at__isnull=True).order_by(has_ended, "updated_at", "pk")
     for key in list(unsettled.values_list("pk", flat=True)):
         while _advance_one(key, now=now):
+            failpoint("tick.committed")
             moved += 1
             if time.monotonic() >= deadline:
                 return moved
@@ -56,7 +58,12 @@ def _advance_one(key: int, *, now: datetime) -> bool:
                 .filter(pk=key, settled_at__isnull=True)
                 .first()
             )
-            return advance(rollout, now=now) if rollout is not None else False
+            if rollout is None:
+                return False
+            failpoint("tick.claimed")
+            has_moved = advance(rollout, now=now)
+            failpoint("tick.before_commit")
+            return has_moved
     except DomainError as error:
         # A refusal means that somebody moved a ticket of it in the same moment: the next tick sees the new state.
         logger.warning("rollout %s: %s", key, error)

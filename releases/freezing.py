@@ -7,6 +7,7 @@ from django.db.models import Exists, OuterRef, QuerySet
 from cmdb.models import ConfigurationItem
 from distribution import services as distribution
 from distribution.models import Deployment
+from failpoints import failpoint
 from releases.models import Rollout, RolloutEvent, Wave
 from releases.selector import TargetSelector
 from releases.services.log import cis_text, log
@@ -40,6 +41,7 @@ def freeze(rollout: Rollout, now: datetime) -> bool:
             again=selector.again,
             now=now,
         )
+        failpoint("freeze.written")
         _mark(rollout, wave.number, cis[-1], now)
         return True
     if not is_last:

@@ -9,6 +9,7 @@ from django.utils.translation import gettext as _
 
 from distribution import services as distribution
 from distribution.models import OPEN, Batch, Deployment, DeploymentState
+from failpoints import failpoint
 from releases.conditions import failures, is_breached
 from releases.judging import judge_errors, numbers_of_wave, store_verdict
 from releases.models import Release, Rollout, RolloutEvent, RolloutException, Verdict, Wave
@@ -114,6 +115,7 @@ def _advance_wave(rollout: Rollout, wave: Wave, forward: list[int], now: datetim
         )
     if wrote and wave.state == Wave.State.DEPLOYING and not wave.batch.is_open:
         distribution.cancel_open([wave.batch_id], now=now, reason=_("The rollback was ended by a person."))
+    failpoint("rollback.queued")
     wrote += distribution.pass_deadlines([*forward, wave.batch_id], now=now)
     size = distribution.counts([wave.batch_id])[wave.batch_id].total
     if wave.size != size:
@@ -162,6 +164,7 @@ def _not_yet_back(rollout: Rollout, wave: Wave, forward: list[int]) -> list[int]
 
 def _end_wave(rollout: Rollout, wave: Wave, forward: list[int], now: datetime) -> None:
     _list_exceptions(rollout, wave, forward, now)
+    failpoint("rollback.listed")
     move(wave, "succeed", actor=None, now=now, update={"finished_at": now}, touch=None)
     if not Deployment.objects.filter(batch=wave.batch_id, state__in=OPEN).exists():
         # Otherwise it stays open for those that may still come back.

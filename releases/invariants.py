@@ -15,7 +15,7 @@ from django.db import connection
 
 from distribution.models import LEGAL_STEPS, LIVE, OPEN, TERMINAL, Deployment
 from distribution.services import Counts
-from releases import conditions, invariant_queries, invariant_queries_ways_back
+from releases import conditions, invariant_queries, invariant_queries_deployments, invariant_queries_ways_back
 from releases.models import Release, Rollout, Verdict, Wave
 from releases.policy import RolloutPolicy
 from releases.services.content import release_hash
@@ -24,6 +24,11 @@ from software.models import Artifact
 # Clocks of a request and of a tick are read at their start and written later; as long as a tick may take.
 TOLERANCE_SECONDS = 30
 LIMIT = 50
+QUERIES = (
+    *invariant_queries.QUERIES,
+    *invariant_queries_deployments.QUERIES,
+    *invariant_queries_ways_back.QUERIES,
+)
 UNDECIDED = {
     "I13": "proven by the test suite only: no decision uses an agent's clock",
     "I16": "proven by the test suite only: a second tick on a quiet database writes nothing",
@@ -61,9 +66,9 @@ def check_invariants(
     }
     found: list[Violation] = []
     with connection.cursor() as cursor:
-        for invariant, text, sql in (*invariant_queries.QUERIES, *invariant_queries_ways_back.QUERIES):
+        for invariant, text, sql in QUERIES:
             cursor.execute(f"{sql} LIMIT %(limit)s", params)
-            found += [Violation(invariant, text.format(*row)) for row in cursor.fetchall()]
+            found += [Violation(invariant.format(*row), text.format(*row)) for row in cursor.fetchall()]
     checks: list[tuple[str, Callable[[], Iterable[str]]]] = [("I6", _verdicts), ("I11", _approved), ("I12", _digests)]
     if files:
         checks.append(("I12", _files))

@@ -5,6 +5,7 @@ from datetime import datetime
 from django.utils.translation import gettext as _
 
 from distribution import services as distribution
+from failpoints import failpoint
 from releases import conditions
 from releases.models import Rollout, RolloutEvent, Verdict, Wave
 from releases.policy import RolloutPolicy
@@ -37,6 +38,7 @@ def store_verdict(
             "at": now,
         },
     )
+    failpoint("verdict.stored")
 
 
 def judge_errors(rollout: Rollout, now: datetime) -> bool:
@@ -60,6 +62,7 @@ def judge_errors(rollout: Rollout, now: datetime) -> bool:
         if conditions.is_breached(numbers, policy):
             reasons[wave] = _fail(rollout, wave, numbers, policy, now)
     if reasons:
+        failpoint("breach.told")
         _react(rollout, list(reasons), policy, " ".join(reasons.values()), now)
     return bool(reasons) or overdue > 0
 

@@ -5,6 +5,7 @@ from datetime import datetime
 from django.utils.translation import gettext as _
 
 from distribution import services as distribution
+from failpoints import failpoint
 from releases import conditions, going_back, soaking
 from releases.judging import judge_errors, numbers_of_wave, store_verdict
 from releases.models import Release, Rollout, RolloutEvent, Verdict, Wave
@@ -49,6 +50,7 @@ def _open(rollout: Rollout, wave: Wave, now: datetime) -> bool:
     if pause_after_planned_end(rollout, now):
         return True
     move(wave, "open", actor=None, now=now, update={"started_at": now}, touch=None)
+    failpoint("wave.opened")
     distribution.open_batch(wave.batch, now=now)
     if RolloutPolicy.from_json(rollout.policy).supersede:
         distribution.supersede_older(wave.batch, now=now)

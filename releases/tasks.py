@@ -2,7 +2,7 @@
 
 from celery import shared_task
 
-from releases import executor, retention
+from releases import executor, retention, self_check
 from software.uploads import sweep_uploads
 from tickets.clock import database_now
 
@@ -19,3 +19,9 @@ def sweep_library() -> None:
     now = database_now()
     sweep_uploads(now=now)
     retention.sweep(now=now)
+
+
+@shared_task(ignore_result=True, time_limit=900, soft_time_limit=870)
+def check_itself() -> None:
+    """Looks for broken invariants when it is time for it."""
+    self_check.check_when_due(now=database_now())

@@ -18,6 +18,7 @@ from django.core.files import File
 from django.core.files.storage import FileSystemStorage, Storage
 from django.utils.translation import gettext as _
 
+from failpoints import failpoint
 from software.models import Artifact
 from software.models.library import artifact_storage
 from tickets.exceptions import DomainError, InvalidInput
@@ -137,6 +138,7 @@ def _copy(stream: Any, file: Any, path: Path) -> Received:
         for digest in (sha1, md5, sha256):
             digest.update(block)
         if file is not None:
+            failpoint("upload.block")
             file.write(block)
     if size == 0:
         raise InvalidInput(_("The file is empty. Choose the right one."), field="file", code="empty_file")

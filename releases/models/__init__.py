@@ -8,6 +8,7 @@ from releases.models.release import (
 )
 from releases.models.rollout import Rollout
 from releases.models.rollout_log import RolloutEvent, RolloutException
+from releases.models.self_check import SelfCheck
 from releases.models.test_run import TestRun
 from releases.models.wave import Verdict, Wave
 
@@ -20,6 +21,7 @@ __all__ = [
     "Rollout",
     "RolloutEvent",
     "RolloutException",
+    "SelfCheck",
     "TestPolicy",
     "TestRun",
     "Verdict",

@@ -18,6 +18,7 @@ from cmdb.models import ConfigurationItem, InstalledVersion
 from cmdb.services import dependencies_of
 from distribution.models import Batch, Deployment, DeploymentItem, DeploymentState
 from distribution.services import last_event_position
+from failpoints import failpoint
 from incidents.models import Incident
 from incidents.services import note_on_incident, resolve_incident_by_fix, withdraw_fix_from_incident
 from problems.models import Problem
@@ -54,6 +55,7 @@ def advance(rollout: Rollout, *, now: datetime) -> bool:
         # What ends from here on is told by the next run of the cascade.
         rollout.cascade_position = position_of(rollout)
     last = steps[phase](rollout, int(mark), now)
+    failpoint("cascade.told")
     if last is not None:
         rollout.cascade_mark = f"{phase}:{last}"
     elif phase != PHASES[-1]:
@@ -61,6 +63,7 @@ def advance(rollout: Rollout, *, now: datetime) -> bool:
     else:
         rollout.cascade, rollout.cascade_mark = "", ""
     rollout.save(update_fields=["cascade", "cascade_mark", "cascade_position"])
+    failpoint("cascade.marked")
     return bool(rollout.cascade)
 
 

@@ -17,6 +17,8 @@ hold = root / "hold"
 if hold.exists():
     (root / "held.draft").write_text(f"{os.environ['AGENT_VERSION']} {os.getpid()}")
     (root / "held.draft").rename(root / "held")
+if (root / "ill").exists():
+    sys.exit("it does not start")
 while hold.exists():
     if os.getppid() != parent:
         sys.exit("the agent is dead")
@@ -75,6 +77,13 @@ class Host:
 
     def let_go(self) -> None:
         (self.folder / "hold").unlink()
+
+    def fall_ill(self) -> None:
+        """Installations fail their health check, until `recover`."""
+        (self.folder / "ill").touch()
+
+    def recover(self) -> None:
+        (self.folder / "ill").unlink()
 
     def await_end_of_check(self) -> None:
         """After the agent was killed: until its health check has noticed."""

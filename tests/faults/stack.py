@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -76,16 +76,26 @@ class Lock:
 class Stack:
     """Starts everything, kills parts of it, and looks into the database."""
 
-    def __init__(self, folder: Path, server_url: str, database: str) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        server_url: str,
+        database: str,
+        *,
+        names: Sequence[str] = NAMES,
+        director: str = "tests.faults.director",
+        workers: int = 1,
+    ) -> None:
         self.folder = folder
-        self.hosts = {name: Host(folder / "fleet" / name) for name in NAMES}
+        self.hosts = {name: Host(folder / "fleet" / name) for name in names}
+        self._director_module, self._workers = director, str(workers)
         self.cis: dict[str, dict[str, Any]] = {}
         self.supervisor = Supervisor(
             folder / "logs", lambda _line: None, first_delay=0.02, deaths_allowed=50, stop_seconds=2
         )
         self._server_url, self._database = server_url, database
         parts = urlsplit(server_url)
-        self._database_url = urlunsplit(parts._replace(path=f"/{database}"))
+        self.database_url = urlunsplit(parts._replace(path=f"/{database}"))
         self._is_reviving = True
         self._versions = 1
         self._director: subprocess.Popen[str] | None = None
@@ -95,7 +105,7 @@ class Stack:
         self.url = f"http://{embedded.HOST}:{web}"
         self.valkey_url = f"redis://:{password}@{embedded.HOST}:{valkey}/0"
         self._env = {key: value for key, value in os.environ.items() if key not in NOT_INHERITED} | {
-            "DATABASE_URL": self._database_url,
+            "DATABASE_URL": self.database_url,
             "REDIS_URL": self.valkey_url,
             "PORTAL_URL": self.url,
             "DATA_DIR": str(folder),
@@ -104,7 +114,9 @@ class Stack:
             "TICK_SECONDS": "1",
             "DDI_POLL_SECONDS": "1",
             "DJANGO_SETTINGS_MODULE": "itsm_portal.settings",
+            "FAILPOINTS": str(folder / "failpoints"),
         }
+        (folder / "failpoints").mkdir()
         self._add_parts(web, valkey, password)
 
     # --- processes ----------------------------------------------------------------------------------------------
@@ -117,7 +129,8 @@ class Stack:
         self.supervisor.add("valkey", [str(embedded.valkey_binary()), str(config)], stage=0)
         self._add(
             "web", "gunicorn", "itsm_portal.wsgi", "--bind", f"{embedded.HOST}:{web}", "--worker-class", "gthread",
-            "--workers", "1", "--threads", "8", "--keep-alive", "65", "--no-control-socket", "--graceful-timeout", "2",
+            "--workers", self._workers, "--threads", "8", "--keep-alive", "65", "--no-control-socket",
+            "--graceful-timeout", "2",
         )  # fmt: skip
 
     def _add(self, name: str, module: str, *arguments: str, stage: int = 1) -> None:
@@ -129,17 +142,10 @@ class Stack:
             name = sql.Identifier(self._database)
             server.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(name))
             server.execute(sql.SQL("CREATE DATABASE {}").format(name))
-        self._db = psycopg.connect(self._database_url, autocommit=True)
-        self._director = subprocess.Popen(
-            [sys.executable, "-m", "tests.faults.director"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env=self._env,
-            cwd=ROOT,
-        )
+        self._db = psycopg.connect(self.database_url, autocommit=True)
+        self._start_director()
         self.supervisor.start()
-        self.cis = self.direct("found", names=NAMES, label=FIRST_LABEL)
+        self.cis = self.direct("found", names=list(self.hosts), label=FIRST_LABEL)
         celery = ("--app", "itsm_portal.celery")
         quiet = ("--loglevel", "WARNING")
         self._add("worker", "celery", *celery, "worker", *quiet, "--concurrency", "2", "--without-gossip",
@@ -150,8 +156,12 @@ class Stack:
             host.set_up(FIRST_LABEL, self.url, self.cis[host.name]["token"])
             self._add(host.name, "agent", "run", "--config", str(host.config), stage=2)
         query = "SELECT 1 FROM cmdb_installedversion"
-        self.until("every agent has reported", lambda: len(self.rows(query)) == len(NAMES))
+        self.until("every agent has reported", lambda: len(self.rows(query)) == len(self.hosts))
         self.until("the portal is ready", self._is_ready)
+
+    def _start_director(self) -> None:
+        command, pipe = [sys.executable, "-m", self._director_module], subprocess.PIPE
+        self._director = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, env=self._env, cwd=ROOT)
 
     def stop(self) -> None:
         self.supervisor.stop()
@@ -200,9 +210,27 @@ class Stack:
     @contextlib.contextmanager
     def locked(self, query: str, *params: Any) -> Iterator[Lock]:
         """Holds the locks that a query takes."""
-        with psycopg.connect(self._database_url) as connection:
+        with psycopg.connect(self.database_url) as connection:
             connection.execute(query, params)
             yield Lock(self, connection)
+
+    def arm(self, point: str, order: str = "") -> None:
+        """The next process that comes to this failpoint is killed, or does what `order` says (see `failpoints`)."""
+        folder = Path(self._env["FAILPOINTS"])
+        (folder / f"{point}.done").unlink(missing_ok=True)
+        draft = folder / f"{point}.draft"
+        draft.write_text(order)
+        draft.rename(folder / point)
+
+    def went_off(self, point: str) -> float | None:
+        """When a process came to the armed failpoint, by the clock of files; None: not yet."""
+        try:
+            return (Path(self._env["FAILPOINTS"]) / f"{point}.done").stat().st_mtime
+        except FileNotFoundError:
+            return None
+
+    def disarm(self, point: str) -> None:
+        (Path(self._env["FAILPOINTS"]) / point).unlink(missing_ok=True)
 
     def flush_valkey(self) -> None:
         """Everything that the broker and the cache know is lost."""
@@ -213,6 +241,8 @@ class Stack:
     def direct(self, order: str, **values: Any) -> Any:
         """What a person does; raises what the portal raises."""
         assert self._director is not None
+        if self._director.poll() is not None:  # it came to a failpoint itself
+            self._start_director()
         assert self._director.stdin is not None
         assert self._director.stdout is not None
         self._director.stdin.write(json.dumps({"do": order, **values}) + "\n")
@@ -223,6 +253,8 @@ class Stack:
 
     def rows(self, query: str, *params: Any) -> list[tuple[Any, ...]]:
         assert self._db is not None
+        if self._db.closed:
+            self._db = psycopg.connect(self.database_url, autocommit=True)
         return self._db.execute(query, params).fetchall()
 
     def until(self, what: str, ask: Callable[[], Any], seconds: float = PATIENCE) -> Any:
@@ -234,18 +266,19 @@ class Stack:
             answer = ask()
             if answer:
                 return answer
-            assert time.monotonic() < deadline, f"after {seconds:.0f} s still not: {what}\n{self._story()}"
+            assert time.monotonic() < deadline, f"after {seconds:.0f} s still not: {what}\n{self.story()}"
             time.sleep(0.03)
 
     def log(self, name: str) -> str:
         """Everything that a part has said."""
         return (self.supervisor.log_dir / f"{name}.log").read_text(errors="replace")
 
-    def _story(self) -> str:
+    def story(self) -> str:
         rollouts = self.rows("SELECT id, state, waits_for, pause_reason, cascade FROM releases_rollout")
         states = self.rows("SELECT batch_id, state, count(*) FROM distribution_deployment GROUP BY 1, 2 ORDER BY 1")
         parts = [name for name in ("valkey", "web", "worker", "beat") if self.supervisor.pid(name) is None]
-        logs = [f"--- {name}\n{self.supervisor.tail(name, 15)}" for name in ("web", "worker", "beat", NAMES[-1])]
+        shown = ["web", "worker", "beat", *list(self.hosts)[-1:]]
+        logs = [f"--- {name}\n{self.supervisor.tail(name, 15)}" for name in shown]
         return "\n".join([f"{rollouts}", f"{states}", f"dead: {parts}", *logs])
 
     # --- rollouts -----------------------------------------------------------------------------------------------

@@ -67,6 +67,7 @@ def staff_pages_of(story: Story) -> dict[str, str]:
         "environment": f"/environments/{story.environment.number}/",
         "new environment": "/environments/new/",
         "mail folder": "/mailbox/",
+        "operations": "/operations/",
         "service tokens": "/service-tokens/",
         "style guide": "/styleguide/",
         "resolve": f"/incidents/{story.incidents[0].number}/resolve/",

@@ -99,6 +99,21 @@ DAMAGE: list[tuple[str, str, list[str]]] = [
         ],
     ),
     (
+        "I2",
+        "distribution_one_live_per_ci is missing",
+        ["DROP INDEX distribution_one_live_per_ci"],
+    ),
+    (
+        "I3",
+        "reports of its device and has",
+        ["UPDATE distribution_deployment SET reports = reports + 1 WHERE reports > 0"],
+    ),
+    (
+        "I3",
+        "are not marked as repetitions",
+        ["UPDATE distribution_deploymentevent SET fingerprint = 'x' WHERE kind = 'report'"],
+    ),
+    (
         "I4",
         "event",
         ["DELETE FROM distribution_deploymentevent WHERE kind = 'offered'"],
@@ -194,6 +209,11 @@ DAMAGE: list[tuple[str, str, list[str]]] = [
             "attempts, next_attempt_at, last_error, created_at) SELECT event, recipient_id, thread, subject, text, "
             "html, path, state, attempts, next_attempt_at, last_error, created_at FROM notifications_outbox",
         ],
+    ),
+    (
+        "I10",
+        "notifications_outbox_once is missing",
+        ["SET CONSTRAINTS ALL IMMEDIATE", "ALTER TABLE notifications_outbox DROP CONSTRAINT notifications_outbox_once"],
     ),
     ("I10", "without saying", ["UPDATE notifications_outbox SET state = 'dead'"]),
     ("I11", "without a valid approval", ["UPDATE releases_releaseapproval SET content_hash = 'x'"]),

@@ -1,7 +1,9 @@
 """A small company with a fleet, its tickets and its devices, and a clock that moves only when a test says so."""
 
+import hashlib
 import time
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import cached_property
@@ -49,11 +51,13 @@ class Device:
 
     ok · fails · reverts (says success, boots the old version) · offline · hangs (begins and never ends) ·
     mute (installs, its final report never arrives) · stubborn (rejects a cancel).
+    `accepted` counts, for each deployment, the reports that the portal took.
     """
 
     def __init__(self, ci: ConfigurationItem, runs: dict[str, str]) -> None:
         self.ci, self.runs, self.mood = ci, dict(runs), "ok"
-        self.action: int | None = None
+        self.accepted: Counter[int] = Counter()
+        self.sent: list[Callable[[datetime], None]] = []
 
     def step(self, now: datetime) -> bool:
         """One exchange with the portal; False: nothing to do."""
@@ -85,6 +89,19 @@ class Device:
                 return
         raise AssertionError(f"{self.ci} never comes to an end")
 
+    def say_again(self, back: int, now: datetime) -> None:
+        """Sends an earlier message once more, however late."""
+        if self.sent:
+            self.sent[-1 - back % len(self.sent)](now)
+
+    def contradict(self, now: datetime) -> None:
+        """Says the opposite of what its latest deployment came to, and that it has only begun."""
+        latest = Deployment.objects.filter(ci=self.ci, offered_at__isnull=False).order_by("pk").last()
+        if latest is not None:
+            result = "failure" if latest.state in {"succeeded", "confirming"} else "success"
+            self._report(latest.pk, "closed", now, result)
+            self._report(latest.pk, "download", now)
+
     def _install(self, deployment: Deployment, now: datetime) -> bool:
         if self.mood == "hangs":
             return False
@@ -105,12 +122,25 @@ class Device:
         if self.mood == "hangs":
             return False
         result = ("rejected", "none") if self.mood == "stubborn" else ("closed", "success")
-        device.answer_cancel(self.ci, action, execution=result[0], result=result[1], details=(), now=now)
+        self._send(device.answer_cancel, action, now, *result)
         return True
 
     def _report(self, action: int, execution: str, now: datetime, result: str = "none", *details: str) -> bool:
-        device.report(self.ci, action, execution=execution, result=result, details=details, now=now)
+        self._send(device.report, action, now, execution, result, *details)
         return True
+
+    def _send(
+        self, door: Callable[..., Any], action: int, now: datetime, execution: str, result: str, *details: str
+    ) -> None:
+        message = {"execution": execution, "result": result, "details": details}
+        fingerprint = hashlib.sha256(repr((action, message)).encode()).hexdigest()[:32]
+
+        def send(now: datetime) -> None:
+            if door(self.ci, action, **message, fingerprint=fingerprint, now=now) is device.Outcome.ACCEPTED:
+                self.accepted[action] += 1
+
+        self.sent.append(send)
+        send(now)
 
     def _attributes(self) -> dict[str, str]:
         return {f"version.{slug}": label for slug, label in self.runs.items()}

@@ -26,6 +26,7 @@ from distribution.channels.ddi.auth import CHALLENGES, authenticate
 from distribution.channels.ddi.messages import Refused, action_id, read_attributes, read_declared, read_feedback
 from distribution.channels.ddi.pressure import come_back_later, sheds_load
 from distribution.models import Batch, Deployment, DeploymentState
+from failpoints import failpoint
 from software.models import Artifact, Version
 from software.quarantine import Check, check_before_serving
 from tickets.clock import now_of
@@ -122,6 +123,7 @@ def config_data(request: HttpRequest, ci: ConfigurationItem) -> HttpResponseBase
     mode, data = read_attributes(request)
     try:
         device.record_attributes(ci, data=data, mode=mode, now=now_of(request))
+        failpoint("attributes.committed")
     except TooManyAttributes:
         raise Refused(429, "The device has too many attributes.") from None
     return HttpResponse(status=200)
@@ -135,6 +137,7 @@ def deployment_base(request: HttpRequest, ci: ConfigurationItem, action: str) ->
         raise Refused(404)
     if row.state == DeploymentState.QUEUED:
         device.offer(row, ci, now=now_of(request))
+        failpoint("offer.committed")
     if row.state not in _READABLE or row.offered_at is None:
         raise Refused(404)
     return _deployment(request, ci, row)
@@ -260,6 +263,7 @@ def _reported(
         fingerprint=message.fingerprint,
         now=now_of(request),
     )
+    failpoint("report.committed")
     if outcome is device.Outcome.ACCEPTED:
         return HttpResponse(status=200)
     return _refusal(_STATUS[outcome], f"The action is not taken: {outcome.value}.")

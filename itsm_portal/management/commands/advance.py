@@ -1,7 +1,9 @@
 """The tick without Celery: a dead broker stops nothing."""
 
 import signal
+import socket
 import threading
+import time
 from typing import Any
 
 from django.conf import settings
@@ -12,8 +14,11 @@ from distribution.channels.ansible.claims import advance_push, wanted_runs
 from distribution.channels.ansible.worker import push_once
 from incidents.drift import advance_drift_incidents
 from incidents.services import auto_close_incidents
+from itsm_portal import heartbeats
+from itsm_portal.schedule import TICKS
 from notifications.services import send_notifications
 from releases.executor import advance_rollouts
+from releases.self_check import check_when_due
 from test_environments.services import advance_test_environments
 from tickets.clock import database_now
 from tickets.idempotency import forget_expired_keys
@@ -31,7 +36,7 @@ class Command(BaseCommand):
             signal.signal(number, lambda *_: stop.set())
         pusher: threading.Thread | None = None
         while True:
-            now = database_now()
+            now, began = database_now(), time.monotonic()
             moved = advance_rollouts(now=now) + advance_test_environments(now=now) + advance_push(now=now)
             moved += advance_drift_incidents(now=now)
             moved += auto_close_incidents(now=now) + send_notifications(now=now) + forget_expired_keys(now=now)
@@ -39,6 +44,8 @@ class Command(BaseCommand):
                 _push_until_idle(stop)
                 self.stdout.write(f"{moved} moved")
                 return
+            _live(time.monotonic() - began)
+            check_when_due(now=now)
             if (pusher is None or not pusher.is_alive()) and wanted_runs(now=now):
                 pusher = threading.Thread(target=_push_beside, args=(stop,), name="push")
                 pusher.start()
@@ -46,6 +53,13 @@ class Command(BaseCommand):
                 if pusher is not None:
                     pusher.join()
                 return
+
+
+def _live(seconds: float) -> None:
+    """What the operations page shows of workers and ticks; one round does the work of every tick."""
+    heartbeats.beat(heartbeats.WORKER, f"advance@{socket.gethostname()}")
+    for task in TICKS.values():
+        heartbeats.beat(heartbeats.TICK, task, seconds)
 
 
 def _push_until_idle(stop: threading.Event) -> None:

@@ -20,7 +20,16 @@ from changes.serializers import (
     WriteTemplateSerializer,
 )
 from problems.models import Problem
-from tickets.api import Call, NumberFilter, ObjectViewSet, TicketFilter, TicketViewSet, comment_call, state_filter
+from tickets.api import (
+    Call,
+    MomentFilter,
+    NumberFilter,
+    ObjectViewSet,
+    TicketFilter,
+    TicketViewSet,
+    comment_call,
+    state_filter,
+)
 from tickets.models import Level
 from tickets.serializers import MandatoryOpinionSerializer, OptionalReasonSerializer, ReasonSerializer, TextSerializer
 
@@ -36,8 +45,8 @@ class ChangeFilter(TicketFilter):
     risk = filters.MultipleChoiceFilter(choices=Level.choices)
     product = filters.CharFilter(field_name="products__slug", label="Short name of a product that it changes.")
     problem = NumberFilter(Problem, "problems")
-    planned_after = filters.IsoDateTimeFilter(field_name="planned_start", lookup_expr="gte")
-    planned_before = filters.IsoDateTimeFilter(field_name="planned_start", lookup_expr="lt")
+    planned_after = MomentFilter(field_name="planned_start", lookup_expr="gte")
+    planned_before = MomentFilter(field_name="planned_start", lookup_expr="lt")
 
 
 class ChangeViewSet(TicketViewSet):

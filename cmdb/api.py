@@ -160,7 +160,8 @@ class CIViewSet(ObjectViewSet):
     def import_csv(self, request: Request) -> Response:
         """Registers the rows of a CSV file (at most 1000 rows and 1 MiB), with a result for each line."""
         check_permission(request.user, MANAGE, _("register configuration items"))
-        data: Any = request.data
+        # Without a body there is nothing that a parser could have read.
+        data: Any = request.data or b""
         return registered(registration.register_csv(data, actor=request.user, now=now_of(request)))
 
     @extend_schema(operation_id="ci_export", responses={(200, "text/csv"): OpenApiTypes.STR})

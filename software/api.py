@@ -161,7 +161,8 @@ class VersionViewSet(ObjectViewSet):
             self.body_limit = settings.ARTIFACT_MAX_BYTES + MULTIPART_EXTRA
         elif self.action in {"sbom", "attach_sbom"}:
             self.body_limit = sboms.MAX_BYTES
-            self.keeps_answers = False
+        # Files and documents are too large to be compared with those of another request.
+        self.keeps_answers = self.action not in {"artifact", "attach_sbom"}
         super().initial(request, *args, **kwargs)
 
     @extend_schema(responses={204: None})

@@ -17,6 +17,8 @@ from tickets.lifecycle import check_permission
 
 MAX_BYTES = 16 * 1024 * 1024
 MAX_COMPONENTS = 20_000
+# Values in the document: sixteen million bytes of empty lists would become half a gigabyte of memory.
+MAX_VALUES = 1_000_000
 SPEC_VERSIONS = ("1.2", "1.3", "1.4", "1.5", "1.6", "1.7")
 
 
@@ -60,6 +62,8 @@ def _wrong(message: str) -> InvalidInput:
 def _read(content: bytes) -> dict[str, Any]:
     if len(content) > MAX_BYTES:
         raise _wrong(_("A bill of materials has at most %d bytes.") % MAX_BYTES)
+    if sum(map(content.count, (b",", b"[", b"{"))) > MAX_VALUES:
+        raise _wrong(_("A bill of materials has at most %d values.") % MAX_VALUES)
     try:
         document = load_json(content.decode())
     except (UnicodeDecodeError, Untrusted) as error:

@@ -6,8 +6,10 @@ verb's input, calls the service, and answers with the object after the change. I
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any, ClassVar
 
+from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
 from django.db.models import Q
 from django.http import Http404
@@ -293,6 +295,14 @@ class NumberFilter(filters.CharFilter):
         return qs.filter(**{str(self.field_name): key}) if key is not None else qs.none()
 
 
+class MomentFilter(filters.IsoDateTimeFilter):
+    """A time in ISO 8601; one that the database could not compare with, in any zone, is refused."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        first, last = datetime(1900, 1, 1, tzinfo=UTC), datetime(2999, 1, 1, tzinfo=UTC)
+        super().__init__(**kwargs, validators=[MinValueValidator(first), MaxValueValidator(last)])
+
+
 class TicketFilter(filters.FilterSet):
     """How lists of tickets are narrowed. A value may be given several times where that makes sense."""
 
@@ -303,8 +313,8 @@ class TicketFilter(filters.FilterSet):
     requester = filters.CharFilter(field_name="requester__username", label="User name.")
     assignee = filters.CharFilter(field_name="assignee__username", label="User name.")
     team = filters.CharFilter(field_name="team__name", label="Name of the team.")
-    created_after = filters.IsoDateTimeFilter(field_name="created_at", lookup_expr="gte")
-    created_before = filters.IsoDateTimeFilter(field_name="created_at", lookup_expr="lt")
+    created_after = MomentFilter(field_name="created_at", lookup_expr="gte")
+    created_before = MomentFilter(field_name="created_at", lookup_expr="lt")
     q = filters.CharFilter(method="search", label="A number in any spelling, or words of title and description.")
 
     def only_open(self, rows: Any, name: str, value: bool) -> Any:

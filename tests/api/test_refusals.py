@@ -173,7 +173,9 @@ def test_nonsense_is_refused_and_breaks_nothing(as_user, body):
     "query",
     ["q=%00", "offset=99999999999999999999", "limit=-1", "limit=x", "ci=99999999999999999999", "ci=x", "team=%00",
      "priority=99", "ordering=password", "created_after=x", "change=CHG-1", "problem=prb1", "batch=1", "open=maybe",
-     "runs=%00/1", "product=%00", "label=%00", "slug=%00", "q=%ED%A0%80"],
+     "runs=%00/1", "product=%00", "label=%00", "slug=%00", "q=%ED%A0%80",
+     "created_after=0001-01-01T00:00:00%2B23:59", "created_before=9999-12-31T23:59:59-23:59",
+     "planned_after=0001-01-01T00:00:00%2B23:59"],
 )  # fmt: skip
 def test_nonsense_in_a_query_breaks_nothing(as_user, query):
     boss = as_user(make_user("boss", is_superuser=True))

@@ -47,6 +47,17 @@ def test_a_raw_upload_is_stored_and_can_be_fetched_again(erik, version):
     assert fetched["X-Content-Type-Options"] == "nosniff"
 
 
+def test_a_key_for_repetitions_is_passed_over(erik, version):
+    """What it would be compared with is the whole file, and that is larger than what a process keeps in memory."""
+    content = b"x" * 3 * 1024 * 1024
+    path = f"/api/v1/versions/{version.pk}/artifact/?filename=billing-2.0.tar.gz"
+    keyed = {"Idempotency-Key": "build-17"}
+    for _ in range(2):
+        answer = erik.post(path, content, content_type="application/octet-stream", headers=keyed)
+        assert answer.status_code == 201, answer.content
+        assert "Idempotency-Replayed" not in answer
+
+
 def test_a_multipart_upload_is_stored(erik, version):
     file = SimpleUploadedFile("billing.bin", CONTENT)
     answer = erik.post(f"/api/v1/versions/{version.pk}/artifact/", {"file": file}, format="multipart")

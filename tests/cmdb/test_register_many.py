@@ -134,6 +134,7 @@ def test_the_api_answers_for_each_item(server) -> None:
         "/api/v1/cis/import_csv/", b"name,ci_class\nsrv-2,server\nsrv-2,server", content_type="text/csv"
     )
     assert [row["line"] for row in lines.json()["results"] if row["error"]] == [3]
+    assert client.post("/api/v1/cis/import_csv/", b"", content_type="text/csv").json()["errors"][0]["attr"] == "file"
     exported = b"".join(client.get("/api/v1/cis/export/?q=srv-2").streaming_content).decode()
     assert "srv-2" in exported
     assert "srv-1" not in exported

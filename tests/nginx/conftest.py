@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import quote
 
@@ -85,8 +85,12 @@ def _configuration(folder: Path) -> str:
                 "alias": f"alias {django_settings.MEDIA_ROOT}/;",
             }.get(name, "")
         lines.append(text)
-    user = "user root;" if os.geteuid() == 0 else ""
-    return MAIN.format(folder=folder, user=user, site="\n".join(lines))
+    return MAIN.format(folder=folder, user=user_line(), site="\n".join(lines))
+
+
+def user_line() -> str:
+    """Workers of an nginx that root starts would not reach the test's files otherwise."""
+    return "user root;" if os.geteuid() == 0 else ""
 
 
 def _environment() -> dict[str, str]:
@@ -125,15 +129,15 @@ def site(transactional_db: None, settings, tmp_path: Path) -> Iterator[Site]:
         web = [sys.executable, "-m", "gunicorn", "itsm_portal.wsgi", "--bind", f"unix:{folder}/web", "--workers", "1"]
         web += ["--worker-class", "gthread", "--threads", "2", "--no-control-socket", "--log-level", "warning"]
         with (
-            _running(web, cwd=django_settings.BASE_DIR, env=_environment()) as first,
-            _running([nginx, "-e", f"{folder}/error.log", "-c", f"{folder}/nginx.conf"]) as second,
+            running(web, cwd=django_settings.BASE_DIR, env=_environment()) as first,
+            running([nginx, "-e", f"{folder}/error.log", "-c", f"{folder}/nginx.conf"]) as second,
         ):
             found = Site(folder, device, path, content, artifact.sha1)
-            _wait_until_it_answers(found, first, second)
+            wait_until(lambda: _answers(found), first, second)
             yield found
 
 
-class _running:
+class running:
     """A process for the length of a `with`."""
 
     def __init__(self, argv: list[str], **options: object) -> None:
@@ -152,14 +156,19 @@ class _running:
             self._process.wait()
 
 
-def _wait_until_it_answers(site: Site, *processes: subprocess.Popen[bytes]) -> None:
+def _answers(site: Site) -> bool:
+    try:
+        return site.ask("GET", "/healthz").status == 200
+    except OSError:
+        return False
+
+
+def wait_until(is_so: Callable[[], bool], *processes: subprocess.Popen[bytes]) -> None:
+    """Waits for the processes to be ready; fails when one of them ends."""
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         assert all(process.poll() is None for process in processes), "gunicorn or nginx ended"
-        try:
-            if site.ask("GET", "/healthz").status == 200:
-                return
-        except OSError:
-            pass
+        if is_so():
+            return
         time.sleep(0.05)
-    raise AssertionError("gunicorn did not answer behind nginx")
+    raise AssertionError("gunicorn or nginx does not answer")

@@ -91,6 +91,9 @@ def test_size_and_number_are_limited(version: Version, monkeypatch: pytest.Monke
     attach(version, document(LOG4J, LOG4J))
     with pytest.raises(InvalidInput, match="at most 2"):
         attach(version, document({**LOG4J, "components": [LOG4J, LOG4J]}))
+    monkeypatch.setattr(sboms, "MAX_VALUES", 50)
+    with pytest.raises(InvalidInput, match="at most 50 values"):
+        attach(version, document(x=[[]] * 60))
     monkeypatch.setattr(sboms, "MAX_BYTES", 10)
     with pytest.raises(InvalidInput, match="at most 10 bytes"):
         attach(version, document())

@@ -65,7 +65,7 @@ def _measure(database: Any, fleet: Any, size: int) -> dict[str, Any]:
     from releases.dry_run.report import dry_run, strategies
     from releases.dry_run.waves import wave_numbers
     from releases.policy import RolloutPolicy
-    from releases.targets import target_cis, without_way_back
+    from releases.targets import failed_before, target_cis, without_way_back
     from tickets.clock import database_now
 
     release = _release(fleet, size)
@@ -76,7 +76,10 @@ def _measure(database: Any, fleet: Any, size: int) -> dict[str, Any]:
     _big_bang, phased = strategies(RolloutPolicy.from_json(release.policy))
     parts: dict[str, Callable[[], Any]] = {
         "targets": lambda: list(target_cis(release).values_list("pk", flat=True)),
-        "waves and kinds": lambda: facts.kinds_of(cis, wave_numbers(cis, phased), package, fresh={}, now=now),
+        "waves and kinds": lambda: facts.kinds_of(
+            cis, wave_numbers(cis, phased), package, fresh={}, excluded=[], now=now
+        ),
+        "failed before": lambda: list(failed_before(release).values_list("pk", flat=True)),
         "history": lambda: measured(package),
         "way back": lambda: without_way_back(release).count(),
         "other rollouts": lambda: facts.conflicts_of(release, cis, package, supersedes=False),

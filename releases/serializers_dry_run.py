@@ -120,6 +120,7 @@ class DryRunSerializer(serializers.Serializer):
     planned_end = serializers.DateTimeField(allow_null=True)
     targets = serializers.IntegerField()
     already = serializers.IntegerField()
+    failed_before = serializers.IntegerField(help_text="CIs that are left out: this very content failed on them.")
     silent = serializers.IntegerField(help_text="CIs whose devices were not heard of lately.")
     without_way_back = serializers.IntegerField()
     accepted_without_way_back = serializers.IntegerField()

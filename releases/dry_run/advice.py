@@ -18,7 +18,8 @@ FEW = 5
 _WORTH_SAYING = 0.5
 
 RULE = gettext_lazy(
-    "The first that applies decides. Big bang: at most 5 CIs. Phased: a CI cannot go back. Big bang: an emergency. "
+    "The first that applies decides. Big bang: at most 5 CIs. Phased: a CI, or the package, cannot go back. Big bang: "
+    "an emergency. "
     "Phased: nothing was measured on this software. Phased: more failures are expected than the plan allows. "
     "Big bang: only that ends before the planned end. Otherwise phased."
 )
@@ -38,6 +39,7 @@ def advise(
     *,
     targets: int,
     without_way_back: int,
+    is_impossible: bool,
     is_measured: bool,
     is_emergency: bool,
     planned_end: datetime | None,
@@ -53,6 +55,8 @@ def advise(
     if without_way_back:
         text = ngettext("Phased: %(n)d CI cannot go back.", "Phased: %(n)d CIs cannot go back.", without_way_back)
         return Advice("phased", text % {"n": without_way_back})
+    if is_impossible:
+        return Advice("phased", _("Phased: nothing leads back from this package, as it says itself."))
     if is_emergency:
         return Advice("big_bang", _("Big bang: it is an emergency, and every CI can go back."))
     if not is_measured:

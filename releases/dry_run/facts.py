@@ -36,17 +36,19 @@ WITH target AS (
 ), need AS (
     SELECT t.wave, c.ci_class_id, c.channel, coalesce(c.maintenance_window_id, kind.maintenance_window_id) AS window_id,
         c.channel = 'ddi' AND coalesce(profile.can_wait, true) AS can_wait, bool_and(item.is_there) AS is_there,
+        t.id IN (SELECT unnest(%(excluded)s::bigint[])) AND NOT bool_and(item.is_there) AS is_excluded,
         coalesce(sum(file.bytes), 0) AS bytes,
         c.channel = 'ddi' AND coalesce(greatest(c.last_seen_at, c.attributes_at) < %(silent_since)s, true) AS is_silent
     FROM target t JOIN item ON item.ci_id = t.id
     JOIN cmdb_configurationitem c ON c.id = t.id JOIN cmdb_ciclass kind ON kind.id = c.ci_class_id
     LEFT JOIN cmdb_agentprofile profile ON profile.id = c.agent_profile_id
     LEFT JOIN file ON file.version_id = item.version_id AND file.format = coalesce(profile.takes, 'archive')
-    GROUP BY t.wave, c.id, kind.id, profile.id
+    GROUP BY t.wave, t.id, c.id, kind.id, profile.id
 )
 SELECT wave, ci_class_id, channel, window_id, can_wait,
-    count(*) FILTER (WHERE NOT is_there), count(*) FILTER (WHERE is_there), count(*) FILTER (WHERE is_silent),
-    coalesce(sum(bytes) FILTER (WHERE NOT is_there), 0)::bigint
+    count(*) FILTER (WHERE NOT is_there AND NOT is_excluded), count(*) FILTER (WHERE is_there),
+    count(*) FILTER (WHERE is_excluded), count(*) FILTER (WHERE is_silent AND NOT is_there AND NOT is_excluded),
+    coalesce(sum(bytes) FILTER (WHERE NOT is_there AND NOT is_excluded), 0)::bigint
 FROM need GROUP BY 1, 2, 3, 4, 5 ORDER BY 1, 2, 3, 4, 5
 """
 _PRESENT = """
@@ -79,7 +81,10 @@ FROM other GROUP BY 1, 2 ORDER BY 1, 2
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """Targets of one wave that behave alike. `changing` get it, `already` run it, `silent` were not heard of lately."""
+    """Targets of one wave that behave alike. `changing` get it, `already` run it, `excluded` do not get it.
+
+    Of those that get it `silent` were not heard of lately.
+    """
 
     wave: int
     ci_class: int
@@ -88,6 +93,7 @@ class Kind:
     can_wait: bool
     changing: int
     already: int
+    excluded: int
     silent: int
     bytes: int  # of all that change together
 
@@ -126,15 +132,20 @@ def kinds_of(
     package: dict[int, int],
     *,
     fresh: Mapping[int, Iterable[int]],
+    excluded: Sequence[int],
     now: datetime,
 ) -> list[Kind]:
-    """The targets counted by wave and kind; `waves` are the numbers of their waves, in the order of `cis`."""
+    """The targets counted by wave and kind; `waves` are the numbers of their waves, in the order of `cis`.
+
+    `excluded` are the targets that the freeze leaves out.
+    """
     pairs = [(ci, product) for ci, products in fresh.items() for product in products]
     silence = max(timedelta(hours=1), timedelta(seconds=SILENT_POLLS * settings.DDI_POLL_SECONDS))
     rows = _rows(
         _KINDS,
         cis=cis,
         waves=waves,
+        excluded=excluded,
         products=list(package),
         versions=list(package.values()),
         fresh_cis=[pair[0] for pair in pairs],

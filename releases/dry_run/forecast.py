@@ -114,8 +114,8 @@ def run_rollout(waves: Sequence[Sequence[Crowd]], policy: RolloutPolicy, *, allo
 
 
 def _run(number: int, crowds: Sequence[Crowd], policy: RolloutPolicy, opens: float) -> WaveRun:
-    changing, already = sum(crowd.size for crowd in crowds), sum(crowd.already for crowd in crowds)
-    size = changing + already
+    already, excluded = sum(crowd.already for crowd in crowds), sum(crowd.excluded for crowd in crowds)
+    size = sum(crowd.size for crowd in crowds) + already + excluded
     if math.isinf(opens):
         return WaveRun(number, size, already, opens, opens, opens, (Moment(0.0, 0.0, 0.0, 0.0, 0.0),))
     moments = run_wave(
@@ -125,7 +125,7 @@ def _run(number: int, crowds: Sequence[Crowd], policy: RolloutPolicy, opens: flo
         max_downloads=policy.max_downloads,
         horizon=opens + HORIZON,
     )
-    needed = math.ceil(policy.success_threshold * size / 100) - already
+    needed = math.ceil(policy.success_threshold * size / 100) - already - excluded
     reached = next((moment.at for moment in moments if moment.confirmed >= needed - 1e-3), math.inf)
     return WaveRun(number, size, already, opens, reached, reached + policy.soak_seconds, tuple(moments))
 

@@ -12,6 +12,7 @@ from django.conf import settings
 
 from cmdb.models import CIClass, ConfigurationItem
 from distribution.history import PRODUCT, Measured, measured
+from distribution.models import WayBack
 from releases.dry_run.advice import Advice, advise, assumptions_of, notes_on
 from releases.dry_run.estimates import Estimate, estimate
 from releases.dry_run.facts import Conflict, Kind, conflicts_of, kinds_of, openings_of, present_versions, windows
@@ -24,7 +25,7 @@ from releases.planned_time import planned_time
 from releases.policy import RolloutPolicy
 from releases.selector import TargetSelector
 from releases.services.content import release_hash
-from releases.targets import target_cis, without_way_back
+from releases.targets import failed_before, target_cis, without_way_back
 from releases.waves import REST
 
 # Windows are looked up so far ahead.
@@ -55,6 +56,7 @@ class DryRun:
     planned_end: datetime | None
     targets: int
     already: int
+    failed_before: int
     silent: int
     without_way_back: int
     accepted_without_way_back: int
@@ -85,7 +87,8 @@ def dry_run(release: Release, *, now: datetime) -> DryRun:
     package = dict(release.items.order_by("position").values_list("product_id", "version_id"))
     cis = list(target_cis(release).values_list("pk", flat=True))
     fresh = TargetSelector.from_json(release.targets).fresh
-    kinds = kinds_of(cis, wave_numbers(cis, phased), package, fresh=fresh, now=now)
+    failed = list(failed_before(release).values_list("pk", flat=True))
+    kinds = kinds_of(cis, wave_numbers(cis, phased), package, fresh=fresh, excluded=failed, now=now)
     begins_at, planned_end = _planned_time(release, now)
     scene = _Scene(release, kinds, measured(package), policy, begins_at)
     lost = without_way_back(release)
@@ -105,6 +108,7 @@ def dry_run(release: Release, *, now: datetime) -> DryRun:
         planned_end=planned_end,
         targets=len(cis),
         already=sum(kind.already for kind in kinds),
+        failed_before=sum(kind.excluded for kind in kinds),
         silent=sum(kind.silent for kind in kinds),
         without_way_back=lost_count,
         accepted_without_way_back=accepted.count() if lost_count else 0,
@@ -124,6 +128,7 @@ def dry_run(release: Release, *, now: datetime) -> DryRun:
             *forecasts,
             targets=len(cis),
             without_way_back=lost_count,
+            is_impossible=release.items.filter(way_back=WayBack.IMPOSSIBLE).exists(),
             is_measured=_is_measured(basis),
             is_emergency=release.release_type == Release.Type.EMERGENCY,
             planned_end=planned_end,
@@ -239,6 +244,7 @@ class _Scene:
         return Crowd(
             size=kind.changing,
             already=kind.already,
+            excluded=kind.excluded,
             download=found.download,
             total=found.total,
             # The last of few to ask does so before the interval is over.

@@ -56,7 +56,8 @@ class Spread:
 
 @dataclass(frozen=True, slots=True)
 class Crowd:
-    """CIs of a wave that behave alike. `size` are those that change; `already` run the version.
+    """CIs of a wave that behave alike. `size` are those that change; `already` run the version,
+    `excluded` do not get it.
 
     `asks_within`: seconds until each has asked once; `asks_at_opening`: the same for an offer that a closed window held
     back. `offers`: when it may be offered to them. `installs`: when they may install it, for those that fetch it
@@ -67,6 +68,7 @@ class Crowd:
     download: Spread
     total: Spread
     already: int = 0
+    excluded: int = 0
     asks_within: float = 0.0
     asks_at_opening: float = 0.0
     offers: tuple[Opening, ...] = ALWAYS

@@ -12,7 +12,7 @@ from distribution.models import Batch, Deployment
 from releases.dry_run.report import DryRun, dry_run
 from releases.dry_run.targets import LOST, TAKEN, planned_cis, shown_conflicts
 from releases.models import Release
-from releases.services import record_exception
+from releases.services import abort_rollout, record_exception
 from software.models import Artifact
 from tests.factories import make_user
 from tests.releases.world import BIG_BANG, POLICY, World
@@ -233,6 +233,29 @@ def test_figures_come_from_the_nearest_level_that_has_enough(media) -> None:
     other = world.draft(world.newer, changes=[world.change()])
     other.items.all().delete()
     assert plan_of(world, other).basis == []
+
+
+def test_cis_on_which_it_failed_before_are_left_out_and_hold_nothing_back(world: World) -> None:
+    first, *_others = world.add_cis(6)
+    world.mood("fails", first)
+    rollout = world.started(policy={**BIG_BANG, "error_threshold": 50})
+    world.tick()
+    world.work()
+    abort_rollout(rollout, actor=world.olga, now=world.now, reason="Enough seen.")
+    world.tick()
+    release = world.draft(changes=[world.change()], policy={**POLICY, "waves": [{"rest": True}]})
+    plan = plan_of(world, release)
+    assert (plan.targets, plan.already, plan.failed_before) == (6, 5, 1)
+    (wave,) = plan.phased.waves
+    assert wave.size == 6
+    assert wave.reached_at == wave.opens_at
+
+
+def test_a_package_that_leads_nowhere_back_is_to_be_phased(world: World) -> None:
+    world.add_cis(8)
+    release = world.draft()
+    release.items.update(way_back="impossible")
+    assert plan_of(world, release).advice.text.startswith("Phased: nothing leads back")
 
 
 def test_a_requester_sees_his_own_cis_and_no_foreign_rollout(world: World) -> None:

@@ -60,6 +60,7 @@ ROLES: dict[str, frozenset[str]] = {
         "releases.roll_back_rollout",
         "releases.record_exception",
         "releases.see_operations",
+        "releases.override_window",
     },
     "operator": REPORT | READ_EVERYTHING | {"releases.pause_rollout", "releases.see_operations"},
     # Sees and excludes his own CIs because he owns them, not by a right.

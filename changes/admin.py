@@ -1,7 +1,7 @@
 from django.contrib import admin
 
 from accounts.admin_classes import ReadOnlyAdmin
-from changes.models import Change, ChangeApproval, StandardTemplate, StandardTemplateApproval
+from changes.models import Change, ChangeApproval, Freeze, StandardTemplate, StandardTemplateApproval
 from tickets.admin import TicketAdmin
 
 
@@ -31,3 +31,10 @@ class StandardTemplateAdmin(ReadOnlyAdmin):
 class StandardTemplateApprovalAdmin(ReadOnlyAdmin):
     list_display = ["template", "approver", "decision", "created_at"]
     list_select_related = ["template", "approver"]
+
+
+@admin.register(Freeze)
+class FreezeAdmin(ReadOnlyAdmin):
+    list_display = ["name", "starts_at", "ends_at", "binds_emergencies", "created_by"]
+    list_select_related = ["created_by"]
+    search_fields = ["name"]

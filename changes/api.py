@@ -1,11 +1,11 @@
-"""`/api/v1/changes/` and `/api/v1/standard-changes/`."""
+"""`/api/v1/changes/`, `/api/v1/standard-changes/` and `/api/v1/freezes/`."""
 
 from typing import Any
 
 from django_filters import rest_framework as filters
 
-from changes import services, standard
-from changes.models import Change, StandardTemplate
+from changes import freezes, services, standard
+from changes.models import Change, Freeze, StandardTemplate
 from changes.serializers import (
     ApproveChangeSerializer,
     AssessSerializer,
@@ -19,6 +19,7 @@ from changes.serializers import (
     StandardTemplateSerializer,
     WriteTemplateSerializer,
 )
+from changes.serializers_freeze import FreezeSerializer, WriteFreezeSerializer
 from problems.models import Problem
 from tickets.api import (
     Call,
@@ -102,3 +103,20 @@ class StandardTemplateViewSet(ObjectViewSet):
     def get_queryset(self) -> Any:
         rows = super().get_queryset()
         return rows.prefetch_related("products") if self.action == "list" else rows
+
+
+class FreezeFilter(filters.FilterSet):
+    ends_after = filters.IsoDateTimeFilter(field_name="ends_at", lookup_expr="gt", label="Not over before this time.")
+    starts_before = filters.IsoDateTimeFilter(field_name="starts_at", lookup_expr="lt")
+
+
+class FreezeViewSet(ObjectViewSet):
+    """Freezes: while one lasts, rollouts offer nothing new."""
+
+    model = Freeze
+    serializer_class = FreezeSerializer
+    list_related = ("created_by",)
+    filterset_class = FreezeFilter
+    ordering_fields = ["id", "starts_at", "ends_at"]
+    creates = Call(freezes.declare_freeze, WriteFreezeSerializer, freezes.MANAGE)
+    edits = Call(freezes.edit_freeze, WriteFreezeSerializer, freezes.MANAGE)

@@ -5,7 +5,7 @@ from typing import Any
 import django_filters
 from django.utils.translation import gettext_lazy as _
 
-from changes.models import Change, StandardTemplate
+from changes.models import Change, Freeze, StandardTemplate
 from tickets.filters import TicketFilter, search_filter, state_filter
 
 
@@ -23,6 +23,17 @@ class StandardTemplateFilter(django_filters.FilterSet):
 
     class Meta:
         model = StandardTemplate
+        fields = ("q",)
+
+    def by_text(self, queryset: Any, name: str, value: str) -> Any:
+        return queryset.filter(name__icontains=value)
+
+
+class FreezeFilter(django_filters.FilterSet):
+    q = search_filter(_("Words of the name"))
+
+    class Meta:
+        model = Freeze
         fields = ("q",)
 
     def by_text(self, queryset: Any, name: str, value: str) -> Any:

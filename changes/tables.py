@@ -2,8 +2,8 @@
 
 import django_tables2 as tables
 
-from changes.models import Change, StandardTemplate
-from tickets.tables import MomentColumn, NumberColumn, PortalTable, TicketTable
+from changes.models import Change, Freeze, StandardTemplate
+from tickets.tables import MomentColumn, NumberColumn, PersonColumn, PortalTable, TicketTable
 
 
 class ChangeTable(TicketTable):
@@ -28,3 +28,17 @@ class StandardTemplateTable(PortalTable):
         fields = ("number", "name", "most_cis", "needs_test", "is_active", "updated_at")
         sequence = fields
         order_by = "name"
+
+
+class FreezeTable(PortalTable):
+    number = NumberColumn()
+    name = tables.Column(attrs={"td": {"class": "title"}})
+    starts_at = MomentColumn()
+    ends_at = MomentColumn()
+    created_by = PersonColumn()
+
+    class Meta(PortalTable.Meta):
+        model = Freeze
+        fields = ("number", "name", "reason", "starts_at", "ends_at", "binds_emergencies", "created_by")
+        sequence = fields
+        order_by = "-starts_at"

@@ -1,11 +1,15 @@
 from django.urls import path
 
 from changes.views import ChangeCreate, ChangeDetail, ChangeEdit, ChangeList, ChangeVerb
+from changes.views_freeze import FreezeCreate, FreezeDetail, FreezeList
 from changes.views_standard import StandardCreate, StandardDetail, StandardEdit, StandardList, StandardVerb
 
 urlpatterns = [
     path("", ChangeList.as_view(), name="change_list"),
     path("new/", ChangeCreate.as_view(), name="change_create"),
+    path("freezes/", FreezeList.as_view(), name="freeze_list"),
+    path("freezes/new/", FreezeCreate.as_view(), name="freeze_create"),
+    path("freezes/<str:number>/", FreezeDetail.as_view(), name="freeze_detail"),
     path("standard/", StandardList.as_view(), name="standard_list"),
     path("standard/new/", StandardCreate.as_view(), name="standard_create"),
     path("standard/<str:number>/", StandardDetail.as_view(), name="standard_detail"),

@@ -6,7 +6,7 @@ from django.urls import include, path
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
 from rest_framework.routers import DefaultRouter
 
-from changes.api import ChangeViewSet, StandardTemplateViewSet
+from changes.api import ChangeViewSet, FreezeViewSet, StandardTemplateViewSet
 from cmdb.api import AgentProfileViewSet, CIClassViewSet, CIGroupViewSet, CIViewSet, MaintenanceWindowViewSet
 from cmdb.api_admission import GatewayTokenViewSet, RegistrationViewSet
 from distribution.api import DeploymentViewSet
@@ -29,6 +29,7 @@ router.include_format_suffixes = False
 router.register("incidents", IncidentViewSet, basename="api-incident")
 router.register("problems", ProblemViewSet, basename="api-problem")
 router.register("changes", ChangeViewSet, basename="api-change")
+router.register("freezes", FreezeViewSet, basename="api-freeze")
 router.register("standard-changes", StandardTemplateViewSet, basename="api-standard-change")
 router.register("releases", ReleaseViewSet, basename="api-release")
 router.register("rollouts", RolloutViewSet, basename="api-rollout")

@@ -5,6 +5,7 @@ from typing import Any
 # Every tick.
 TICKS = {
     "rollouts": "releases.tasks.advance_rollouts",
+    "probes": "releases.tasks.take_probe_samples",
     "test environments": "test_environments.tasks.advance_test_environments",
     "push": "distribution.tasks.advance_push",
     "notifications": "notifications.tasks.send_notifications",

@@ -213,6 +213,8 @@ TEST_ENVIRONMENT_SOURCES = environment.folder("TEST_ENVIRONMENT_SOURCES", defaul
 TEST_ENVIRONMENT_ROOT = environment.folder("TEST_ENVIRONMENT_ROOT", default=DATA_DIR / "copies")
 # A zipapp of the update agent for copies; empty: the one in this checkout.
 TEST_ENVIRONMENT_AGENT = environment.os.environ.get("TEST_ENVIRONMENT_AGENT", "")
+# Hosts (`host` or `host:port`) that the probes of rollouts may call; nothing else is ever called.
+PROBE_HOSTS = environment.words("PROBE_HOSTS")
 # Where the portal's own processes and the copies' agents reach the portal.
 PORTAL_URL = environment.os.environ.get("PORTAL_URL", "http://127.0.0.1:8000").rstrip("/")
 

@@ -5,6 +5,8 @@ from django.contrib import admin
 from accounts.admin_classes import ReadOnlyAdmin, SetupAdmin
 from releases.models import (
     PackageItem,
+    PlanGeneration,
+    ProbeSample,
     Release,
     ReleaseApproval,
     Rollout,
@@ -40,6 +42,19 @@ class ReleaseApprovalAdmin(ReadOnlyAdmin):
     list_display = ["release", "approver", "decision", "target_count", "created_at"]
     list_filter = ["decision"]
     list_select_related = ["release", "approver"]
+
+
+@admin.register(PlanGeneration)
+class PlanGenerationAdmin(ReadOnlyAdmin):
+    list_display = ["id", "release", "number", "made_by", "made_at"]
+    list_select_related = ["release", "made_by"]
+
+
+@admin.register(ProbeSample)
+class ProbeSampleAdmin(ReadOnlyAdmin):
+    list_display = ["id", "wave", "position", "round", "outcome", "detail", "asked_at", "answered_at"]
+    list_filter = ["outcome"]
+    list_select_related = ["wave"]
 
 
 @admin.register(TestRun)

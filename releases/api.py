@@ -55,6 +55,7 @@ from tickets.serializers import (
 EXCEPT = "releases.record_exception"
 START = "releases.start_rollout"
 ROLL_BACK = "releases.roll_back_rollout"
+OVERRIDE = "releases.override_window"
 
 
 class ReleaseFilter(TicketFilter):
@@ -160,6 +161,7 @@ class RolloutViewSet(ObjectViewSet):
     calls = {
         "pause": Call(services.pause_rollout, ReasonSerializer),
         "resume": Call(services.resume_rollout, OptionalReasonSerializer),
+        "override_window": Call(services.override_window, ReasonSerializer, OVERRIDE),
         "abort": Call(services.abort_rollout, ReasonSerializer),
         "roll_back": Call(services.roll_back_rollout, ReasonSerializer),
         "roll_back_wave": Call(roll_back_wave, RollBackWaveSerializer, ROLL_BACK),

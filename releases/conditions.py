@@ -14,7 +14,7 @@ from releases.policy import RolloutPolicy
 
 @dataclass(frozen=True, slots=True)
 class WaveNumbers:
-    """What a verdict sees: CIs of the wave by how their latest deployment stands."""
+    """What a verdict sees: CIs of the wave by how their latest deployment stands; incidents since the installation."""
 
     size: int
     confirmed: int
@@ -24,6 +24,9 @@ class WaveNumbers:
     cancelled: int
     under_way: int
     accepted: int = 0
+    incidents: int = 0
+    accepted_incidents: int = 0
+    failed_probes: int = 0
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -71,11 +74,22 @@ def is_breached(numbers: WaveNumbers, policy: RolloutPolicy) -> bool:
 
     A wave that has come to rest is judged however small it is: nothing more will enlarge the sample.
     """
+    if numbers.failed_probes:
+        return True
+    gate = policy.incident_gate
+    if gate is not None and gate["then"] == "breach" and is_over_incidents(numbers, policy):
+        return True
     if numbers.under_way and sample(numbers, policy) < policy.min_sample:
         return False
     failed = failures(numbers, policy)
     is_over_count = policy.error_count is not None and failed > policy.error_count
     return is_over_count or failed * 100 > policy.error_threshold * numbers.size
+
+
+def is_over_incidents(numbers: WaveNumbers, policy: RolloutPolicy) -> bool:
+    """Whether more incidents came up on the wave's CIs since the installation than its gate allows."""
+    gate = policy.incident_gate
+    return gate is not None and numbers.incidents - numbers.accepted_incidents > gate["count"]
 
 
 def is_success_reached(numbers: WaveNumbers, policy: RolloutPolicy) -> bool:

@@ -11,6 +11,8 @@ from cmdb.forms import CIListField, limit_cis
 from cmdb.models import CIClass, CIGroup, ConfigurationItem
 from releases.forms_way_back import WayBackForm
 from releases.policy import RolloutPolicy
+from releases.presets import PRESETS
+from releases.probes import probe_lines, read_probe_lines
 from releases.selector import TargetSelector
 from releases.wave_text import read_waves, wave_text
 from software.models import Product
@@ -56,6 +58,34 @@ class PlanForm(WayBackForm):
         ],
     )
     soak_seconds = forms.IntegerField(label=gettext_lazy("Problem-free seconds before the next wave"), min_value=1)
+    incident_count = forms.IntegerField(
+        label=gettext_lazy("Stop above so many new incidents"),
+        min_value=0,
+        required=False,
+        help_text=gettext_lazy("On the CIs of a wave, since the installation there; empty: incidents do not stop it"),
+    )
+    incident_then = forms.ChoiceField(
+        label=gettext_lazy("New incidents mean"),
+        required=False,
+        choices=[
+            ("pause", gettext_lazy("pause and wait for a person")),
+            ("breach", gettext_lazy("the wave has failed")),
+        ],
+    )
+    early_life_seconds = forms.IntegerField(
+        label=gettext_lazy("Seconds of early life support"),
+        min_value=0,
+        required=False,
+        help_text=gettext_lazy("After the last wave, before the rollout is complete; incidents still count"),
+    )
+    probes = forms.CharField(
+        label=gettext_lazy("Probes while a wave soaks"),
+        required=False,
+        widget=forms.Textarea(attrs={"rows": 2}),
+        help_text=gettext_lazy(
+            "One address on each line, if need be with the status that it must answer: https://shop.example.org/ok 204"
+        ),
+    )
     max_in_flight = forms.IntegerField(
         label=gettext_lazy("CIs under way at once"),
         min_value=1,
@@ -128,15 +158,20 @@ class PlanForm(WayBackForm):
     )  # fmt: skip
     expected_version = forms.IntegerField(widget=forms.HiddenInput)
     TARGETS = ("ci_classes", "groups", "cis", "exclude", "fresh", "again")
+    PRESETS = tuple(PRESETS.values())
 
     def prepare(self) -> None:
         super().prepare()
         limit_cis(self, self.user)
-        policy = RolloutPolicy.from_json(self.instance.policy)
+        preset = self.initial.pop("preset", None)
+        policy = RolloutPolicy.from_json({"preset": preset} if preset else self.instance.policy)
         selector = TargetSelector.from_json(self.instance.targets)
         for name in RolloutPolicy.__dataclass_fields__:
             self.initial.setdefault(name, getattr(policy, name))
         self.initial["waves"] = wave_text(policy.waves)
+        gate = policy.incident_gate or {"count": None, "then": "pause"}
+        self.initial["probes"] = probe_lines(policy.probes)
+        self.initial.update({"incident_count": gate["count"], "incident_then": gate["then"]})
         keys = {*selector.cis, *selector.exclude, *selector.fresh, *selector.again}
         names = dict(ConfigurationItem.objects.filter(pk__in=keys).values_list("pk", "name")) if keys else {}
         self.initial.setdefault("ci_classes", list(selector.ci_classes))
@@ -154,6 +189,10 @@ class PlanForm(WayBackForm):
 
     def clean_waves(self) -> list[dict[str, Any]]:
         return read_waves(self.cleaned_data["waves"], self.user)
+
+    def clean_probes(self) -> list[dict[str, Any]]:
+        stored = RolloutPolicy.from_json(self.instance.policy).probes
+        return read_probe_lines(self.cleaned_data["probes"], stored)
 
     def clean_fresh(self) -> dict[str, list[int]]:
         fresh: dict[str, list[int]] = {}
@@ -179,6 +218,9 @@ class PlanForm(WayBackForm):
         policy |= {name: data[name] for name in RolloutPolicy.__dataclass_fields__ if name in data}
         policy["min_sample"] = policy["min_sample"] or 1
         policy["rollback"] = self.rollback_of(data)
+        policy["early_life_seconds"] = policy["early_life_seconds"] or 0
+        gate = {"count": data["incident_count"], "then": data["incident_then"] or "pause"}
+        policy["incident_gate"] = gate if gate["count"] is not None else None
         if policy["strategy"] == "big_bang":
             policy.pop("waves")
         try:

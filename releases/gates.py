@@ -1,21 +1,22 @@
-"""What can hold a wave besides its own numbers: incidents on its CIs since the package was installed there."""
+"""What can hold a wave besides its own numbers: incidents on its CIs since the installation there, and probes."""
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
-from django.db.models import Case, Count, Exists, F, Max, OuterRef, When
-from django.db.models.functions import Coalesce
+from django.db.models import Count, Exists, Max, OuterRef, QuerySet
 
-from distribution.models import Deployment, DeploymentState
+from distribution.models import DeploymentEvent, DeploymentState
 from incidents.models import Incident
-from releases.models import Rollout, Wave
+from releases.models import ProbeSample, Rollout, Wave
+from releases.policy import RolloutPolicy
+from releases.probes import verdict_of
 
-# States in which the device has begun to change the CI.
-_BEGUN = (
+# Steps from which on the CI may have been changed.
+_CHANGED = (
     DeploymentState.INSTALLING,
     DeploymentState.CONFIRMING,
-    DeploymentState.CANCELLING,
-    DeploymentState.UNKNOWN,
+    DeploymentState.SUCCEEDED,
+    DeploymentState.FAILED,
 )
 
 
@@ -27,18 +28,44 @@ class Incidents:
     newest_at: datetime | None
 
 
-def incidents_since_installation(rollout: Rollout, wave: Wave) -> Incidents:
-    """Incidents that were reported on a CI of the wave since the package was installed, or tried, on that CI.
+def reported_since_installation(rollout: Rollout, wave: Wave) -> QuerySet[Incident]:
+    """Incidents that were reported on a CI of the wave since its device began to install the package there.
 
-    Cancelled ones do not count, nor does the one that the engine opened as evidence of a breach.
+    By the log of the deployments, so that the same incidents are found again whenever one asks. Not the one that the
+    engine opened as evidence of a breach.
     """
-    since = Coalesce("closed_at", "finished_at", Case(When(state__in=_BEGUN, then=F("moved_at"))))
-    changed = Deployment.objects.filter(batch=wave.batch_id, ci=OuterRef("ci"), offered_at__isnull=False)
-    incidents = Incident.objects.filter(
-        Exists(changed.annotate(since=since).filter(since__lte=OuterRef("created_at"))),
-        created_at__gte=wave.started_at,
-    ).exclude(state=Incident.State.CANCELLED)
+    begun = DeploymentEvent.objects.filter(
+        deployment__batch=wave.batch_id,
+        deployment__ci=OuterRef("ci"),
+        deployment__offered_at__isnull=False,
+        to_state__in=_CHANGED,
+        at__lte=OuterRef("created_at"),
+    )
+    incidents = Incident.objects.filter(Exists(begun), created_at__gte=wave.started_at)
     if rollout.breach_incident_id is not None:
         incidents = incidents.exclude(pk=rollout.breach_incident_id)
-    found = incidents.aggregate(count=Count("pk"), newest_at=Max("created_at"))
-    return Incidents(**found)
+    return incidents
+
+
+def incidents_since_installation(rollout: Rollout, wave: Wave) -> Incidents:
+    """How many incidents speak against the wave now; cancelled ones do not."""
+    rows = reported_since_installation(rollout, wave).exclude(state=Incident.State.CANCELLED)
+    return Incidents(**rows.aggregate(count=Count("pk"), newest_at=Max("created_at")))
+
+
+def early_life_ends(rollout: Rollout, policy: RolloutPolicy) -> datetime | None:
+    """Until when the rollout is watched after its last wave has passed; None: it is not."""
+    last = rollout.waves.filter(kind=Wave.Kind.FORWARD, state=Wave.State.PASSED).aggregate(at=Max("finished_at"))["at"]
+    return last + timedelta(seconds=policy.early_life_seconds) if last and policy.early_life_seconds else None
+
+
+def probe_verdicts(wave: Wave, policy: RolloutPolicy, *, round: int, until: datetime | None = None) -> list[str]:
+    """What each probe of the policy says about the wave in this round (up to a time): see `releases.probes`."""
+    said = []
+    for position, probe in enumerate(policy.probes, start=1):
+        samples = ProbeSample.objects.filter(wave=wave, position=position, round=round).exclude(outcome="")
+        if until is not None:
+            samples = samples.filter(answered_at__lte=until)
+        last = samples.order_by("-pk").values_list("outcome", flat=True)[: probe["samples"]]
+        said.append(verdict_of(list(last)[::-1], probe))
+    return said

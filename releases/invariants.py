@@ -7,7 +7,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from django.db import connection
 from distribution.models import LEGAL_STEPS, LIVE, OPEN, TERMINAL, Deployment
 from distribution.services import Counts
 from releases import conditions, invariant_queries, invariant_queries_deployments, invariant_queries_ways_back
+from releases.gates import probe_verdicts, reported_since_installation
 from releases.models import Release, Rollout, Verdict, Wave
 from releases.policy import RolloutPolicy
 from releases.services.content import release_hash
@@ -105,7 +106,19 @@ def numbers_at(verdict: Verdict) -> conditions.WaveNumbers:
             values[state] = number
             overdue += late if state in OPEN else 0
     counts = Counts(**values, overdue=overdue, total=sum(values.values()))
-    return conditions.numbers_of(counts, size=verdict.numbers["size"], accepted=verdict.numbers["accepted"])
+    numbers = conditions.numbers_of(counts, size=verdict.numbers["size"], accepted=verdict.numbers["accepted"])
+    # Cancelled since, an incident no longer speaks against the wave; what spoke against it then must be there.
+    reported = verdict.numbers.get("incidents", 0)
+    if reported:
+        then = reported_since_installation(verdict.wave.rollout, verdict.wave).filter(created_at__lte=verdict.at)
+        reported = min(reported, then.count())
+    said = probe_verdicts(verdict.wave, RolloutPolicy.from_json(verdict.policy), round=verdict.round, until=verdict.at)
+    return replace(
+        numbers,
+        incidents=reported,
+        accepted_incidents=verdict.numbers.get("accepted_incidents", 0),
+        failed_probes=said.count("fail"),
+    )
 
 
 def _verdicts() -> Iterator[str]:

@@ -1,5 +1,6 @@
 """Verdicts: what the engine decides about a wave, stored with the numbers it saw, and what a breach leads to."""
 
+from dataclasses import replace
 from datetime import datetime
 
 from django.utils.translation import gettext as _
@@ -7,6 +8,7 @@ from django.utils.translation import gettext as _
 from distribution import services as distribution
 from failpoints import failpoint
 from releases import conditions
+from releases.gates import incidents_since_installation, probe_verdicts
 from releases.models import Rollout, RolloutEvent, Verdict, Wave
 from releases.policy import RolloutPolicy
 from releases.services.breach import open_breach_incident
@@ -51,7 +53,9 @@ def judge_errors(rollout: Rollout, now: datetime) -> bool:
     if not waves:
         return False
     overdue = distribution.pass_deadlines([wave.batch_id for wave in waves], now=now)
-    reasons = {}
+    reasons: dict[Wave, str] = {}
+    stops: list[str] = []
+    unsure: list[str] = []
     for wave in waves:
         numbers = numbers_of_wave(wave)
         if wave.accepted_failures > conditions.not_confirmed(numbers):
@@ -59,12 +63,60 @@ def judge_errors(rollout: Rollout, now: datetime) -> bool:
             wave.accepted_failures = conditions.not_confirmed(numbers)
             Wave.objects.filter(pk=wave.pk).update(accepted_failures=wave.accepted_failures)
             numbers = numbers_of_wave(wave)
+        numbers = _with_gates(rollout, wave, numbers, policy, now)
         if conditions.is_breached(numbers, policy):
             reasons[wave] = _fail(rollout, wave, numbers, policy, now)
+        elif conditions.is_over_incidents(numbers, policy):
+            stops.append(_incidents_text(wave, numbers, policy))
+        elif wave.state == Wave.State.SOAKING and policy.probes:
+            unsure += _unsure_probes(rollout, wave, policy, now)
     if reasons:
         failpoint("breach.told")
         _react(rollout, list(reasons), policy, " ".join(reasons.values()), now)
+    elif (stops or unsure) and rollout.state == Rollout.State.RUNNING:
+        kind = Rollout.PauseKind.INCIDENTS if stops else Rollout.PauseKind.PROBE
+        pause(rollout, kind=kind, reason=" ".join(stops + unsure), actor=None, now=now)
+        return True
     return bool(reasons) or overdue > 0
+
+
+def _with_gates(
+    rollout: Rollout, wave: Wave, numbers: conditions.WaveNumbers, policy: RolloutPolicy, now: datetime
+) -> conditions.WaveNumbers:
+    """With the incidents since the installation and the probes that fail, where the policy asks for them."""
+    if policy.incident_gate is not None:
+        count = incidents_since_installation(rollout, wave).count
+        numbers = replace(numbers, incidents=count, accepted_incidents=wave.accepted_incidents)
+    if policy.probes:
+        numbers = replace(numbers, failed_probes=_said(rollout, wave, policy, now).count("fail"))
+    return numbers
+
+
+def _said(rollout: Rollout, wave: Wave, policy: RolloutPolicy, now: datetime) -> list[str]:
+    return probe_verdicts(wave, policy, round=rollout.round, until=now)
+
+
+def _unsure_probes(rollout: Rollout, wave: Wave, policy: RolloutPolicy, now: datetime) -> list[str]:
+    """Probes that say neither yes nor no, in words: a person has to look."""
+    text = _("Wave %(wave)d: the portal could not ask the probe %(url)s. Look yourself, then resume or roll back.")
+    pairs = zip(policy.probes, _said(rollout, wave, policy, now), strict=True)
+    return [text % {"wave": wave.number, "url": probe["url"]} for probe, one in pairs if one == "inconclusive"]
+
+
+def _probes_text(rollout: Rollout, wave: Wave, policy: RolloutPolicy, now: datetime) -> str:
+    pairs = zip(policy.probes, _said(rollout, wave, policy, now), strict=True)
+    urls = ", ".join(probe["url"] for probe, said in pairs if said == "fail")
+    return _("Wave %(wave)d: probes failed: %(urls)s.") % {"wave": wave.number, "urls": urls}
+
+
+def _incidents_text(wave: Wave, numbers: conditions.WaveNumbers, policy: RolloutPolicy) -> str:
+    assert policy.incident_gate is not None
+    values = {
+        "wave": wave.number,
+        "new": numbers.incidents - numbers.accepted_incidents,
+        "most": policy.incident_gate["count"],
+    }
+    return _("Wave %(wave)d: %(new)d new incidents on its CIs since the installation; at most %(most)d may.") % values
 
 
 def _started(rollout: Rollout) -> list[Wave]:
@@ -77,7 +129,11 @@ def _fail(rollout: Rollout, wave: Wave, numbers: conditions.WaveNumbers, policy:
     store_verdict(rollout, wave, Verdict.Kind.ERROR, Verdict.Outcome.BREACHED, numbers, now)
     move(wave, "fail", actor=None, now=now, update={"finished_at": now}, touch=None)
     values = {"wave": wave.number, "failed": conditions.failures(numbers, policy), "size": wave.size}
-    if policy.error_count is not None and values["failed"] > policy.error_count:
+    if numbers.failed_probes:
+        reason = _probes_text(rollout, wave, policy, now)
+    elif not conditions.is_breached(replace(numbers, incidents=0), policy):
+        reason = _incidents_text(wave, numbers, policy)
+    elif policy.error_count is not None and values["failed"] > policy.error_count:
         reason = _("Wave %(wave)d: %(failed)d of %(size)d CIs failed; at most %(most)d may.")
         reason %= {**values, "most": policy.error_count}
     else:

@@ -13,17 +13,17 @@ from django.db.models.functions import Coalesce
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
+from changes.models import Freeze
 from cmdb.models import MaintenanceWindow
 from releases.models import Release, RolloutException
-from releases.planned_time import planned_time
 from releases.policy import RolloutPolicy
 from releases.services.content import release_hash
 from releases.services.log import cis_text
 from releases.targets import target_cis, without_way_back
 from releases.wave_plan import PlannedWave, planned_waves, shared_with
+from releases.windows import STAMP, planned_time
 
 ERROR, WARNING = "error", "warning"
-STAMP = "%Y-%m-%d %H:%M UTC"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ def findings(release: Release, *, now: datetime, planned: list[PlannedWave] | No
         *_thresholds(policy, [wave.size for wave in waves]),
         *_waves(release, waves),
         *_ways_back(release),
-        *_windows(release, policy, now),
+        *_windows(release, now),
     ]
     return sorted(found, key=lambda finding: finding.level != ERROR)
 
@@ -168,7 +168,7 @@ def _ways_back(release: Release) -> Iterator[Finding]:
 
 
 # --- windows -----------------------------------------------------------------------------------
-def _windows(release: Release, policy: RolloutPolicy, now: datetime) -> Iterator[Finding]:
+def _windows(release: Release, now: datetime) -> Iterator[Finding]:
     """The planned time of the RFCs, and the maintenance windows of the CIs within it."""
     if release.release_type == Release.Type.EMERGENCY:
         return  # bound to neither
@@ -183,9 +183,10 @@ def _windows(release: Release, policy: RolloutPolicy, now: datetime) -> Iterator
         )
         yield Finding(ERROR, "planned_times_apart", text % {"start": start.strftime(STAMP), "end": end.strftime(STAMP)})
         return
+    since = max(now, start) if start is not None else now
+    yield from _freezes(since, end)
     if end is None:
         return
-    since = max(now, start) if start is not None else now
     for window, number in _windows_of_targets(release):
         if window.occurrence(since)[0] >= end:
             text = _(
@@ -199,6 +200,21 @@ def _windows(release: Release, policy: RolloutPolicy, now: datetime) -> Iterator
                 "end": end.strftime(STAMP),
             }
             yield Finding(WARNING, "window_never_opens", text % values)
+
+
+def _freezes(since: datetime, end: datetime | None) -> Iterator[Finding]:
+    """Freezes that lie in the planned time; where it has no end, the one that is in force at its beginning."""
+    found = Freeze.objects.filter(ends_at__gt=since).order_by("starts_at")
+    free_from = since
+    for freeze in found.filter(starts_at__lt=end) if end is not None else found.filter(starts_at__lte=since):
+        if freeze.starts_at <= free_from:
+            free_from = max(free_from, freeze.ends_at)
+        text = _("The freeze “%(name)s” (%(start)s to %(end)s) lies in the planned time: the rollout waits meanwhile.")
+        text %= {"name": freeze.name, "start": freeze.starts_at.strftime(STAMP), "end": freeze.ends_at.strftime(STAMP)}
+        yield Finding(WARNING, "freeze", text)
+    if end is not None and free_from >= end:
+        text = _("Freezes cover all of the planned time of its RFCs: the rollout could never offer anything. Move it.")
+        yield Finding(ERROR, "always_frozen", text)
 
 
 def _windows_of_targets(release: Release) -> list[tuple[MaintenanceWindow, int]]:

@@ -9,6 +9,8 @@ from typing import Any
 
 from django.utils.translation import gettext as _
 
+from releases.presets import PRESETS
+from releases.probes import probes_from_json
 from releases.waves import REST, is_quota, policy_invalid, quota_of, waves_from_json
 
 STRATEGIES = ("big_bang", "phased")
@@ -49,6 +51,9 @@ class RolloutPolicy:
     and at least `min_sample` have an outcome; what a wave that has come to rest shows is sample enough.
     `total_deadline`: from the opening of a wave until its CIs have to be done, whatever they wait for. `rollback`: what
     is different on the way back (`ROLLBACK`); without an `error_threshold` of its own a rollback never stops.
+    `incident_gate` is `{"count": n, "then": "pause" | "breach"}`: more than n incidents on the CIs of a wave since the
+    installation stop it. For `early_life_seconds` after the last wave has passed, the rollout is watched and not yet
+    completed. `probes` (`releases.probes`) are asked while a wave soaks.
     """
 
     strategy: str = "phased"
@@ -72,12 +77,19 @@ class RolloutPolicy:
     min_sample: int = 1
     total_deadline: int | None = None
     rollback: Mapping[str, int] = field(default_factory=dict)
+    incident_gate: Mapping[str, Any] | None = None
+    early_life_seconds: int = 0
+    probes: tuple[Mapping[str, Any], ...] = ()
 
     @classmethod
     def from_json(cls, data: Any) -> "RolloutPolicy":
-        """Reads and checks a policy; what is not named has its default. Refuses with `InvalidInput`."""
+        """Reads and checks a policy; what is not named has its default, or what its `preset` says.
+
+        Refuses with `InvalidInput`.
+        """
         if not isinstance(data, Mapping):
             raise policy_invalid(_("The policy must be an object."))
+        data = _with_preset(data)
         known = {f.name for f in fields(cls)}
         unknown = sorted(map(str, set(data) - known))
         if unknown:
@@ -90,6 +102,11 @@ class RolloutPolicy:
         _whole(values, "success_threshold", 1, 100)
         _whole(values, "error_threshold", 0, 100)
         _whole(values, "min_sample", 1, 10_000_000)
+        _whole(values, "early_life_seconds", 0, 366 * 86400)
+        if "probes" in values:
+            values["probes"] = probes_from_json(values["probes"])
+        if values.get("incident_gate") is not None:
+            values["incident_gate"] = _incident_gate(values["incident_gate"])
         if values.get("error_count") is not None:
             _whole(values, "error_count", 0, 10_000_000)
         for name in ("soak_seconds", "offer_deadline", "progress_deadline", "confirm_deadline", "cancel_deadline"):
@@ -120,9 +137,14 @@ class RolloutPolicy:
 
         A field that came after the first ones is left out at its default, so that older approvals stay valid.
         """
-        written = {**asdict(self), "waves": [dict(wave) for wave in self.waves]}
+        written = {
+            **asdict(self),
+            "waves": [dict(wave) for wave in self.waves],
+            "probes": [dict(probe) for probe in self.probes],
+        }
         plain = RolloutPolicy()
-        return {name: value for name, value in written.items() if name in FIRST_FIELDS or value != getattr(plain, name)}
+        later = {name for name in written if getattr(self, name) != getattr(plain, name)}
+        return {name: value for name, value in written.items() if name in FIRST_FIELDS | later}
 
     def of_rollback(self) -> "RolloutPolicy":
         """The policy of the way back. What a person or a breach has decided ignores waves."""
@@ -150,6 +172,26 @@ def _rollback(value: Any) -> Mapping[str, int]:
     for name in value:
         _whole(value, name, *ROLLBACK[name])
     return dict(value)
+
+
+def _with_preset(data: Mapping[str, Any]) -> Mapping[str, Any]:
+    if "preset" not in data:
+        return data
+    _one_of(data, "preset", tuple(PRESETS))
+    rest = {name: value for name, value in data.items() if name != "preset"}
+    base = dict(PRESETS[data["preset"]].policy)
+    if rest.get("strategy", base["strategy"]) == "big_bang":
+        base.pop("waves", None)
+    return {**base, **rest}
+
+
+def _incident_gate(value: Any) -> dict[str, Any]:
+    if not isinstance(value, Mapping) or set(value) - {"count", "then"} or "count" not in value:
+        raise policy_invalid(_("incident_gate is an object with count and then (pause or breach)."))
+    gate = {"then": "pause", **value}
+    _whole(gate, "count", 0, 1_000_000)
+    _one_of(gate, "then", ("pause", "breach"))
+    return gate
 
 
 def _one_of(values: Mapping[str, Any], name: str, allowed: tuple[str, ...]) -> None:

@@ -7,13 +7,15 @@ from django.utils.translation import gettext as _
 from distribution import services as distribution
 from failpoints import failpoint
 from releases import conditions, going_back, soaking
+from releases.gates import early_life_ends, probe_verdicts
+from releases.holding import hold, let_go
 from releases.judging import judge_errors, numbers_of_wave, store_verdict
-from releases.models import Release, Rollout, RolloutEvent, Verdict, Wave
-from releases.planned_time import pause_after_planned_end, planned_time
+from releases.models import Rollout, RolloutEvent, Verdict, Wave
 from releases.policy import RolloutPolicy
 from releases.services import cascade
 from releases.services.log import cis_text, log, wait_for
 from releases.services.rollouts import pause, standing_waves
+from releases.windows import blocks
 from tickets.lifecycle import move
 from tickets.services import move_ticket
 
@@ -22,7 +24,7 @@ def run(rollout: Rollout, now: datetime) -> bool:
     """One step of a running rollout; errors are judged before anything else."""
     if going_back.settle_waves(rollout, now):
         return True
-    if judge_errors(rollout, now):
+    if judge_errors(rollout, now) or hold(rollout, now):
         return True
     wave = current_wave(rollout)
     if wave is None:
@@ -33,8 +35,8 @@ def run(rollout: Rollout, now: datetime) -> bool:
 
 
 def watch(rollout: Rollout, now: datetime) -> bool:
-    """Verdicts are made while paused, too: what was under way goes on."""
-    return going_back.settle_waves(rollout, now) or judge_errors(rollout, now)
+    """Verdicts are made while paused, too: what was under way goes on. A window that held it lets it go."""
+    return going_back.settle_waves(rollout, now) or judge_errors(rollout, now) or let_go(rollout, now)
 
 
 def current_wave(rollout: Rollout) -> Wave | None:
@@ -43,12 +45,10 @@ def current_wave(rollout: Rollout) -> Wave | None:
 
 
 def _open(rollout: Rollout, wave: Wave, now: datetime) -> bool:
-    """Change management decides when: no wave before the planned start, none after the planned end."""
-    start = planned_time(rollout.release)[0]
-    if start is not None and now < start and rollout.release.release_type != Release.Type.EMERGENCY:
-        return wait_for(rollout, _("the planned start of its RFCs: %s") % start.isoformat(timespec="minutes"), now)
-    if pause_after_planned_end(rollout, now):
-        return True
+    """Change management decides when: no wave before the planned start."""
+    early = [block.reason for block in blocks(rollout, now) if block.is_start]
+    if early:
+        return wait_for(rollout, early[0], now)
     move(wave, "open", actor=None, now=now, update={"started_at": now}, touch=None)
     failpoint("wave.opened")
     distribution.open_batch(wave.batch, now=now)
@@ -80,7 +80,7 @@ def _follow(rollout: Rollout, wave: Wave, now: datetime) -> bool:
             }
             pause(rollout, kind=Rollout.PauseKind.STRAGGLERS, reason=reason, actor=None, now=now)
             return True
-        return pause_after_planned_end(rollout, now) or wait_for(rollout, _whom_it_waits_for(rollout, wave), now)
+        return wait_for(rollout, _whom_it_waits_for(rollout, wave), now)
     if not reached:
         move(wave, "reopen", actor=None, now=now, update={"soak_started_at": None, "soaked_seconds": 0}, touch=None)
         return True
@@ -99,6 +99,8 @@ def _soak(rollout: Rollout, wave: Wave, numbers: conditions.WaveNumbers, policy:
         return True
     if not soaking.is_over(wave, policy, now):
         return False
+    if policy.probes and set(probe_verdicts(wave, policy, round=rollout.round, until=now)) != {"pass"}:
+        return wait_for(rollout, _("the probes of wave %d") % wave.number, now)
     store_verdict(rollout, wave, Verdict.Kind.PASS, Verdict.Outcome.PASSED, numbers, now)
     move(wave, "succeed", actor=None, now=now, update={"finished_at": now}, touch=None)
     log(rollout, RolloutEvent.Kind.WAVE_PASSED, now=now, wave=wave)
@@ -115,6 +117,10 @@ def _complete(rollout: Rollout, now: datetime) -> bool:
         return wait_for(rollout, _("%d CIs are still under way") % under_way, now)
     if going_back.open_waves(rollout).exists():
         return wait_for(rollout, going_back.waits_for(rollout) or _("CIs on their way back"), now)
+    watched_until = early_life_ends(rollout, RolloutPolicy.from_json(rollout.policy))
+    if watched_until is not None and now < watched_until:
+        text = _("early life support, until %s") % watched_until.isoformat(timespec="minutes")
+        return wait_for(rollout, text, now)
     move(rollout, "complete", actor=None, now=now, update={"finished_at": now, "waits_for": ""})
     move_ticket(rollout.release, "complete", actor=None, now=now, text=_("%s completed.") % rollout.number)
     log(rollout, RolloutEvent.Kind.COMPLETED, now=now, told=False)

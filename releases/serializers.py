@@ -11,6 +11,7 @@ from releases.live import visible_exceptions
 from releases.models import PackageItem, Release, RolloutException
 from releases.serializers_rollout import RolloutListSerializer, TestRunSerializer
 from releases.services import release_hash
+from releases.services.generations import history
 from software.models import Version
 from tickets.activities import Activity
 from tickets.serializers import (
@@ -63,6 +64,23 @@ class ExceptionSerializer(serializers.ModelSerializer):
         fields = ["id", "kind", "ci", "reason", "recorded_by", "created_at"]
 
 
+class DifferenceSerializer(serializers.Serializer):
+    """One field of the plan and what it said before and after."""
+
+    field = serializers.CharField()
+    before = serializers.JSONField(allow_null=True)
+    after = serializers.JSONField(allow_null=True)
+
+
+class GenerationSerializer(serializers.Serializer):
+    """One version of the plan, and what it changed."""
+
+    number = serializers.IntegerField()
+    made_by = PersonSerializer(allow_null=True)
+    made_at = serializers.DateTimeField()
+    changes = DifferenceSerializer(many=True)
+
+
 class ReleaseSerializer(TicketSerializer):
     """A release: package, plan, tests, approvals, rollouts."""
 
@@ -75,6 +93,7 @@ class ReleaseSerializer(TicketSerializer):
     approvals = serializers.SerializerMethodField()
     exceptions = serializers.SerializerMethodField()
     test_runs = serializers.SerializerMethodField()
+    generations = serializers.SerializerMethodField()
     rollouts = serializers.SerializerMethodField()
 
     class Meta(TicketSerializer.Meta):
@@ -82,7 +101,7 @@ class ReleaseSerializer(TicketSerializer):
         fields = [
             *TicketSerializer.Meta.fields, "release_type", "changes", "items", "left_out", "policy", "targets",
             "last_editor", "caused_incidents", "content_hash", "approvals", "exceptions", "test_runs",
-            "rollouts",
+            "generations", "rollouts",
         ]  # fmt: skip
 
     @extend_schema_field(LinkSerializer(many=True))
@@ -124,6 +143,15 @@ class ReleaseSerializer(TicketSerializer):
     def get_test_runs(self, release: Release) -> list[dict[str, Any]]:
         rows = release.test_runs.select_related("environment__source", "started_by")
         return list(TestRunSerializer(rows, many=True, context=self.context).data)
+
+    @extend_schema_field(GenerationSerializer(many=True))
+    def get_generations(self, release: Release) -> list[dict[str, Any]]:
+        """The versions of the plan, the newest first."""
+        rows = [
+            {"number": row.number, "made_by": row.made_by, "made_at": row.made_at, "changes": changes}
+            for row, changes in history(release)
+        ]
+        return list(GenerationSerializer(rows, many=True, context=self.context).data)
 
     @extend_schema_field(RolloutListSerializer(many=True))
     def get_rollouts(self, release: Release) -> list[dict[str, Any]]:

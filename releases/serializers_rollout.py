@@ -97,7 +97,7 @@ class RolloutSerializer(ViewerMixin, RolloutListSerializer):
     class Meta(RolloutListSerializer.Meta):
         fields = [
             *RolloutListSerializer.Meta.fields, "policy", "targets", "frozen_at", "pause_reason", "round",
-            "breach_incident", "waves", "verbs",
+            "breach_incident", "generation", "overridden", "waves", "verbs",
         ]  # fmt: skip
 
     @extend_schema_field(WaveSerializer(many=True))

@@ -2,7 +2,7 @@
 
 from celery import shared_task
 
-from releases import executor, retention, self_check
+from releases import executor, probing, retention, self_check
 from software.uploads import sweep_uploads
 from tickets.clock import database_now
 
@@ -11,6 +11,12 @@ from tickets.clock import database_now
 def advance_rollouts() -> None:
     """The tick. Missed or repeated, it does no harm: the rows know what is to be done."""
     executor.advance_rollouts(now=database_now())
+
+
+@shared_task(ignore_result=True, time_limit=150, soft_time_limit=140)
+def take_probe_samples() -> None:
+    """Asks the probes of soaking waves that are due, outside of any transaction; the tick decides on the answers."""
+    probing.take_samples()
 
 
 @shared_task(ignore_result=True, time_limit=60, soft_time_limit=50)

@@ -30,7 +30,9 @@ from releases.live import visible_exceptions
 from releases.models import Release, Rollout
 from releases.plan_findings import findings
 from releases.policy import RolloutPolicy
+from releases.presets import PRESETS
 from releases.services.approval import has_right_to_approve
+from releases.services.generations import history
 from releases.tables import ReleaseTable
 from releases.targets import failed_before, target_cis, without_way_back
 from releases.wave_plan import planned_waves
@@ -175,6 +177,7 @@ class ReleaseDetail(DetailPage):
             "waves": wave_text(policy.waves),
             "target_count": count,
             "wave_sizes": [wave.size for wave in planned if wave.size],
+            "generations": history(release),
             "findings": findings(release, now=now_of(self.request), planned=planned),
             "some_targets": list(target_cis(release).filter(pk__in=visible).order_by("name")[:30]),
             "lost_count": lost.count(),
@@ -302,7 +305,9 @@ class ReleasePlan(ReleaseEdit):
     title = gettext_lazy("Plan the rollout")
 
     def initial(self, instance: Release) -> dict[str, Any]:
-        return {}
+        """With `?preset=`, the policy to begin from; nothing is saved by that."""
+        preset = self.request.GET.get("preset", "")
+        return {"preset": preset} if preset in PRESETS else {}
 
     def success_url(self, instance: Any, result: Any) -> str:
         return reverse("release_detail", args=[result.number]) + "?tab=plan"

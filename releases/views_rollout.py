@@ -67,6 +67,11 @@ def _retry_preview(rollout: Rollout) -> str:
     return text % {"count": failed}
 
 
+def _may_override_window(rollout: Rollout, user: Any) -> bool:
+    is_stopped = rollout.pause_kind == "window" or (rollout.state == "running" and rollout.waits_for != "")
+    return is_stopped and user.has_perm("releases.override_window")
+
+
 def _may_exclude(rollout: Rollout, user: Any) -> bool:
     if rollout.state not in _EXCLUDABLE:
         return False
@@ -96,6 +101,10 @@ VERBS = {
         label=gettext_lazy("Retry failed"), style="primary", icon="refresh", service="retry_failed_cis",
         preview=_retry_preview,
         allowed=lambda rollout, user: rollout.state == "paused" and user.has_perm("releases.start_rollout"),
+    ),
+    "override_window": VerbPage(
+        ReasonForm, label=gettext_lazy("Override the window"), style="warning", icon="clock",
+        service="override_window", allowed=_may_override_window,
     ),
     "exclude_ci": VerbPage(
         CIReasonForm, label=gettext_lazy("Exclude a CI"), icon="eye-off", service="exclude_ci", allowed=_may_exclude

@@ -16,6 +16,7 @@ from cmdb.groups import definition_digest
 from cmdb.models import CIClass, CIGroup, ConfigurationItem
 from releases.models import Release
 from releases.policy import RolloutPolicy
+from releases.probes import check_hosts
 from releases.targets import target_cis
 from releases.waves import Rule, is_quota, quota_of
 from tickets.exceptions import ConditionRefused, InvalidInput
@@ -99,9 +100,11 @@ def shared_with(wave: PlannedWave, earlier: list[PlannedWave], release: Release)
 def with_wave_digests(policy: Mapping[str, Any], actor: Any) -> dict[str, Any]:
     """The checked policy as JSON, its waves bound to their groups as they are defined now.
 
-    Refuses a wave that names a CI, class, service or group that is not there, or not to be seen.
+    Refuses a wave that names a CI, class, service or group that is not there, or not to be seen, and a probe of a host
+    that the portal may not call.
     """
     checked = RolloutPolicy.from_json(policy).to_json()
+    check_hosts(checked.get("probes", ()))
     waves: list[dict[str, Any]] = checked["waves"]
     visible = ConfigurationItem.objects.visible_to(actor).production()
     keys = {key for wave in waves for key in [*wave.get("cis", ()), *([wave["service"]] if "service" in wave else [])]}

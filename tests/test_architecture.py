@@ -27,7 +27,7 @@ LAYERS = [
     "accounts",
 ]
 ENGINE = {
-    "executor.py", "freezing.py", "running.py", "judging.py", "soaking.py", "gates.py", "planned_time.py",
+    "executor.py", "freezing.py", "running.py", "judging.py", "soaking.py", "gates.py", "holding.py", "windows.py",
     "going_back.py", "ending.py",
 }  # fmt: skip
 UPWARD_WORDS = {"core", "common", "utils", "helpers"}

@@ -16,6 +16,7 @@ PAGES: dict[str, str] = {
     "GRP": "group_detail",
     "REG": "registration_detail",
     "TPL": "standard_detail",
+    "FRZ": "freeze_detail",
     "ENV": "environment_detail",
 }
 

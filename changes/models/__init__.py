@@ -1,4 +1,5 @@
 from changes.models.change import Change, ChangeApproval, ChangeEntry, ChangeQuerySet
+from changes.models.freeze import Freeze
 from changes.models.standard import StandardTemplate, StandardTemplateApproval
 
 __all__ = [
@@ -6,6 +7,7 @@ __all__ = [
     "ChangeApproval",
     "ChangeEntry",
     "ChangeQuerySet",
+    "Freeze",
     "StandardTemplate",
     "StandardTemplateApproval",
 ]

@@ -21,12 +21,12 @@ from releases.dry_run.timeline import ALWAYS, Crowd, Opening
 from releases.dry_run.waves import wave_numbers
 from releases.models import Release, RolloutException
 from releases.plan_findings import Finding
-from releases.planned_time import planned_time
 from releases.policy import RolloutPolicy
 from releases.selector import TargetSelector
 from releases.services.content import release_hash
 from releases.targets import failed_before, target_cis, without_way_back
 from releases.waves import REST
+from releases.windows import planned_time
 
 # Windows are looked up so far ahead.
 WINDOW_DAYS = 120

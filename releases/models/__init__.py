@@ -1,3 +1,5 @@
+from releases.models.generation import PlanGeneration
+from releases.models.probe import ProbeSample
 from releases.models.release import (
     LeftOutChange,
     PackageItem,
@@ -15,6 +17,8 @@ from releases.models.wave import Verdict, Wave
 __all__ = [
     "LeftOutChange",
     "PackageItem",
+    "PlanGeneration",
+    "ProbeSample",
     "Release",
     "ReleaseApproval",
     "ReleaseEntry",

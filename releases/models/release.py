@@ -102,6 +102,7 @@ class Release(Ticket):
             ("start_rollout", "Can start and resume rollouts"),
             ("pause_rollout", "Can pause and abort rollouts"),
             ("roll_back_rollout", "Can roll back rollouts"),
+            ("override_window", "Can let rollouts offer in spite of freezes and planned times"),
             ("record_exception", "Can record exceptions from the test gate or the way back"),
         ]
 

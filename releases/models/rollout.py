@@ -56,6 +56,8 @@ class Rollout(StatefulModel):
         GATE = "gate", _("waits for a person between waves")
         STRAGGLERS = "stragglers", _("success threshold not reached")
         WINDOW = "window", _("outside its planned time")
+        INCIDENTS = "incidents", _("new incidents")
+        PROBE = "probe", _("a probe says neither yes nor no")
 
     ACTIVE = (State.PREPARING, State.RUNNING, State.PAUSED, State.ROLLING_BACK, State.ABORTING)
     PREFIX = "ROL"
@@ -64,6 +66,9 @@ class Rollout(StatefulModel):
     state = StateField(default=State.PREPARING, choices=State)
     policy = models.JSONField(help_text=_("As approved; never changed while it runs."))
     targets = models.JSONField(default=dict)
+    generation = models.PositiveSmallIntegerField(
+        null=True, blank=True, help_text=_("Of the release's plan; empty: from before they were kept.")
+    )
     approved_hash = models.CharField(max_length=64)
     target_count = models.PositiveIntegerField(null=True, blank=True)
     target_hash = models.CharField(max_length=64, blank=True, help_text=_("Over the ids of the frozen CIs."))
@@ -73,6 +78,9 @@ class Rollout(StatefulModel):
     finished_at = models.DateTimeField(null=True, blank=True)
     pause_kind = models.CharField(max_length=10, choices=PauseKind, blank=True)
     pause_reason = models.TextField(blank=True)
+    overridden = models.JSONField(
+        default=list, blank=True, help_text=_("Keys of the freezes and planned times that somebody has overridden.")
+    )
     waits_for = models.CharField(max_length=200, blank=True, help_text=_("Why nothing moves just now, for people."))
     round = models.PositiveSmallIntegerField(default=1, help_text=_("Grows with each resume: verdicts start anew."))
     freeze_wave = models.PositiveSmallIntegerField(default=1, help_text=_("Number of the wave that is being filled."))

@@ -30,6 +30,7 @@ class RolloutEvent(models.Model):
         ROLLED_BACK = "rolled_back", _("rolled back")
         COMPLETED = "completed", _("completed")
         INCIDENT_OPENED = "incident_opened", _("incident opened")
+        WINDOW_OVERRIDDEN = "window_overridden", _("freeze or planned time overridden")
         RETRY = "retry", _("retry ordered")
         EXCLUDED = "excluded", _("CI excluded")
         UNSIGNED = "unsigned", _("no valid signature")

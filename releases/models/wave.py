@@ -54,6 +54,9 @@ class Wave(StatefulModel):
     soaked_seconds = models.PositiveIntegerField(default=0, help_text=_("Problem-free before the last pause."))
     # What was known when the problem-free period began: more begins it anew.
     soak_failures = models.PositiveIntegerField(default=0)
+    accepted_incidents = models.PositiveIntegerField(
+        default=0, help_text=_("Incidents in spite of which somebody resumed; later ones count.")
+    )
     soak_incidents = models.PositiveIntegerField(default=0)
     finished_at = models.DateTimeField(null=True, blank=True)
 

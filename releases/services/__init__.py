@@ -25,6 +25,7 @@ from releases.services.rollouts import (
 )
 from releases.services.signatures import missing_signatures, signing_request
 from releases.services.testing import advance_test_runs, skip_test, start_test, void_test
+from releases.services.window_override import override_window
 
 __all__ = [
     "abort_rollout",
@@ -42,6 +43,7 @@ __all__ = [
     "has_valid_approval",
     "left_out_changes",
     "missing_signatures",
+    "override_window",
     "pause_rollout",
     "plan_release",
     "record_exception",

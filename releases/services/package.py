@@ -16,6 +16,7 @@ from distribution.models import WayBack
 from releases.models import LeftOutChange, PackageItem, Release, RolloutException
 from releases.services.approval import check_second_person
 from releases.services.content import check_files, check_ready, lock_release, package_hash, release_hash
+from releases.services.generations import keep_generation
 from releases.services.testing import void_current_run
 from releases.targets import target_cis, with_digests
 from releases.wave_plan import with_wave_digests
@@ -91,6 +92,7 @@ def draft_release(
     _set_versions(release, list(versions))
     if ways_back is not None:
         _set_ways_back(release, ways_back)
+    keep_generation(release, actor=actor, now=now)
     return release
 
 
@@ -138,7 +140,10 @@ def edit_release(
             fields["policy"] = with_wave_digests(policy, actor)
         if targets is not None:
             fields["targets"] = with_digests(targets, actor)
+        if not release.generations.exists():
+            keep_generation(release, actor=release.last_editor, now=release.updated_at)
         edit_fields(release, now=now, expected_version=expected_version, last_editor=actor, **fields)
+        keep_generation(release, actor=actor, now=now)
         if changes is not None:
             _set_changes(release, list(changes))
         if versions is not None:

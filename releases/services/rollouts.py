@@ -20,7 +20,10 @@ from releases.policy import RolloutPolicy
 from releases.selector import TargetSelector
 from releases.services.approval import valid_approval
 from releases.services.content import check_files, check_ready, lock_release, release_hash
+from releases.services.generations import keep_generation
+from releases.services.incident_gate import accept_incidents
 from releases.services.log import log
+from releases.services.overriding import accept_blocks
 from releases.services.signatures import check_signed
 from releases.services.soak_clock import start_soak_clock, stop_soak_clock
 from releases.targets import check_groups, failed_before, target_cis, without_way_back
@@ -55,6 +58,7 @@ def start_rollout(release: Release, *, actor: User, now: datetime) -> Rollout:
             release=release,
             policy=policy.to_json(),
             targets=TargetSelector.from_json(release.targets).to_json(),
+            generation=keep_generation(release, actor=release.last_editor, now=now).number,
             approved_hash=release_hash(release),
             started_by=actor,
             started_at=now,
@@ -239,7 +243,12 @@ def resume_rollout(rollout: Rollout, *, actor: User, now: datetime, reason: str 
     with transaction.atomic():
         rollout = lock_rollout(rollout)
         kind = rollout.pause_kind
-        automatic = kind in {Rollout.PauseKind.BREACH, Rollout.PauseKind.STRAGGLERS, Rollout.PauseKind.WINDOW}
+        automatic = kind in {
+            Rollout.PauseKind.BREACH,
+            Rollout.PauseKind.STRAGGLERS,
+            Rollout.PauseKind.WINDOW,
+            Rollout.PauseKind.INCIDENTS,
+        }
         if automatic and actor.pk == rollout.started_by_id:
             raise SeparationOfDuties(
                 _("%(number)s stopped by itself; somebody other than the one who started it must resume it.")
@@ -253,6 +262,8 @@ def resume_rollout(rollout: Rollout, *, actor: User, now: datetime, reason: str 
                 _("Every wave of %(number)s was taken back, so nothing is left to do. Roll it back or abort it.")
                 % {"number": rollout.number}
             )
+        if kind == Rollout.PauseKind.WINDOW:
+            accept_blocks(rollout, actor=actor, now=now, reason=reason)
         update = {"pause_kind": "", "pause_reason": "", "round": rollout.round + 1}
         move(rollout, "resume", actor=actor, now=now, update=update)
         start_soak_clock(rollout, now=now)
@@ -260,6 +271,8 @@ def resume_rollout(rollout: Rollout, *, actor: User, now: datetime, reason: str 
         for wave in waves:
             if kind in {Rollout.PauseKind.BREACH, Rollout.PauseKind.STRAGGLERS}:
                 _accept_failures(wave, now)
+            if kind in {Rollout.PauseKind.BREACH, Rollout.PauseKind.INCIDENTS}:
+                accept_incidents(rollout, wave)
             # Also those that have passed: their stragglers may still come.
             if wave.state in {Wave.State.DEPLOYING, Wave.State.SOAKING, Wave.State.PASSED}:
                 distribution.open_batch(wave.batch, now=now)

@@ -9,7 +9,7 @@ from django.urls import URLPattern, URLResolver
 
 from accounts.models import ServiceToken, User
 from accounts.roles import ROLES
-from changes.models import Change, StandardTemplate
+from changes.models import Change, Freeze, StandardTemplate
 from cmdb.models import (
     AgentProfile,
     AgentToken,
@@ -105,6 +105,10 @@ def make_objects(name: str, owner: User, author: User, *, links: int = 1) -> Obj
     )
     sbom = Sbom.objects.create(version=new, document="{}", spec_version="1.6", uploaded_at=NOW)
     components = [Component.objects.create(sbom=sbom, name=f"part {n}", kind="library") for n in range(links)]
+    freeze = Freeze.objects.create(
+        name=f"freeze {name}", reason="Year end.", starts_at=NOW, ends_at=NOW + timedelta(days=1), created_by=author,
+        created_at=NOW,
+    )  # fmt: skip
     template = StandardTemplate.objects.create(
         name=f"standard {name}", implementation_plan="Do.", backout_plan="Undo.", created_by=author,
         last_editor=author, created_at=NOW, updated_at=NOW,
@@ -117,7 +121,7 @@ def make_objects(name: str, owner: User, author: User, *, links: int = 1) -> Obj
         expires_at=NOW + timedelta(days=1),
     )  # fmt: skip
     made.keys = {
-        "standard-changes": template.pk, "service-tokens": token.pk,
+        "freezes": freeze.pk, "standard-changes": template.pk, "service-tokens": token.pk,
         "incidents": incidents[0].pk, "problems": problems[0].pk, "changes": changes[0].pk, "releases": release.pk,
         "rollouts": rollout.pk, "deployments": deployment.pk, "cis": cis[0].pk, "ci-groups": group.pk,
         "ci-classes": cis[0].ci_class_id, "connections": cis[0].pk,

@@ -18,6 +18,7 @@ from itsm_portal import heartbeats
 from itsm_portal.schedule import TICKS
 from notifications.services import send_notifications
 from releases.executor import advance_rollouts
+from releases.probing import take_samples
 from releases.self_check import check_when_due
 from test_environments.services import advance_test_environments
 from tickets.clock import database_now
@@ -36,6 +37,7 @@ class Command(BaseCommand):
             signal.signal(number, lambda *_: stop.set())
         pusher: threading.Thread | None = None
         while True:
+            take_samples()
             now, began = database_now(), time.monotonic()
             moved = advance_rollouts(now=now) + advance_test_environments(now=now) + advance_push(now=now)
             moved += advance_drift_incidents(now=now)

@@ -1,0 +1,32 @@
+"""The record of a decision to offer in spite of a freeze or of the planned time."""
+
+from datetime import datetime
+
+from django.utils.translation import gettext as _
+
+from accounts.models import User
+from releases.models import Rollout, RolloutEvent
+from releases.services.log import log
+from releases.windows import blocks
+from tickets.exceptions import SeparationOfDuties
+from tickets.lifecycle import check_permission
+
+OVERRIDE = "releases.override_window"
+
+
+def accept_blocks(rollout: Rollout, *, actor: User, now: datetime, reason: str) -> bool:
+    """Records the override of what stands against the locked rollout; False: nothing does."""
+    standing = blocks(rollout, now)
+    if not standing:
+        return False
+    check_permission(actor, OVERRIDE, _("override freezes and planned times"))
+    if actor.pk == rollout.started_by_id:
+        raise SeparationOfDuties(
+            _("You started %(number)s; somebody else must decide that it goes on in spite of that.")
+            % {"number": rollout.number}
+        )
+    rollout.overridden = [*rollout.overridden, *(block.key for block in standing)]
+    Rollout.objects.filter(pk=rollout.pk).update(overridden=rollout.overridden, updated_at=now)
+    text = f"{reason} ({' '.join(block.reason for block in standing)})"
+    log(rollout, RolloutEvent.Kind.WINDOW_OVERRIDDEN, now=now, text=text, actor=actor)
+    return True

@@ -18,7 +18,7 @@ from cmdb.models import (
     Registration,
     TrustedAuthority,
 )
-from cmdb.services import MAX_TOKEN_LENGTH, digest, find_agent, register_ci
+from cmdb.services import MAX_TOKEN_LENGTH, Beside, digest, find_agent, register_ci
 from tickets.exceptions import DomainError, InvalidInput, TransitionRefused
 from tickets.lifecycle import check_permission
 from tickets.services import validate
@@ -38,7 +38,9 @@ class TooManyWaiting(DomainError):
     status = 429
 
 
-def authenticate_gateway(agent_id: str, token: str) -> tuple[GatewayToken, ConfigurationItem | None] | None:
+def authenticate_gateway(
+    agent_id: str, token: str, beside: Beside | None = None
+) -> tuple[GatewayToken, ConfigurationItem | None] | None:
     """The gateway with this token, and the CI that it may speak for; without a CI: nobody knows this device yet.
 
     None: no such token, or the device is known and is not of the gateway's group.
@@ -49,20 +51,20 @@ def authenticate_gateway(agent_id: str, token: str) -> tuple[GatewayToken, Confi
     gateway = GatewayToken.objects.select_related("group").filter(sha256=digest(token), revoked_at=None).first()
     if gateway is None:
         return None
-    ci = find_agent(agent_id)
+    ci = find_agent(agent_id, beside)
     if ci is not None and not gateway.group.contains(ci):
         return None
     return gateway, ci
 
 
 def authenticate_certificate(
-    agent_id: str, authorities: Iterable[str]
+    agent_id: str, authorities: Iterable[str], beside: Beside | None = None
 ) -> tuple[TrustedAuthority, ConfigurationItem | None] | None:
     """The trusted one of the authorities that issued the device's certificate, and the CI; None: none is trusted."""
     named = {name.strip().lower() for name in authorities if "\x00" not in name}
     known = sorted(name for name in named if name)[:_MAX_AUTHORITIES]
     authority = TrustedAuthority.objects.filter(identifier__in=known).order_by("pk").first() if known else None
-    return (authority, find_agent(agent_id)) if authority is not None else None
+    return (authority, find_agent(agent_id, beside)) if authority is not None else None
 
 
 def let_wait(

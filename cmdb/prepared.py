@@ -5,23 +5,41 @@ sees another statement each time; these bind them on the server, and psycopg pre
 (`prepare_threshold` in `DATABASES`).
 """
 
+import re
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
+from functools import lru_cache
 from typing import Any
 
-from django.db import connection
-from psycopg import Cursor
+from django.db import connection, transaction
+from psycopg import RawCursor
+
+_NAME = re.compile(r"%\((\w+)\)s")
+
+
+@lru_cache(maxsize=256)
+def _numbered(statement: str) -> tuple[str, tuple[str, ...]]:
+    """The statement as PostgreSQL takes it, $1 for the first name and so on, and the names in this order.
+
+    Kept here, because psycopg would read long statements anew each time.
+    """
+    places: dict[str, int] = {}
+    text = _NAME.sub(lambda found: f"${places.setdefault(found[1], len(places) + 1)}", statement)
+    return text, tuple(places)
 
 
 def fetch_rows(statement: str, values: Mapping[str, Any]) -> list[tuple[Any, ...]]:
     """All rows of the statement's answer. Counted and logged like any other query.
 
-    Values are bound on the server: a parameter whose type PostgreSQL cannot infer needs a cast in the text.
+    Values are bound on the server: a parameter whose type PostgreSQL cannot infer needs a cast in the text. Values that
+    the statement does not name are ignored.
     """
+    text, names = _numbered(statement)
     connection.ensure_connection()
-    bound = Cursor(connection.connection)
+    bound = RawCursor(connection.connection)
     make = connection.make_debug_cursor if connection.queries_logged else connection.make_cursor
     with make(bound) as cursor:  # type: ignore[arg-type]
-        cursor.execute(statement, values)
+        cursor.execute(text, [values[name] for name in names])
         rows: list[tuple[Any, ...]] = cursor.fetchall()
     return rows
 
@@ -30,3 +48,10 @@ def fetch_row(statement: str, values: Mapping[str, Any]) -> tuple[Any, ...] | No
     """The first row of the answer, or None; otherwise as `fetch_rows`."""
     rows = fetch_rows(statement, values)
     return rows[0] if rows else None
+
+
+def at_once() -> AbstractContextManager[Any]:
+    """Around one statement that is a transaction of its own, so that it needs no BEGIN and COMMIT; within a transaction
+    of the caller's it gets a savepoint, so that its failure undoes nothing else.
+    """
+    return transaction.atomic() if connection.in_atomic_block else nullcontext()

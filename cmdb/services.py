@@ -3,7 +3,10 @@
 import hashlib
 import hmac
 import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cache
 from typing import Any
 
 from django.db import connection, transaction
@@ -32,14 +35,19 @@ _AGENT = f"""
 SELECT {", ".join(f"ci.{name}" for name in _AGENT_FIELDS)}, {", ".join(f"p.{name}" for name in _PROFILE_FIELDS)},
     {", ".join(f"w.{name}" for name in _WINDOW_FIELDS)}, clock_timestamp(),
     ARRAY(SELECT t.sha256 FROM cmdb_agenttoken t
-        WHERE t.ci_id = ci.id AND t.revoked_at IS NULL ORDER BY t.id DESC LIMIT %(tokens)s)
+        WHERE t.ci_id = ci.id AND t.revoked_at IS NULL ORDER BY t.id DESC LIMIT {_VALID_TOKENS})
+    {{columns}}
 FROM cmdb_configurationitem ci
 LEFT JOIN cmdb_agentprofile p ON p.id = ci.agent_profile_id
 JOIN cmdb_ciclass kind ON kind.id = ci.ci_class_id
 LEFT JOIN cmdb_maintenancewindow w
     ON w.id = coalesce(ci.maintenance_window_id, kind.maintenance_window_id) AND ci.copy_of_id IS NULL
+{{joins}}
 WHERE ci.agent_id = %(agent_id)s
 """  # noqa: S608 - put together from constants
+_PROFILE_AT = len(_AGENT_FIELDS)
+_WINDOW_AT = _PROFILE_AT + len(_PROFILE_FIELDS)
+_CLOCK_AT = _WINDOW_AT + len(_WINDOW_FIELDS)
 
 _DEPENDENCIES = """
 WITH RECURSIVE reached(ci_id, depth, path) AS (
@@ -132,7 +140,19 @@ def revoke_agent_token(token: AgentToken, *, actor: Any, now: datetime) -> bool:
     return bool(AgentToken.objects.filter(pk=token.pk, revoked_at=None).update(revoked_at=now))
 
 
-def authenticate_agent(agent_id: str, token: str) -> ConfigurationItem | None:
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """What a caller reads together with an agent's CI, so that both take one statement: columns and joins (at most one
+    row for each CI) over `ci`, its profile `p` and its window `w`. `ci.take_beside(about)` gives them out.
+    """
+
+    about: Any
+    columns: str
+    joins: str = ""
+    values: Mapping[str, Any] = field(default_factory=dict)
+
+
+def authenticate_agent(agent_id: str, token: str, beside: Beside | None = None) -> ConfigurationItem | None:
     """The CI whose agent this is, or None; the same work for an unknown id as for a wrong token. One query.
 
     The CI comes with its profile and its window, with `database_now` (the clock for the rest of the request), without
@@ -140,7 +160,7 @@ def authenticate_agent(agent_id: str, token: str) -> ConfigurationItem | None:
     """
     if "\x00" in agent_id or len(token) > MAX_TOKEN_LENGTH:
         return None
-    ci, known = _find(agent_id)
+    ci, known = _find(agent_id, beside)
     hashes = [*known, _NOBODY, _NOBODY][:_VALID_TOKENS]
     given = digest(token)
     # Both are compared, whatever the first says.
@@ -154,23 +174,36 @@ def ci_of_token(token: str) -> int | None:
     return valid.values_list("ci_id", flat=True).first()
 
 
-def find_agent(agent_id: str) -> ConfigurationItem | None:
+def find_agent(agent_id: str, beside: Beside | None = None) -> ConfigurationItem | None:
     """The CI with this agent, as `authenticate_agent` gives it, for a caller that knows who speaks. One query."""
-    return _find(agent_id)[0] if "\x00" not in agent_id else None
+    return _find(agent_id, beside)[0] if "\x00" not in agent_id else None
 
 
-def _find(agent_id: str) -> tuple[ConfigurationItem | None, list[str]]:
-    row = fetch_row(_AGENT, {"agent_id": agent_id, "tokens": _VALID_TOKENS})
-    return (_agent_of(row), row[-1]) if row is not None else (None, [])
+def _find(agent_id: str, beside: Beside | None) -> tuple[ConfigurationItem | None, list[str]]:
+    beside = beside or _NOTHING_BESIDE
+    row = fetch_row(_agent_statement(beside.columns, beside.joins), {**beside.values, "agent_id": agent_id})
+    if row is None:
+        return None, []
+    ci = _agent_of(row)
+    ci.beside = beside.about, row[_CLOCK_AT + 2 :]
+    return ci, row[_CLOCK_AT + 1]
+
+
+_NOTHING_BESIDE = Beside(None, "")
+
+
+@cache
+def _agent_statement(columns: str, joins: str) -> str:
+    return _AGENT.format(columns=columns and f", {columns}", joins=joins)
 
 
 def _agent_of(row: tuple[Any, ...]) -> ConfigurationItem:
-    ci = ConfigurationItem.from_db(connection.alias, _AGENT_FIELDS, row[: len(_AGENT_FIELDS)])
-    profile = row[len(_AGENT_FIELDS) :][: len(_PROFILE_FIELDS)]
+    ci = ConfigurationItem.from_db(connection.alias, _AGENT_FIELDS, row[:_PROFILE_AT])
+    profile = row[_PROFILE_AT:_WINDOW_AT]
     ci.agent_profile = AgentProfile.from_db(connection.alias, _PROFILE_FIELDS, profile) if profile[0] else None
-    window = row[-2 - len(_WINDOW_FIELDS) : -2]
+    window = row[_WINDOW_AT:_CLOCK_AT]
     ci.window = MaintenanceWindow.from_db(connection.alias, _WINDOW_FIELDS, window) if window[0] else None
-    ci.database_now = row[-2]  # type: ignore[attr-defined]
+    ci.database_now = row[_CLOCK_AT]  # type: ignore[attr-defined]
     return ci
 
 

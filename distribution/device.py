@@ -5,20 +5,23 @@ in a circle.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
 from typing import Any
 
-from django.db import connection, transaction
+from django.db import IntegrityError, connection, transaction
 
 from cmdb.models import AgentProfile, ConfigurationItem
-from cmdb.prepared import fetch_row
-from cmdb.services import record_installed, record_removed
+from cmdb.prepared import at_once, fetch_row
+from cmdb.services import Beside, record_installed, record_removed
 from distribution.attributes import record_attributes, record_declared
+from distribution.effects import ASK_FOR_ATTRIBUTES, replace_installed
 from distribution.models import TERMINAL, Batch, Deployment, DeploymentEvent, DeploymentItem, DeploymentState
-from distribution.offers import Action, current_action, is_held, modes, offer
-from distribution.steps import record_step
+from distribution.offers import Action, beside_action, current_action, is_held, modes, offer
+from distribution.packages import contents, read_items
+from distribution.steps import Effect, record_step
 from failpoints import failpoint
 
 # While the device may fetch what it installs.
@@ -50,6 +53,14 @@ SELECT {", ".join(f"d.{name}" for name in _FIELDS)}, {", ".join(f"b.{name}" for 
 FROM distribution_deployment d JOIN distribution_batch b ON b.id = d.batch_id WHERE d.id = %(id)s AND d.ci_id = %(ci)s
 """  # noqa: S608 - put together from constants
 _LOCK = f"{_FIND} FOR NO KEY UPDATE OF d"
+_ITEMS_AT = len(_FIELDS) + len(_BATCH_FIELDS)
+_BESIDE = ", ".join([*(f"d.{name}" for name in _FIELDS), *(f"b.{name}" for name in _BATCH_FIELDS)])
+_JOINS = """
+LEFT JOIN distribution_deployment d ON d.id = %(action)s AND d.ci_id = ci.id AND ci.channel = 'ddi'
+LEFT JOIN distribution_batch b ON b.id = d.batch_id
+"""
+# Together with the state and `closed_at`: whatever happens to a deployment changes one of these.
+_AS_READ = ("reports", "state_before_cancel", "closed_at")
 
 
 class Outcome(Enum):
@@ -62,20 +73,36 @@ class Outcome(Enum):
     TOO_MANY = "too_many"
 
 
+def beside_deployment(action_id: int, *, with_items: bool = False) -> Beside:
+    """What `find_deployment` needs, for the statement that finds the CI; with what the deployment consists of."""
+    columns = f"{_BESIDE}, {contents('d')}" if with_items else _BESIDE
+    return Beside(("deployment", action_id), columns, _JOINS, {"action": action_id})
+
+
 def find_deployment(ci: ConfigurationItem, action_id: int) -> Deployment | None:
-    """The device's own deployment with this id, with its batch."""
+    """The device's own deployment with this id, with its batch. No query, if it was read beside the CI."""
     if ci.channel != ConfigurationItem.Channel.DDI:
         return None
-    row = fetch_row(_FIND, {"id": action_id, "ci": ci.pk})
-    if row is None:
-        return None
-    return _read(row)
+    row = ci.take_beside(("deployment", action_id)) or fetch_row(_FIND, {"id": action_id, "ci": ci.pk})
+    return _read(row) if row is not None and row[0] is not None else None
 
 
 def _read(row: tuple[Any, ...]) -> Deployment:
     deployment = Deployment.from_db(connection.alias, _FIELDS, row[: len(_FIELDS)])
-    deployment.batch = Batch.from_db(connection.alias, _BATCH_FIELDS, row[len(_FIELDS) :])
+    batch, items = row[len(_FIELDS) : _ITEMS_AT], row[_ITEMS_AT:]
+    deployment.batch = Batch.from_db(connection.alias, _BATCH_FIELDS, batch)
+    if items:
+        deployment.items_read = read_items(items[0])
     return deployment
+
+
+@dataclass(frozen=True, slots=True)
+class _Message:
+    execution: str
+    result: str
+    details: Sequence[str]
+    now: datetime
+    fingerprint: str = ""
 
 
 def report(
@@ -94,47 +121,7 @@ def report(
     being cancelled; so does `downloaded` where nothing else is asked. The final report is always taken; others
     up to a number and a size.
     """
-    with transaction.atomic():
-        deployment = _locked(ci, action_id)
-        if deployment is None or deployment.offered_at is None:
-            return Outcome.UNKNOWN
-        if deployment.closed_at is not None or deployment.state in TERMINAL:
-            return Outcome.GONE
-        failpoint("report.locked")
-        is_download_only = deployment.batch.mode == Batch.Mode.DOWNLOAD_ONLY
-        is_final = execution == "closed" or (is_download_only and execution == "downloaded")
-        if not is_final and _is_too_much(deployment, details):
-            return Outcome.TOO_MANY
-        details = _shortened(details)
-        values = _report_values(deployment, details, now)
-        to_state = deployment.state
-        if is_final:
-            values["closed_at"] = now
-            # Only with `closed` the result counts: agents say `downloaded` with any.
-            is_failure = execution == "closed" and result == "failure"
-            to_state = _closing_state(ci, is_failure=is_failure, is_download_only=is_download_only)
-            if to_state == DeploymentState.FAILED:
-                values |= _failure(details)
-        elif execution in _PROGRESS:
-            to_state = _advance(deployment, _PROGRESS[execution], values)
-        record_step(
-            deployment.pk,
-            from_state=deployment.state,
-            to_state=to_state,
-            kind=DeploymentEvent.Kind.REPORT,
-            now=now,
-            execution=execution,
-            result=result,
-            details=details,
-            fingerprint=fingerprint,
-            values=values,
-        )
-        if is_final and not is_download_only:
-            _want_attributes(ci)
-            if to_state == DeploymentState.SUCCEEDED:
-                _record_items(ci, deployment, now)
-        failpoint("report.before_commit")
-    return Outcome.ACCEPTED
+    return _taken(_take_report, ci, action_id, _Message(execution, result, details, now, fingerprint))
 
 
 def answer_cancel(
@@ -150,48 +137,121 @@ def answer_cancel(
     """Takes the answer to a cancel: accepted → cancelled; rejected or failed → what it was before; else only
     noted.
     """
-    with transaction.atomic():
-        deployment = _locked(ci, action_id)
-        if deployment is None or deployment.offered_at is None:
-            return Outcome.UNKNOWN
-        if deployment.state == DeploymentState.CANCELLED:
-            return Outcome.GONE
-        if deployment.state != DeploymentState.CANCELLING:
-            return Outcome.REFUSED
-        is_final = execution in {"closed", "rejected"}
-        if not is_final and _is_too_much(deployment, details):
-            return Outcome.TOO_MANY
-        details = _shortened(details)
-        values = _report_values(deployment, details, now)
-        to_state = str(deployment.state)
-        if execution == "closed" and result != "failure":
-            to_state = DeploymentState.CANCELLED
-            values["closed_at"] = now
-        elif is_final:
-            to_state = deployment.state_before_cancel or DeploymentState.OFFERED
-            values["state_before_cancel"] = ""
-        record_step(
-            deployment.pk,
-            from_state=deployment.state,
-            to_state=to_state,
-            kind=DeploymentEvent.Kind.CANCEL_REPORT,
-            now=now,
-            execution=execution,
-            result=result,
-            details=details,
-            fingerprint=fingerprint,
-            values=values,
-        )
-        if to_state == DeploymentState.CANCELLED:
-            _want_attributes(ci)
-        failpoint("cancel.before_commit")
-    return Outcome.ACCEPTED
+    return _taken(_take_answer, ci, action_id, _Message(execution, result, details, now, fingerprint))
 
 
 def fetching(ci_id: int, *, version: int) -> int | None:
     """The id of the deployment under way that brings this version to the CI."""
     rows = Deployment.objects.filter(ci=ci_id, items__to_version=version, state__in=FETCHABLE)
     return rows.values_list("pk", flat=True).first()
+
+
+def _taken(take: Callable[..., Outcome | None], ci: ConfigurationItem, action_id: int, message: _Message) -> Outcome:
+    """Decides by what was read and writes in one statement, if that is still so; else reads again and holds it."""
+    outcome = take(ci, find_deployment(ci, action_id), message, is_locked=False)
+    if outcome is None:
+        with transaction.atomic():
+            outcome = take(ci, _locked(ci, action_id), message, is_locked=True)
+    assert outcome is not None
+    return outcome
+
+
+def _take_report(
+    ci: ConfigurationItem, deployment: Deployment | None, message: _Message, *, is_locked: bool
+) -> Outcome | None:
+    """None: it was not as it was read any more, or there is more to write than one statement can."""
+    if deployment is None or deployment.offered_at is None:
+        return Outcome.UNKNOWN
+    if deployment.closed_at is not None or deployment.state in TERMINAL:
+        return Outcome.GONE
+    execution = message.execution
+    is_download_only = deployment.batch.mode == Batch.Mode.DOWNLOAD_ONLY
+    is_final = execution == "closed" or (is_download_only and execution == "downloaded")
+    if not is_final and _is_too_much(deployment, message.details):
+        return Outcome.TOO_MANY
+    details = _shortened(message.details)
+    values = _report_values(deployment, details, message.now)
+    to_state = str(deployment.state)
+    if is_final:
+        values["closed_at"] = message.now
+        # Only with `closed` the result counts: agents say `downloaded` with any.
+        is_failure = execution == "closed" and message.result == "failure"
+        to_state = _closing_state(ci, is_failure=is_failure, is_download_only=is_download_only)
+        if to_state == DeploymentState.FAILED:
+            values |= _failure(details)
+    elif execution in _PROGRESS:
+        to_state = _advance(deployment, _PROGRESS[execution], values)
+    effect = None
+    is_installed = to_state == DeploymentState.SUCCEEDED and not is_download_only
+    if is_installed and not is_locked:
+        effect = replace_installed(ci_id=ci.pk, source=deployment.batch.label)
+    elif is_final and not is_download_only:
+        effect = ASK_FOR_ATTRIBUTES
+    kind = DeploymentEvent.Kind.REPORT
+    failpoint("report.decided")
+    if not _recorded(deployment, kind, to_state, message, details, values, effect):
+        return None
+    if is_installed and is_locked:
+        _record_items(ci, deployment, message.now)
+    return Outcome.ACCEPTED
+
+
+def _take_answer(
+    ci: ConfigurationItem, deployment: Deployment | None, message: _Message, *, is_locked: bool
+) -> Outcome | None:
+    """None: it was not as it was read any more."""
+    if deployment is None or deployment.offered_at is None:
+        return Outcome.UNKNOWN
+    if deployment.state == DeploymentState.CANCELLED:
+        return Outcome.GONE
+    if deployment.state != DeploymentState.CANCELLING:
+        return Outcome.REFUSED
+    is_final = message.execution in {"closed", "rejected"}
+    if not is_final and _is_too_much(deployment, message.details):
+        return Outcome.TOO_MANY
+    details = _shortened(message.details)
+    values = _report_values(deployment, details, message.now)
+    to_state, effect = str(deployment.state), None
+    if message.execution == "closed" and message.result != "failure":
+        to_state, effect = DeploymentState.CANCELLED, ASK_FOR_ATTRIBUTES
+        values["closed_at"] = message.now
+    elif is_final:
+        to_state = deployment.state_before_cancel or DeploymentState.OFFERED
+        values["state_before_cancel"] = ""
+    kind = DeploymentEvent.Kind.CANCEL_REPORT
+    failpoint("cancel.decided")
+    return Outcome.ACCEPTED if _recorded(deployment, kind, to_state, message, details, values, effect) else None
+
+
+def _recorded(
+    deployment: Deployment,
+    kind: str,
+    to_state: str,
+    message: _Message,
+    details: Sequence[str],
+    values: Mapping[str, Any],
+    effect: Effect | None,
+) -> bool:
+    """One event and the step; False: the deployment is not as it was read."""
+    try:
+        with at_once():
+            return record_step(
+                deployment.pk,
+                from_state=deployment.state,
+                to_state=to_state,
+                kind=kind,
+                now=message.now,
+                execution=message.execution,
+                result=message.result,
+                details=details,
+                fingerprint=message.fingerprint,
+                values=values,
+                as_read={name: getattr(deployment, name) for name in _AS_READ},
+                effect=effect,
+            )
+    except IntegrityError:
+        # What the CI runs was changed at the same moment.
+        return False
 
 
 def note_download(deployment_id: int, *, filename: str, now: datetime) -> None:
@@ -217,10 +277,15 @@ def _shortened(details: Sequence[str]) -> list[str]:
 
 
 def _report_values(deployment: Deployment, details: Sequence[str], now: datetime) -> dict[str, Any]:
-    values: dict[str, Any] = {"reported_at": now, "reports": deployment.reports + 1}
-    if details and details[-1]:
-        values["message"] = details[-1]
-    return values
+    """Always the same columns, so that the statement is always the same."""
+    return {
+        "reported_at": now,
+        "reports": deployment.reports + 1,
+        "message": (details[-1] if details else "") or deployment.message,
+        "error_code": deployment.error_code,
+        "closed_at": deployment.closed_at,
+        "state_before_cancel": deployment.state_before_cancel,
+    }
 
 
 def _closing_state(ci: ConfigurationItem, *, is_failure: bool, is_download_only: bool) -> str:
@@ -249,10 +314,6 @@ def _advance(deployment: Deployment, to_state: str, values: dict[str, Any]) -> s
     return to_state if _RANK[to_state] > _RANK.get(deployment.state, 9) else deployment.state
 
 
-def _want_attributes(ci: ConfigurationItem) -> None:
-    ConfigurationItem.objects.filter(pk=ci.pk, attributes_wanted=False).update(attributes_wanted=True)
-
-
 def _record_items(ci: ConfigurationItem, deployment: Deployment, now: datetime) -> None:
     source = deployment.batch.label
     for item in DeploymentItem.objects.filter(deployment=deployment).select_related("product", "to_version"):
@@ -267,6 +328,8 @@ __all__ = [
     "Action",
     "Outcome",
     "answer_cancel",
+    "beside_action",
+    "beside_deployment",
     "current_action",
     "fetching",
     "find_deployment",

@@ -172,6 +172,9 @@ class Deployment(models.Model):
 
     objects = DeploymentQuerySet.as_manager()
 
+    # What it consists of, where that was read together with it (`distribution.packages`).
+    items_read: list[Any] | None = None
+
     class Meta:
         verbose_name = _("deployment")
         verbose_name_plural = _("deployments")

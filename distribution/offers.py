@@ -1,14 +1,17 @@
 """What a device is to do next, and taking it there: which deployment it may have now, in which order."""
 
 import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from django.conf import settings
 from django.db import IntegrityError, connection, transaction
 
 from cmdb.models import ConfigurationItem
-from cmdb.prepared import fetch_row
+from cmdb.prepared import at_once, fetch_row
+from cmdb.services import Beside
 from distribution.failures import failed_since
 from distribution.models import Batch, Deployment, DeploymentEvent, DeploymentState, mode_at
 from distribution.signed import is_signed
@@ -54,19 +57,35 @@ def offerable(d: str, b: str, *, may_change: str = "%(may_change)s::boolean", ca
 
 
 _CAN_WAIT = "%(can_wait)s::boolean"
-_CURRENT = f"""
-SELECT o.id, o.state, o.created_at, o.mode, o.force_after, o.opened_at, o.ignores_windows,
-    (SELECT s.id FROM distribution_deployment s JOIN distribution_batch sb ON sb.id = s.batch_id
-        WHERE s.ci_id = %(ci)s AND s.state = 'succeeded' AND sb.mode <> 'download_only' ORDER BY s.id DESC LIMIT 1)
-FROM (SELECT 1) always LEFT JOIN LATERAL (
+_LAST_INSTALLED = """
+(SELECT s.id FROM distribution_deployment s JOIN distribution_batch sb ON sb.id = s.batch_id
+    WHERE s.ci_id = {ci} AND s.state = 'succeeded' AND sb.mode <> 'download_only' ORDER BY s.id DESC LIMIT 1)
+"""
+_COLUMNS = "o.id, o.state, o.created_at, o.mode, o.force_after, o.opened_at, o.ignores_windows"
+
+
+def _next(ci: str, *, may_change: str, can_wait: str) -> str:
+    """The deployment `o` that the CI is at, or the first that it may have; at most one row."""
+    return f"""
+LEFT JOIN LATERAL (
     SELECT d.id, d.state, d.created_at, b.mode, b.force_after, b.opened_at, b.ignores_windows
     FROM distribution_deployment d JOIN distribution_batch b ON b.id = d.batch_id
-    WHERE d.ci_id = %(ci)s
+    WHERE d.ci_id = {ci}
         AND d.state IN ('queued', 'offered', 'downloading', 'installing', 'confirming', 'cancelling', 'unknown')
-        AND (d.state <> 'queued' OR {offerable("d", "b", can_wait=_CAN_WAIT)})
+        AND (d.state <> 'queued' OR {offerable("d", "b", may_change=may_change, can_wait=can_wait)})
     ORDER BY d.state = 'queued', d.weight DESC, d.id LIMIT 1
 ) o ON true
 """  # noqa: S608 - put together from constants
+
+
+_CURRENT = f"""
+SELECT {_COLUMNS}, {_LAST_INSTALLED.format(ci="%(ci)s")}
+FROM (SELECT 1) always {_next("%(ci)s", may_change="%(may_change)s::boolean", can_wait=_CAN_WAIT)}
+"""  # noqa: S608 - put together from constants
+# Beside the CI its window is not known yet: what waits for one is not found, unless its agent waits itself.
+_WAITS_ITSELF = "coalesce(p.can_wait, true)"
+_BESIDE_COLUMNS = f"{_COLUMNS}, {_LAST_INSTALLED.format(ci='ci.id')}"
+_BESIDE_JOINS = _next("ci.id", may_change=f"(w.id IS NULL OR {_WAITS_ITSELF})", can_wait=_WAITS_ITSELF)
 _OFFER = f"""
 d.id = %(id)s AND d.state = 'queued'
 AND NOT EXISTS (
@@ -81,6 +100,21 @@ AND NOT EXISTS (
     WHERE first.ci_id = d.ci_id AND first.state = 'queued' AND (first.weight, -first.id) > (d.weight, -d.id)
         AND {offerable("first", "fb", can_wait=_CAN_WAIT)})
 """  # noqa: S608 - put together from constants
+# Nothing that an offer has to look at twice: the batch has no cap, and the CI runs what it ran when this was queued,
+# which is not what it is to run. The batch is held until the commit.
+_HELD = """
+held AS MATERIALIZED (
+    SELECT id FROM distribution_batch
+    WHERE id = %(batch)s AND is_open AND max_in_flight IS NULL AND max_downloads IS NULL FOR SHARE),
+"""
+_PLAIN_OFFER = f"""
+EXISTS (SELECT 1 FROM held) AND {_OFFER}
+AND NOT EXISTS (
+    SELECT 1 FROM distribution_deploymentitem i
+    LEFT JOIN cmdb_installedversion iv ON iv.ci_id = d.ci_id AND iv.product_id = i.product_id AND iv.valid_to IS NULL
+    WHERE i.deployment_id = d.id AND (
+        iv.version_id IS DISTINCT FROM i.from_version_id OR i.to_version_id IS NOT DISTINCT FROM i.from_version_id))
+"""  # noqa: S608 - put together from constants
 _IS_THERE = """
 SELECT bool_and(CASE WHEN i.to_version_id IS NULL THEN iv.id IS NULL
         ELSE iv.version_id IS NOT DISTINCT FROM i.to_version_id END),
@@ -88,7 +122,7 @@ SELECT bool_and(CASE WHEN i.to_version_id IS NULL THEN iv.id IS NULL
 FROM distribution_deploymentitem i
 JOIN distribution_deployment d ON d.id = i.deployment_id
 LEFT JOIN cmdb_installedversion iv ON iv.ci_id = d.ci_id AND iv.product_id = i.product_id AND iv.valid_to IS NULL
-WHERE i.deployment_id = %(deployment)s
+WHERE i.deployment_id = %(id)s
 """
 _REFRESH_FROM = """
 UPDATE distribution_deploymentitem i SET from_version_id = iv.version_id
@@ -140,15 +174,23 @@ def window_of(ci: ConfigurationItem, now: datetime) -> Window:
     return Window(is_open=ci.window is None or ci.window.is_open(now), can_wait=can_wait)
 
 
+def beside_action() -> Beside:
+    """What `current_action` needs, for the statement that finds the CI."""
+    return Beside("action", _BESIDE_COLUMNS, _BESIDE_JOINS, _signed())
+
+
 def current_action(ci: ConfigurationItem, *, now: datetime) -> Action:
-    """What the device should do, and its last successful deployment. One query; writes nothing.
+    """What the device should do, and its last successful deployment. At most one query; writes nothing.
 
     One under way comes first, then the heaviest, then the oldest.
     """
     if ci.channel != ConfigurationItem.Channel.DDI:
         return Action()  # another channel brings its software
     window = window_of(ci, now)
-    row = fetch_row(_CURRENT, {"ci": ci.pk, "may_change": window.may_change, "can_wait": window.can_wait, **_signed()})
+    row = ci.take_beside("action")
+    if row is None or (ci.window is not None and window.is_open and not window.can_wait):
+        values = {"ci": ci.pk, "may_change": window.may_change, "can_wait": window.can_wait, **_signed()}
+        row = fetch_row(_CURRENT, values)
     assert row is not None
     deployment_id, state, created_at, mode, force_after, opened_at, ignores, installed = row
     if state == DeploymentState.CANCELLING:
@@ -178,38 +220,64 @@ def offer(deployment: Deployment, ci: ConfigurationItem, *, now: datetime) -> bo
     of parallel requests: the batch stays open and its cap stays observed until the commit.
     """
     window = window_of(ci, now)
-    is_capped = deployment.batch.max_in_flight is not None or deployment.batch.max_downloads is not None
-    lock = "FOR NO KEY UPDATE" if is_capped else "FOR SHARE"
+    values = {
+        "id": deployment.pk,
+        "batch": deployment.batch_id,
+        "may_change": window.may_change,
+        "can_wait": window.can_wait,
+        **_signed(),
+    }
+    batch = deployment.batch
+    is_capped = batch.max_in_flight is not None or batch.max_downloads is not None
+    moved = False
+    failpoint("offer.asked")
     try:
-        with transaction.atomic(), connection.cursor() as cursor:
-            locked = f"SELECT id FROM distribution_batch WHERE id = %(batch)s AND is_open {lock}"  # noqa: S608 - constant
-            if fetch_row(locked, {"batch": deployment.batch_id}) is None:
-                deployment.refresh_from_db(fields=["state", "offered_at"])
-                return False
-            is_there, is_different = fetch_row(_IS_THERE, {"deployment": deployment.pk}) or (None, None)
-            if is_there:
-                _skip(deployment, now)
-                return False
-            moved = move_where(
-                _OFFER,
-                {"id": deployment.pk, "may_change": window.may_change, "can_wait": window.can_wait, **_signed()},
-                to_state=DeploymentState.OFFERED,
-                kind=DeploymentEvent.Kind.OFFERED,
-                now=now,
-                assignments={"offered_at": "%(now)s"},
-                sources=[DeploymentState.QUEUED],
-                is_single=True,
-            )
-            if moved and is_different:
-                cursor.execute(_REFRESH_FROM, [deployment.pk])
-            failpoint("offer.before_commit")
+        if not is_capped:
+            with at_once():
+                moved = _move(_PLAIN_OFFER, values, now, before=_HELD)
+        if not moved:
+            with transaction.atomic():
+                moved = _offer_held(deployment, values, now, is_capped=is_capped)
     except IntegrityError:
         # Another deployment of the CI was offered in the same moment.
-        moved = []
+        moved = False
     if moved:
         deployment.state, deployment.offered_at = DeploymentState.OFFERED, now
-    else:
+    elif deployment.state == DeploymentState.QUEUED:
         deployment.refresh_from_db(fields=["state", "offered_at"])
+    return moved
+
+
+def _offer_held(deployment: Deployment, values: Mapping[str, Any], now: datetime, *, is_capped: bool) -> bool:
+    """The offer with everything that there may be to it, while the batch is held."""
+    lock = "FOR NO KEY UPDATE" if is_capped else "FOR SHARE"
+    locked = f"SELECT id FROM distribution_batch WHERE id = %(batch)s AND is_open {lock}"  # noqa: S608 - constant
+    if fetch_row(locked, values) is None:
+        return False
+    is_there, is_different = fetch_row(_IS_THERE, values) or (None, None)
+    if is_there:
+        _skip(deployment, now)
+        return False
+    moved = _move(_OFFER, values, now)
+    if moved and is_different:
+        with connection.cursor() as cursor:
+            cursor.execute(_REFRESH_FROM, [deployment.pk])
+        deployment.items_read = None
+    return moved
+
+
+def _move(where: str, values: Mapping[str, Any], now: datetime, *, before: str = "") -> bool:
+    moved = move_where(
+        where,
+        values,
+        to_state=DeploymentState.OFFERED,
+        kind=DeploymentEvent.Kind.OFFERED,
+        now=now,
+        assignments={"offered_at": "%(now)s"},
+        sources=[DeploymentState.QUEUED],
+        is_single=True,
+        before=before,
+    )
     return bool(moved)
 
 

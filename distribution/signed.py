@@ -1,6 +1,6 @@
 """Whether what a deployment brings is signed, and the envelopes that its device verifies."""
 
-from cmdb.prepared import fetch_rows
+from collections.abc import Sequence
 
 # Whether the item `i` lacks a signature that counts now. A step to a lower counter and a removal need a decision,
 # whose date then counts instead of the manifest's.
@@ -30,8 +30,9 @@ def is_signed(d: str) -> str:
 """  # noqa: S608 - put together from constants
 
 
-_ENVELOPES = """
-SELECT i.product_id,
+# The envelopes that a device verifies for the item `i` from the version `origin` to `target`: the manifest, where one
+# is needed the decision, and the newest key set.
+ENVELOPES = """
     (SELECT m.envelope FROM software_releasemanifest m
         WHERE m.version_id = i.to_version_id AND m.is_trusted ORDER BY m.good_until DESC, m.id DESC LIMIT 1),
     (SELECT r.envelope FROM software_rollbackdecision r
@@ -39,17 +40,10 @@ SELECT i.product_id,
             AND r.is_trusted AND (i.to_version_id IS NULL OR target.counter < origin.counter)
         ORDER BY r.good_until DESC, r.id DESC LIMIT 1),
     (SELECT k.envelope FROM software_keyset k ORDER BY k.number DESC LIMIT 1)
-FROM distribution_deploymentitem i
-LEFT JOIN software_version target ON target.id = i.to_version_id
-LEFT JOIN software_version origin ON origin.id = i.from_version_id
-WHERE i.deployment_id = %(deployment)s
 """
 _KEYS = ("itsm.release", "itsm.rollback", "itsm.keys")
 
 
-def envelopes_of(deployment_id: int) -> dict[int, list[dict[str, str]]]:
-    """The metadata of each product's chunk: the newest key set, the manifest and, where it is needed, the decision."""
-    return {
-        product: [{"key": key, "value": text} for key, text in zip(_KEYS, texts, strict=True) if text]
-        for product, *texts in fetch_rows(_ENVELOPES, {"deployment": deployment_id})
-    }
+def metadata_of(envelopes: Sequence[str | None]) -> list[dict[str, str]]:
+    """The metadata of a product's chunk: those of its `ENVELOPES` that there are."""
+    return [{"key": key, "value": text} for key, text in zip(_KEYS, envelopes, strict=True) if text]

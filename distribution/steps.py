@@ -6,6 +6,7 @@ are. Event ids are drawn while the row is locked, so that a deployment's events 
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -21,7 +22,7 @@ CHUNK = 5000
 _TERMINAL = [state.value for state in TERMINAL]
 
 _MOVE = """
-WITH picked AS (
+WITH {before} picked AS (
     SELECT d.id, d.state FROM distribution_deployment d
     WHERE d.state = ANY(%(sources)s::text[]) AND {where}
     ORDER BY d.id LIMIT {limit} FOR UPDATE OF d
@@ -40,8 +41,10 @@ RETURNING deployment_id
 
 _RECORD = """
 WITH moved AS (
-    UPDATE distribution_deployment SET {assignments} WHERE id = %(id)s AND state = %(from_state)s::text RETURNING id
-)
+    UPDATE distribution_deployment d SET {assignments}
+    WHERE d.id = %(id)s AND d.state = %(from_state)s::text {conditions}
+    RETURNING d.id, d.ci_id
+) {effects}
 INSERT INTO distribution_deploymentevent
     (deployment_id, kind, from_state, to_state, at, execution, result, details, fingerprint, is_duplicate)
 SELECT id, %(kind)s::text, %(from_state)s::text, %(to_state)s::text, %(now)s::timestamptz, %(execution)s::text,
@@ -52,6 +55,22 @@ SELECT id, %(kind)s::text, %(from_state)s::text, %(to_state)s::text, %(now)s::ti
 FROM moved
 RETURNING id
 """
+
+
+@dataclass(frozen=True, slots=True)
+class Effect:
+    """What is written together with a step of one deployment, in the same statement.
+
+    `writes`: common table expressions over `moved (id, ci_id)`, each with a comma before it. `condition`: “AND …” over
+    the deployment `d`, without which nothing is written at all.
+    """
+
+    writes: str
+    condition: str = ""
+    params: Mapping[str, Any] = field(default_factory=dict)
+
+
+NO_EFFECT = Effect("")
 
 
 def legal_sources(to_state: str) -> list[str]:
@@ -70,15 +89,18 @@ def move_where(
     assignments: Mapping[str, str] | None = None,
     sources: Sequence[str] | None = None,
     is_single: bool = False,
+    before: str = "",
 ) -> list[int]:
     """Moves every deployment `d` that fulfils the SQL condition `where`, with one event each, in chunks.
 
     `assignments` are further columns as SQL expressions over `d`, `picked.state` and `params`. `is_single`: the
-    condition names one deployment, for a device that asks; the statement is then planned once. Returns the ids moved.
+    condition names one deployment, for a device that asks; the statement is then planned once. `before`: common table
+    expressions that the condition uses, each with a comma behind it. Returns the ids moved.
     """
     to_state = str(to_state)
     legal = legal_sources(to_state)
     statement = _MOVE.format(
+        before=before,
         where=where,
         limit=CHUNK,
         finished="%(now)s" if to_state in _TERMINAL else "NULL",
@@ -122,12 +144,15 @@ def record_step(
     details: Sequence[str] = (),
     fingerprint: str = "",
     values: Mapping[str, Any] | None = None,
+    as_read: Mapping[str, Any] | None = None,
+    effect: Effect | None = None,
 ) -> bool:
     """Writes one event of one deployment together with the step it makes, if any; False: it is not in
     `from_state`.
 
     An event with the fingerprint of an earlier one of its kind is marked as a duplicate. `values` are further
-    columns.
+    columns. For a caller that did not lock the row: `as_read` are columns that have to be as he read them; False also
+    when they are not, or the condition of the `effect` does not hold.
     """
     from_state, to_state = str(from_state), str(to_state)
     if to_state != from_state and to_state not in LEGAL_STEPS.get(from_state, frozenset()):
@@ -137,11 +162,17 @@ def record_step(
         columns |= {"state": to_state, "moved_at": now}
         if to_state in _TERMINAL:
             columns["finished_at"] = now
-    assignments = ", ".join(f"{name} = %(set_{name})s" for name in columns) or "state = state"
+    assignments = ", ".join(f"{name} = %(set_{name})s" for name in columns) or "state = d.state"
+    unchanged = [f"AND d.{name} IS NOT DISTINCT FROM %(was_{name})s" for name in as_read or ()]
+    effect = effect or NO_EFFECT
     row = fetch_row(
-        _RECORD.format(assignments=assignments),
+        _RECORD.format(
+            assignments=assignments, conditions=" ".join([*unchanged, effect.condition]), effects=effect.writes
+        ),
         {
+            **effect.params,
             **{f"set_{name}": value for name, value in columns.items()},
+            **{f"was_{name}": value for name, value in (as_read or {}).items()},
             "id": deployment_id,
             "from_state": from_state,
             "to_state": to_state,

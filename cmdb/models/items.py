@@ -222,6 +222,9 @@ class ConfigurationItem(models.Model):
 
     objects = CIQuerySet.as_manager()
 
+    # What was read together with it for a caller (`cmdb.services.Beside`): about what, and the columns.
+    beside: tuple[Any, tuple[Any, ...]] | None = None
+
     class Meta:
         ordering = ["name"]
         verbose_name = _("configuration item")
@@ -247,6 +250,11 @@ class ConfigurationItem(models.Model):
         if self.copy_of_id is not None:
             return None
         return self.maintenance_window or self.ci_class.maintenance_window
+
+    def take_beside(self, about: Any) -> tuple[Any, ...] | None:
+        """What was read about this together with the CI; once, since it may change. None: nothing was."""
+        known, self.beside = self.beside, None
+        return known[1] if known is not None and known[0] == about else None
 
     def __str__(self) -> str:
         return self.name

@@ -19,11 +19,11 @@ FIGURES = {
 }
 # Upper bounds, so that a query more in a place that runs for each CI does not go unnoticed.
 QUERIES = {
-    "poll": 2,
-    "deployment": 8,
-    "report": 3,
+    "poll": 1,
+    "deployment": 2,
+    "report": 2,
     "artifact": 4,
-    "report closed": 4,
+    "report closed": 2,
     "attributes": 9,
 }
 

@@ -64,7 +64,7 @@ def test_kill_agents_in_mid_installation_and_in_mid_report(stack: Stack) -> None
     rollout, (installing, reporting) = rollout_with_held(stack, "till-3", "till-6")
     with stack.locked(_LOCK_DEPLOYMENT, reporting.name, rollout.batches[1]) as lock:
         reporting.let_go()
-        stack.until("a report is being written", lambda: lock.stopped("SELECT"))
+        stack.until("a report is being written", lambda: lock.stopped("WITH moved"))
         stack.kill(installing.name, reporting.name)
     installing.await_end_of_check()
     installing.let_go()
@@ -81,7 +81,7 @@ def test_kill_web_in_mid_report(stack: Stack) -> None:
         stack.locked(_LOCK_DEPLOYMENT, cut_off.name, rollout.batches[1]) as lock,
     ):
         cut_off.let_go()
-        stack.until("a report is being written", lambda: lock.stopped("SELECT"))
+        stack.until("a report is being written", lambda: lock.stopped("WITH moved"))
         stack.kill("web")
         lock.release()
         alone.let_go()

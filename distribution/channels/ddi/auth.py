@@ -12,7 +12,7 @@ from django.http import HttpRequest
 
 from cmdb.admission import authenticate_certificate, authenticate_gateway, let_wait
 from cmdb.models import ConfigurationItem, GatewayToken, Registration, TrustedAuthority
-from cmdb.services import MAX_TOKEN_LENGTH, authenticate_agent
+from cmdb.services import MAX_TOKEN_LENGTH, Beside, authenticate_agent
 from tickets.clock import now_of
 
 TARGET, GATEWAY, CERTIFICATE = "target_token", "gateway_token", "certificate"
@@ -21,8 +21,11 @@ _AUTHORIZATION = re.compile(rf"(TargetToken|GatewayToken) (\S{{1,{MAX_TOKEN_LENG
 CHALLENGES = {TARGET: "TargetToken", GATEWAY: "GatewayToken"}
 
 
-def authenticate(request: HttpRequest, controller_id: str) -> ConfigurationItem | Registration | None:
-    """The CI that asks; a device that still waits for approval; or None. Sets the request's clock from the same query.
+def authenticate(
+    request: HttpRequest, controller_id: str, beside: Beside | None = None
+) -> ConfigurationItem | Registration | None:
+    """The CI that asks; a device that still waits for approval; or None. Sets the request's clock from the same query,
+    which also reads what the caller wants `beside`.
 
     One query for a target token. Raises `DomainError` when an unknown device cannot be put among those that wait.
     """
@@ -30,14 +33,14 @@ def authenticate(request: HttpRequest, controller_id: str) -> ConfigurationItem 
     scheme, token = found.groups() if found is not None else ("", "")
     ways = settings.DDI_AUTHENTICATION
     if scheme == "TargetToken" and TARGET in ways:
-        ci = authenticate_agent(controller_id, token)
+        ci = authenticate_agent(controller_id, token, beside)
         if ci is not None:
             return _clocked(request, ci)
     admitted: tuple[GatewayToken | TrustedAuthority, ConfigurationItem | None] | None = None
     if scheme == "GatewayToken" and GATEWAY in ways:
-        admitted = authenticate_gateway(controller_id, token)
+        admitted = authenticate_gateway(controller_id, token, beside)
     if admitted is None and CERTIFICATE in ways and _is_named_by_proxy(request, controller_id):
-        admitted = authenticate_certificate(controller_id, _authorities(request))
+        admitted = authenticate_certificate(controller_id, _authorities(request), beside)
     if admitted is None:
         return None
     source, ci = admitted

@@ -49,10 +49,16 @@ class Feedback:
     fingerprint: str
 
 
+def number_of(text: str) -> int | None:
+    """The number in a path, if it can be the id of anything."""
+    number = int(text) if text.isascii() and text.isdigit() and len(text) <= 10 else 0
+    return number if 1 <= number <= _MAX_ID else None
+
+
 def action_id(text: str) -> int:
     """The id of an action from a path. Raises Refused (404)."""
-    number = int(text) if text.isascii() and text.isdigit() and len(text) <= 10 else 0
-    if not 1 <= number <= _MAX_ID:
+    number = number_of(text)
+    if number is None:
         raise Refused(404)
     return number
 

@@ -11,9 +11,8 @@ from cmdb.models import ConfigurationItem
 from distribution.channels.ddi import signed_links
 from distribution.channels.ddi.pace import sleep_time
 from distribution.device import Action, modes
-from distribution.models import Deployment, DeploymentEvent, DeploymentItem
-from distribution.packages import items_of
-from distribution.signed import envelopes_of
+from distribution.models import Deployment, DeploymentEvent
+from distribution.packages import Item, items_of
 from software.models import Artifact
 
 MAX_HISTORY = 100
@@ -58,13 +57,12 @@ def deployment(base: str, row: Deployment, ci: ConfigurationItem, history: int, 
     `history` messages of the device (< 0: all).
     """
     download, update, is_window_open = modes(row, ci, now=now)
-    signed = envelopes_of(row.pk)
     body: dict[str, Any] = {
         "id": str(row.pk),
         "deployment": {
             "download": download,
             "update": update,
-            "chunks": [_chunk(base, item, ci.takes, signed[item.product_id], now) for item in items_of(row)],
+            "chunks": [_chunk(base, item, ci.takes, now) for item in items_of(row)],
         },
     }
     if is_window_open is not None:
@@ -74,23 +72,15 @@ def deployment(base: str, row: Deployment, ci: ConfigurationItem, history: int, 
     return body
 
 
-def _chunk(
-    base: str, item: DeploymentItem, takes: str, metadata: list[dict[str, str]], now: datetime
-) -> dict[str, Any]:
-    version = item.to_version or item.from_version
-    chunk: dict[str, Any] = {
-        "part": item.product.slug,
-        "name": item.product.slug,
-        "version": version.label if version is not None else "",
-        "artifacts": [],
+def _chunk(base: str, item: Item, takes: str, now: datetime) -> dict[str, Any]:
+    metadata = [{"key": "action", "value": "remove"}, *item.metadata] if item.is_removal else item.metadata
+    return {
+        "part": item.product,
+        "name": item.product,
+        "version": item.version,
+        "artifacts": [artifact(base, file, now) for file in item.files if file.format == takes],
+        **({"metadata": metadata} if metadata else {}),
     }
-    if item.to_version is None:
-        metadata = [{"key": "action", "value": "remove"}, *metadata]
-    else:
-        chunk["artifacts"] = [artifact(base, a, now) for a in item.to_version.artifacts.all() if a.format == takes]
-    if metadata:
-        chunk["metadata"] = metadata
-    return chunk
 
 
 def artifact(base: str, row: Artifact, now: datetime) -> dict[str, Any]:

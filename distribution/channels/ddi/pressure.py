@@ -16,7 +16,7 @@ from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 
-_EARLIEST, _LATEST = 5, 600  # seconds
+_EARLIEST, _LATEST, _LATEST_REPORT = 5, 600, 30  # seconds
 _FIRST_PACE, _LEAST_PACE = 50.0, 5.0  # polls a second
 
 _polls = threading.BoundedSemaphore(settings.DDI_PARALLEL_POLLS)
@@ -59,7 +59,16 @@ _appointments = Appointments()
 
 def come_back_later() -> HttpResponse:
     """“Later”, at a moment of the device's own, so that those who are sent away together do not return together."""
-    response = HttpResponse(status=429, headers={"Retry-After": str(_appointments.next())})
+    return _later(429, _appointments.next())
+
+
+def send_it_again() -> HttpResponse:
+    """For what must not be lost while the database is away: a device keeps its report until somebody has taken it."""
+    return _later(503, random.randint(_EARLIEST, _LATEST_REPORT))  # noqa: S311 - only spreads the load
+
+
+def _later(status: int, seconds: int) -> HttpResponse:
+    response = HttpResponse(status=status, headers={"Retry-After": str(seconds)})
     # A line of log for each would cost more than the answer.
     response._has_been_logged = True  # type: ignore[attr-defined]
     return response

@@ -19,12 +19,20 @@ from django.views.decorators.csrf import csrf_exempt
 
 from cmdb.admission import note_attributes
 from cmdb.models import ConfigurationItem, Registration
+from cmdb.services import Beside
 from distribution import device, last_seen
 from distribution.attributes import TooManyAttributes
 from distribution.channels.ddi import downloads, payload
 from distribution.channels.ddi.auth import CHALLENGES, authenticate
-from distribution.channels.ddi.messages import Refused, action_id, read_attributes, read_declared, read_feedback
-from distribution.channels.ddi.pressure import come_back_later, sheds_load
+from distribution.channels.ddi.messages import (
+    Refused,
+    action_id,
+    number_of,
+    read_attributes,
+    read_declared,
+    read_feedback,
+)
+from distribution.channels.ddi.pressure import come_back_later, send_it_again, sheds_load
 from distribution.models import Batch, Deployment, DeploymentState
 from failpoints import failpoint
 from software.models import Artifact, Version
@@ -54,10 +62,17 @@ _ACCEPTED_TYPES = ("*/*", "application/*", "application/json", "application/hal+
 View = Callable[..., HttpResponseBase]
 
 
-def device_view(*methods: str, waiting: View | None = None) -> Callable[[View], View]:
+def device_view(
+    *methods: str,
+    waiting: View | None = None,
+    reads: Callable[..., Beside] | None = None,
+    busy: Callable[[], HttpResponse] = send_it_again,
+) -> Callable[[View], View]:
     """A view for devices: knows the tenant and the method, asks who it is, and turns refusals into answers.
 
-    `waiting` answers devices that wait for approval; without it there is nothing for them.
+    `waiting` answers devices that wait for approval; without it there is nothing for them. `reads` says, from what the
+    address names, what the view needs from the database; the statement that asks who it is brings it along. `busy`
+    answers when the database does not.
     """
 
     def decorate(view: View) -> View:
@@ -66,7 +81,7 @@ def device_view(*methods: str, waiting: View | None = None) -> Callable[[View], 
         def wrapped(request: HttpRequest, tenant: str, controller_id: str, **kwargs: str) -> HttpResponseBase:
             try:
                 _check(request, tenant, controller_id, methods)
-                who = authenticate(request, controller_id)
+                who = authenticate(request, controller_id, reads(**kwargs) if reads is not None else None)
                 if isinstance(who, Registration):
                     if waiting is None:
                         raise Refused(404)
@@ -77,9 +92,9 @@ def device_view(*methods: str, waiting: View | None = None) -> Callable[[View], 
             except DomainError as refusal:
                 return _refusal(refusal.status, refusal.message)
             except OperationalError as error:
-                # No connection or no lock in time: come back, and not all at once.
+                # No connection, or no lock in time.
                 log.warning("a device was sent away: %s", error)
-                return come_back_later()
+                return busy()
 
         return wrapped
 
@@ -107,8 +122,20 @@ def config_data_waiting(request: HttpRequest, registration: Registration) -> Htt
     return HttpResponse(status=200)
 
 
+def _action(**_: str) -> Beside:
+    return device.beside_action()
+
+
+def _deployment_to_read(action: str) -> Beside:
+    return device.beside_deployment(number_of(action) or 0, with_items=True)
+
+
+def _deployment_to_report(action: str) -> Beside:
+    return device.beside_deployment(number_of(action) or 0)
+
+
 @sheds_load
-@device_view("GET", waiting=poll_waiting)
+@device_view("GET", waiting=poll_waiting, reads=_action, busy=come_back_later)
 def poll(request: HttpRequest, ci: ConfigurationItem) -> HttpResponseBase:
     """What to do next. Writes nothing: when the device was seen is written later."""
     now = now_of(request)
@@ -129,7 +156,7 @@ def config_data(request: HttpRequest, ci: ConfigurationItem) -> HttpResponseBase
     return HttpResponse(status=200)
 
 
-@device_view("GET")
+@device_view("GET", reads=_deployment_to_read)
 def deployment_base(request: HttpRequest, ci: ConfigurationItem, action: str) -> HttpResponseBase:
     """What to install. The first GET is the offer."""
     row = device.find_deployment(ci, action_id(action))
@@ -143,7 +170,7 @@ def deployment_base(request: HttpRequest, ci: ConfigurationItem, action: str) ->
     return _deployment(request, ci, row)
 
 
-@device_view("GET")
+@device_view("GET", reads=_deployment_to_read)
 def installed_base(request: HttpRequest, ci: ConfigurationItem, action: str) -> HttpResponseBase:
     """A deployment that succeeded, again."""
     row = device.find_deployment(ci, action_id(action))
@@ -163,13 +190,13 @@ def declare_installed(request: HttpRequest, ci: ConfigurationItem) -> HttpRespon
     return HttpResponse(status=201 if is_new else 200)
 
 
-@device_view("POST")
+@device_view("POST", reads=_deployment_to_report)
 def feedback(request: HttpRequest, ci: ConfigurationItem, action: str) -> HttpResponseBase:
     """Progress, and at last the result."""
     return _reported(request, ci, action, device.report)
 
 
-@device_view("GET")
+@device_view("GET", reads=_deployment_to_report)
 def cancel_action(request: HttpRequest, ci: ConfigurationItem, action: str) -> HttpResponseBase:
     """What to stop."""
     row = device.find_deployment(ci, action_id(action))
@@ -178,7 +205,7 @@ def cancel_action(request: HttpRequest, ci: ConfigurationItem, action: str) -> H
     return _json(request, {"id": str(row.pk), "cancelAction": {"stopId": str(row.pk)}})
 
 
-@device_view("POST")
+@device_view("POST", reads=_deployment_to_report)
 def cancel_feedback(request: HttpRequest, ci: ConfigurationItem, action: str) -> HttpResponseBase:
     """Whether it stopped."""
     return _reported(request, ci, action, device.answer_cancel)

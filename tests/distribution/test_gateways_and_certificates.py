@@ -299,7 +299,9 @@ def test_approval_refuses_what_registering_refuses(gateway: Door, ci: Configurat
     assert gateway.status("till-7") == 401, "by now it is a CI outside the group"
 
 
-def test_a_target_token_is_checked_in_the_one_query_of_a_poll(device: Device, ways: None, django_assert_num_queries) -> None:
+def test_a_target_token_is_checked_in_the_one_query_of_a_poll(
+    device: Device, ways: None, django_assert_num_queries
+) -> None:
     device.get()
     with django_assert_num_queries(1):
         assert device.get().status_code == 200

@@ -108,7 +108,7 @@ def test_what_runs_is_recorded_once_when_it_changes_while_the_final_report_is_wr
 
 def wait_until_somebody_waits() -> None:
     """Until another connection waits for what this one has locked."""
-    query = "SELECT count(*) FROM pg_stat_activity WHERE pg_backend_pid() = ANY(pg_blocking_pids(pid))"
+    query = "SELECT count(*) FROM pg_locks WHERE NOT granted AND pg_backend_pid() = ANY(pg_blocking_pids(pid))"
     for _ in range(600):
         with connection.cursor() as cursor:
             cursor.execute(query)

@@ -89,7 +89,8 @@ def _write_for_ever() -> None:
         except Exception:
             log.exception("devices' polls were not noted")
         finally:
-            connection.close()
+            connection.close_if_unusable_or_obsolete()
+    connection.close()
 
 
 def _begin_anew() -> None:

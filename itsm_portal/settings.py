@@ -50,14 +50,16 @@ DATABASES = {
     "default": {
         **environ.Env.db_url_config(_database_url),
         "ENGINE": "django.db.backends.postgresql",
+        # Each thread keeps its connection: nobody waits for another's, and none is looked for at each request. Some
+        # minutes, so that what a connection has cached does not grow for ever.
+        "CONN_MAX_AGE": 0 if PROFILE == "test" else 600,
         "OPTIONS": {
-            "options": f"-c statement_timeout={_statement_timeout_ms} -c lock_timeout=10000 -c timezone=UTC",
-            # A pool per process: a gthread worker's threads share it instead of one connection for each request. It has
-            # one for each of 16 threads, and for what writes in the background: nobody waits for another's.
-            "pool": False if PROFILE == "test" else {"min_size": 1, "max_size": 18, "timeout": 10},
+            # What is prepared is planned once, not for each of its values: the statements of `cmdb.prepared` name one CI.
+            "options": f"-c statement_timeout={_statement_timeout_ms} -c lock_timeout=10000 -c timezone=UTC"
+            " -c plan_cache_mode=force_generic_plan",
             "application_name": "itsm_portal",
             # Only for the statements of `cmdb.prepared`. Off for poolers that give each transaction another connection.
-            "prepare_threshold": 3 if environment.flag("DATABASE_PREPARE", default=True) else None,
+            "prepare_threshold": 0 if environment.flag("DATABASE_PREPARE", default=True) else None,
         },
         "TEST": {"NAME": environment.os.environ.get("TEST_DATABASE_NAME", "test_itsm_portal")},
     }

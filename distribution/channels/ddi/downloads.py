@@ -17,7 +17,6 @@ from typing import IO, TypeVar
 from urllib.parse import quote
 
 from django.conf import settings
-from django.db import connection
 from django.http import FileResponse, HttpRequest, HttpResponse, StreamingHttpResponse
 from django.http.response import HttpResponseBase
 from django.utils.http import http_date
@@ -114,12 +113,6 @@ def send_md5(artifact: Artifact) -> HttpResponse:
     response["Content-Disposition"] = f"attachment;filename={quote(artifact.filename, safe='+')}.MD5SUM"
     response["X-Content-Type-Options"] = "nosniff"
     return response
-
-
-def release_database() -> None:
-    """Gives the connection back: a slow download must not keep it until its end."""
-    if not connection.in_atomic_block:
-        connection.close()
 
 
 def _proxy_can_send(request: HttpRequest) -> bool:

@@ -65,7 +65,6 @@ def download(request: HttpRequest, artifact: int, until: int, given: str, filena
     response = downloads.send(request, found)
     if response.status_code == 200 and request.method == "GET":
         _note(request, found)
-    downloads.release_database()
     if response.status_code < 300 and not settings.X_ACCEL_LOCATION:
         # No cache gives it away after its time.
         left = until - int(now_of(request).timestamp())

@@ -260,7 +260,6 @@ def artifact(request: HttpRequest, ci: ConfigurationItem, module: str, filename:
     response = downloads.send(request, found, to=ci.pk)
     if response.status_code == 200 and request.method == "GET":
         device.note_download(found.deployment_id, filename=filename, now=now_of(request))
-    downloads.release_database()
     return response
 
 

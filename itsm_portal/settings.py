@@ -54,7 +54,7 @@ DATABASES = {
         # minutes, so that what a connection has cached does not grow for ever.
         "CONN_MAX_AGE": 0 if PROFILE == "test" else 600,
         "OPTIONS": {
-            # What is prepared is planned once, not for each of its values: the statements of `cmdb.prepared` name one CI.
+            # What is prepared is planned once, not for each value: the statements of `cmdb.prepared` name one CI.
             "options": f"-c statement_timeout={_statement_timeout_ms} -c lock_timeout=10000 -c timezone=UTC"
             " -c plan_cache_mode=force_generic_plan",
             "application_name": "itsm_portal",

@@ -17,7 +17,7 @@ from itsm_portal.api_notices import NoticeViewSet
 from itsm_portal.api_tokens import ServiceTokenViewSet
 from problems.api import ProblemViewSet
 from releases.api import ReleaseViewSet, RolloutViewSet
-from releases.api_deploy import DeployView
+from releases.api_deploy import DeploySigningRequestView, DeployView
 from software.api import ProductViewSet, VersionViewSet
 from software.api_components import ComponentViewSet
 from software.api_signatures import SignaturesViewSet
@@ -58,6 +58,7 @@ v1 = [
     path("me/", api.MeView.as_view(), name="api-me"),
     path("activities/", api.ActivitiesView.as_view(), name="api-activities"),
     path("deploy/", DeployView.as_view(), name="api-deploy"),
+    path("deploy/signing_request/", DeploySigningRequestView.as_view(), name="api-deploy-signing-request"),
     path("chain/<str:number>/", api.ChainView.as_view(), name="api-chain"),
     path("", include(router.urls)),
 ]

@@ -12,7 +12,8 @@ from rest_framework.views import APIView
 from changes.models import Change, StandardTemplate
 from cmdb.models import CIGroup, ConfigurationItem
 from releases.serializers import VersionsField
-from releases.services import deploy
+from releases.services import deploy, order_signing_request
+from software.serializers import RequestSerializer
 from tickets.api import MAX_BODY_BYTES, TextParser, check_size
 from tickets.clock import now_of
 from tickets.idempotency import RepeatableMixin
@@ -67,9 +68,25 @@ class DeployView(RepeatableMixin, APIView):
     @extend_schema(operation_id="deploy", request=DeploySerializer, responses={201: OrderedSerializer})
     def post(self, request: Request) -> Response:
         """Deploys one version to one CI or group, from a standard change or an authorised RFC."""
+        ordered = deploy(actor=request.user, now=now_of(request), **self.order(request))  # type: ignore[arg-type]
+        return Response(OrderedSerializer(ordered).data, status=status.HTTP_201_CREATED)
+
+    def order(self, request: Request) -> dict[str, Any]:
+        """What is ordered; the rights are checked before it is read."""
         check_permission(request.user, "releases.build_release", _("write a release"))
         check_permission(request.user, "releases.start_rollout", _("start a rollout"))
         given = DeploySerializer(data=request.data, context={"request": request})
         given.is_valid(raise_exception=True)
-        ordered = deploy(actor=request.user, now=now_of(request), **given.validated_data)  # type: ignore[arg-type]
-        return Response(OrderedSerializer(ordered).data, status=status.HTTP_201_CREATED)
+        return dict(given.validated_data)
+
+
+class DeploySigningRequestView(DeployView):
+    """What has to be signed for an order before it is made."""
+
+    keeps_answers = False
+
+    @extend_schema(operation_id="deploy_signing_request", request=DeploySerializer, responses=RequestSerializer)
+    def post(self, request: Request) -> Response:
+        """The request file for the key holder: what this order needs signed. Makes nothing."""
+        found = order_signing_request(actor=request.user, now=now_of(request), **self.order(request))  # type: ignore[arg-type]
+        return Response(found)

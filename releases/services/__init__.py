@@ -1,7 +1,7 @@
 """The verbs of release management, one function each; split by topic, imported from here."""
 
 from releases.services.approval import approve_release, has_valid_approval, reject_release
-from releases.services.deploy import deploy, waits_for
+from releases.services.deploy import deploy, order_signing_request, waits_for
 from releases.services.package import (
     build_release,
     cancel_release,
@@ -43,6 +43,7 @@ __all__ = [
     "has_valid_approval",
     "left_out_changes",
     "missing_signatures",
+    "order_signing_request",
     "override_window",
     "pause_rollout",
     "plan_release",

@@ -23,6 +23,7 @@ from releases.services.approval import has_valid_approval
 from releases.services.content import release_hash
 from releases.services.package import build_release, draft_release, left_out_changes, plan_release
 from releases.services.rollouts import start_rollout
+from releases.services.signatures import NAMED, signing_request
 from releases.targets import target_cis
 from software.models import Version
 from tickets.exceptions import ConditionRefused, DomainError, InvalidInput
@@ -46,7 +47,47 @@ class Ordered:
 
 
 @transaction.atomic
-def deploy(
+def deploy(*, actor: User, now: datetime, version: Version, **order: Any) -> Ordered:
+    """Orders the version for one `ci` or one `group`, from a standard change (`template`) or an authorised RFC
+    (`change`); all or nothing.
+
+    `is_fresh` also installs it where the product is not there yet. `left_out_reason` says why other authorised RFCs
+    of the product are not in it; `reason` is for people. Needs the rights to build a release and to start a rollout.
+    """
+    release, change, approval = _built(actor=actor, now=now, version=version, **order)
+    if approval is None:
+        Release.objects.filter(pk=release.pk).update(start_for=actor)
+        release.refresh_from_db()
+        return Ordered(release, change, None, waits_for="test")
+    _stand_on(order["template"], approval, release, version, now)
+    try:
+        return Ordered(release, change, start_rollout(release, actor=actor, now=now))
+    except ConditionRefused as refusal:
+        if refusal.code != "signatures_missing":
+            raise
+        # The release that the refusal names is not made.
+        text = _(
+            "Not signed, expired, or signed with a key that no longer counts: %s. Ask for the signing request of this "
+            "order (/api/v1/deploy/signing_request/), have the key holder sign it, upload the result, and order again."
+        )
+        detail: Any = refusal.detail
+        named = "; ".join(detail["missing"][:NAMED])
+        raise ConditionRefused(text % named, code=refusal.code, detail=detail) from refusal
+
+
+def order_signing_request(*, actor: User, now: datetime, **order: Any) -> dict[str, Any]:
+    """What the key holder has to sign before this order can start: manifests and the ways back. Makes nothing.
+
+    Takes and refuses what `deploy` does.
+    """
+    with transaction.atomic():
+        release, _change, _approval = _built(actor=actor, now=now, **order)
+        request = signing_request(release, now=now)
+        transaction.set_rollback(True)
+    return {**request, "for": release.title}
+
+
+def _built(
     *,
     actor: User,
     now: datetime,
@@ -58,12 +99,8 @@ def deploy(
     is_fresh: bool = False,
     reason: str = "",
     left_out_reason: str = "",
-) -> Ordered:
-    """Orders the version for one CI or one group, from a standard change or an authorised RFC; all or nothing.
-
-    `is_fresh` also installs it where the product is not there yet. `left_out_reason` says why other authorised RFCs
-    of the product are not in it. Needs the rights to build a release and to start a rollout.
-    """
+) -> tuple[Release, Change, StandardTemplateApproval | None]:
+    """The planned and built release of an order, its RFC, and the approval of the template that it was made from."""
     check_permission(actor, "releases.build_release", _("write a release"))
     check_permission(actor, "releases.start_rollout", _("start a rollout"))
     if (ci is None) == (group is None):
@@ -96,12 +133,7 @@ def deploy(
     left_out = dict.fromkeys(left_out_changes(release).values_list("pk", flat=True), left_out_reason)
     plan_release(release, actor=actor, now=now, left_out=left_out)
     build_release(release, actor=actor, now=now)
-    if template is not None and approval is not None:
-        _stand_on(template, approval, release, version, now)
-        return Ordered(release, change, start_rollout(release, actor=actor, now=now))
-    Release.objects.filter(pk=release.pk).update(start_for=actor)
-    release.refresh_from_db()
-    return Ordered(release, change, None, waits_for="test")
+    return release, change, approval
 
 
 def _candidates(

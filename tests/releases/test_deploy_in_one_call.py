@@ -1,5 +1,6 @@
 """One version to one CI or group in one call: by a standard change at once, by an RFC when its gates are open."""
 
+from io import BytesIO
 from typing import Any
 
 import pytest
@@ -9,13 +10,18 @@ from changes import standard
 from changes.models import Change, StandardTemplate
 from changes.services import edit_change, has_valid_approval
 from cmdb.groups import add_members, create_group
-from cmdb.models import ConfigurationItem
+from cmdb.models import AgentProfile, ConfigurationItem
 from distribution.models import Deployment
 from releases import services
 from releases.models import Release, Rollout, TestRun
+from signing.envelope import Envelope
+from software.models import Format, Version
+from software.services import store_artifact
+from software.signatures import accept_envelopes
 from test_environments.models import TestEnvironment
-from tests.factories import make_ci, make_product, make_user
+from tests.factories import make_ci, make_product, make_user, make_version
 from tests.releases.world import BIG_BANG, World, state
+from tests.signing.holder import Holder
 from tickets.exceptions import ConditionRefused, DomainError, InvalidInput, PermissionRefused, SeparationOfDuties
 
 pytestmark = pytest.mark.django_db
@@ -278,3 +284,69 @@ def test_wrong_templates_are_refused(scene: Scene) -> None:
         )
     with pytest.raises(ConditionRefused):
         standard.use_template(scene.template, actor=scene.pipeline, now=now, products=[], cis=[])
+
+
+# --- where signatures are required ----------------------------------------------------------------------
+@pytest.fixture
+def holder(scene: Scene, settings) -> Holder:
+    found = Holder()
+    settings.SIGNING_ROOT_KEYS = found.pins
+    settings.REQUIRE_SIGNATURES = True
+    take(scene, found.keys())
+    return found
+
+
+def take(scene: Scene, *envelopes: Envelope) -> None:
+    accept_envelopes([envelope.text() for envelope in envelopes], actor=None, now=scene.world.now)
+
+
+def request_of(scene: Scene, **values: Any) -> dict[str, Any]:
+    order = {"version": scene.world.new, "group": scene.group, "template": scene.template, **values}
+    return services.order_signing_request(actor=scene.pipeline, now=scene.world.now, **order)
+
+
+def test_what_an_order_needs_signed_is_told_before_it_is_made(scene: Scene, holder: Holder) -> None:
+    refusal = scene.refused()
+    assert refusal.code == "signatures_missing"
+    assert "/api/v1/deploy/signing_request/" in refusal.message
+    assert "REL-" not in refusal.message, "there is no such release"
+    before = (Release.objects.count(), Change.objects.count())
+    request = request_of(scene)
+    assert (Release.objects.count(), Change.objects.count()) == before
+    assert [(d["kind"], d.get("version")) for d in request["documents"]] == [
+        ("release", "1.0"), ("release", "2.0"), ("rollback", None),
+    ]  # fmt: skip
+    take(scene, *holder.answer(request))
+    assert request_of(scene)["documents"] == []
+    ordered = scene.deploy()
+    scene.world.pass_time(40, 110)
+    assert state(ordered.rollout) == "completed"
+
+
+def test_the_pipeline_asks_for_it_over_http(scene: Scene, holder: Holder) -> None:
+    client = APIClient()
+    client.force_authenticate(scene.pipeline)
+    order = {"version": "billing/2.0", "group": scene.group.number, "standard_change": scene.template.number}
+    answer = client.post("/api/v1/deploy/signing_request/", order)
+    assert (answer.status_code, len(answer.json()["documents"])) == (200, 3), answer.content
+    assert answer.json()["for"] == "Billing 2.0 for Canaries"
+    client.force_authenticate(make_user("otto", "operator"))
+    assert client.post("/api/v1/deploy/signing_request/", order).status_code == 403
+
+
+def test_devices_with_swupdate_are_ordered_for_too(scene: Scene, holder: Holder) -> None:
+    """They get the image, close after their restart, and need the ways back signed as all others do."""
+    profile, _ = AgentProfile.objects.update_or_create(
+        name="SWUpdate",
+        defaults={"proof": AgentProfile.Proof.CLOSED, "takes": Format.SWU, "can_remove": False, "can_wait": False},
+    )
+    ConfigurationItem.objects.update(agent_profile=profile)
+    assert scene.refused().code == "no_file"
+    image = make_version(scene.world.billing, "2.1", state=Version.State.DRAFT)
+    store_artifact(image, actor=None, now=scene.world.now, filename="billing-2.1.swu", stream=BytesIO(b"image"))
+    assert scene.refused(version=image).code == "signatures_missing"
+    take(scene, *holder.answer(request_of(scene, version=image)))
+    ordered = scene.deploy(version=image)
+    scene.world.pass_time(40, 110)
+    assert state(ordered.rollout) == "completed"
+    assert scene.world.runs() == {"srv-1": "2.1", "srv-2": "2.1", "srv-3": "1.0"}

@@ -6,7 +6,18 @@ from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from signing.documents import Document, File, KeySet, Point, Release, ReleaseKey, Rollback, payload_of, type_of
+from signing.documents import (
+    Document,
+    File,
+    KeySet,
+    Point,
+    Release,
+    ReleaseKey,
+    Rollback,
+    payload_of,
+    type_of,
+    write_time,
+)
 from signing.envelope import Envelope, key_id, public_of, sign
 
 START = datetime(2026, 11, 1, tzinfo=UTC)
@@ -47,6 +58,15 @@ class Holder:
 
     def keys(self, number: int = 1, **values: Any) -> Envelope:
         return signed(self.key_set(number, **values), self.root)
+
+    def answer(self, request: dict[str, Any]) -> list[Envelope]:
+        """Each document of a request file, signed."""
+        times = {"issued": write_time(START), "expires": write_time(LATE)}
+        kinds = {"release": Release, "rollback": Rollback}
+        return [
+            signed(kinds[document["kind"]].from_json({"schema": 1, **document, **times}), self.key)
+            for document in request["documents"]
+        ]
 
     def revoking(self, number: int = 2, **values: Any) -> Envelope:
         """A key set that revokes the release key."""

@@ -34,7 +34,7 @@ def populate(*, agents: int) -> dict[str, Any]:
     create_product(actor=engineer, now=now, name="Ledger", slug="ledger")
     _version("ledger", FIRST, now)
     owners = [director._person("owner-1"), director._person("owner-2")]
-    profile, kind = AgentProfile.objects.get(), CIClass.objects.get()
+    profile, kind = AgentProfile.objects.get(name="Update agent"), CIClass.objects.get()
     said = {"os": "linux", **{f"version.{product}": FIRST for product in PRODUCTS}}
     tokens = {f"srv-{number:05}": secrets.token_urlsafe(32) for number in range(1, agents + 1)}
     cis = ConfigurationItem.objects.bulk_create(
@@ -106,7 +106,8 @@ def start(*, product: str, label: str, phased: bool) -> str:
         versions=[version],
         policy=policy,
     )
-    releases.plan_release(release, actor=person("engineer"), now=now)
+    left_out = {other.pk: "Later." for other in releases.left_out_changes(release)}
+    releases.plan_release(release, actor=person("engineer"), now=now, left_out=left_out)
     releases.build_release(release, actor=person("engineer"), now=now)
     releases.skip_test(release, actor=person("tester"), now=now, reason="A drill.")
     releases.approve_release(release, actor=person("approver"), now=now)

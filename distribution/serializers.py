@@ -6,6 +6,7 @@ from rest_framework import serializers
 
 from cmdb.models import ConfigurationItem
 from distribution.models import Deployment, DeploymentItem
+from distribution.stragglers import REASONS
 from tickets.serializers import NumberField
 
 
@@ -51,6 +52,22 @@ class DeploymentDetailSerializer(DeploymentSerializer):
     def get_items(self, deployment: Deployment) -> list[dict[str, object]]:
         rows = deployment.items.select_related("product", "from_version", "to_version")
         return list(DeploymentItemSerializer(rows, many=True).data)
+
+
+class StragglerSerializer(serializers.Serializer):
+    """A CI that does not have it: `code` for programs, `text` for people, since when it stands so."""
+
+    ci = NumberField(ConfigurationItem, source="deployment.ci", read_only=True)
+    ci_name = serializers.CharField(source="deployment.ci.name", read_only=True)
+    deployment = serializers.IntegerField(source="deployment.pk", read_only=True)
+    purpose = serializers.CharField(source="deployment.batch.purpose", read_only=True)
+    state = serializers.CharField(source="deployment.state", read_only=True)
+    attempt = serializers.IntegerField(source="deployment.attempt", read_only=True)
+    overdue_at = serializers.DateTimeField(source="deployment.overdue_at", read_only=True, allow_null=True)
+    code = serializers.ChoiceField(choices=sorted(REASONS), read_only=True)
+    text = serializers.CharField(read_only=True)
+    since = serializers.DateTimeField(read_only=True)
+    last_seen_at = serializers.DateTimeField(read_only=True, allow_null=True)
 
 
 class DeploymentEventSerializer(serializers.Serializer):

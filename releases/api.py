@@ -15,7 +15,8 @@ from rest_framework.response import Response
 from changes.models import Change
 from distribution.api import DeploymentFilter
 from distribution.models import Deployment
-from distribution.serializers import DeploymentSerializer
+from distribution.serializers import DeploymentSerializer, StragglerSerializer
+from distribution.stragglers import explain, stragglers
 from releases import services
 from releases.dry_run.report import dry_run
 from releases.dry_run.targets import ONLY, planned_cis, shown_conflicts
@@ -179,6 +180,15 @@ class RolloutViewSet(ObjectViewSet):
         rows: Any = Deployment.objects.visible_to(request.user).filter(batch__wave__rollout=rollout)
         rows = self.filter_queryset(rows.select_related("ci", "batch"))
         return self.paged(rows, DeploymentSerializer)
+
+    @extend_schema(responses=StragglerSerializer(many=True))
+    @action(detail=True, methods=["get"], filterset_class=DeploymentFilter, ordering_fields=["ci_id"])
+    def stragglers(self, request: Request, **kwargs: Any) -> Response:
+        """CIs of the waves that have begun which do not have it, and why; same filters as `/deployments/`."""
+        waves = self.get_rollout().waves.exclude(state=Wave.State.ROLLED_BACK)
+        rows = stragglers(waves.values_list("batch_id", flat=True), request.user)
+        page = explain(self.paginate_queryset(self.filter_queryset(rows)) or [], now=now_of(request))
+        return self.get_paginated_response(StragglerSerializer(page, many=True).data)
 
     @extend_schema(responses=VerdictSerializer(many=True))
     @action(detail=True, methods=["get"], filter_backends=[])

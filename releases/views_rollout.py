@@ -17,6 +17,7 @@ from releases.models import Rollout, RolloutEvent, Verdict, Wave
 from releases.policy import RolloutPolicy
 from releases.services.rollbacks import stopped_waves
 from releases.tables import RolloutTable
+from releases.views_stragglers import first_stragglers
 from releases.wave_text import wave_text
 from tickets.clock import now_of
 from tickets.forms import OptionalReasonForm, PortalForm, ReasonForm
@@ -141,7 +142,14 @@ class RolloutDetail(DetailPage):
 
     def details(self, instance: Rollout) -> dict[str, Any]:
         policy = RolloutPolicy.from_json(instance.policy)
-        return {"policy": policy, "waves": wave_text(policy.waves), **live_context(instance, self.request.user)}
+        count, first = first_stragglers(instance, self.request.user, now_of(self.request))
+        return {
+            "straggler_count": count,
+            "stragglers": first,
+            "policy": policy,
+            "waves": wave_text(policy.waves),
+            **live_context(instance, self.request.user),
+        }
 
 
 def live_context(rollout: Rollout, user: Any) -> dict[str, Any]:

@@ -145,11 +145,9 @@ def explain(deployments: Sequence[Deployment], *, now: datetime) -> list[Straggl
         "step": SEEN_STEP_SECONDS,
         "signed": settings.REQUIRE_SIGNATURES,
     }
-    found: dict[int, tuple[str, str, datetime, datetime | None]] = {}
-    if still_open:
-        with connection.cursor() as cursor:
-            cursor.execute(_WHY, params)
-            found = {row[0]: (row[1], row[2], row[3], row[4]) for row in cursor.fetchall()}
+    with connection.cursor() as cursor:
+        cursor.execute(_WHY, params)
+        found = {row[0]: (row[1], row[2], row[3], row[4]) for row in cursor.fetchall()}
     return [_open(d, *found[d.pk]) if d.pk in found else _ended(d) for d in deployments]
 
 

@@ -31,7 +31,7 @@ from test_environments.models import CopySource, TestEnvironment
 from tests.factories import NOW, PASSWORD, make_ci, make_user
 from tickets.models import EntryKind
 
-STATES = ("succeeded", "succeeded", "installing", "failed", "queued", "offered", "succeeded", "downloading")
+STATES = ("succeeded", "installing", "succeeded", "failed", "queued", "offered", "succeeded", "downloading")
 
 
 @dataclass
@@ -182,7 +182,13 @@ def _rollout(release: Release, starter: User, cis: list[ConfigurationItem], vers
     cut = 1 + len(cis) // 3
     parts = [(cis[:1], "passed"), (cis[1:cut], "deploying"), (cis[cut:], "waiting")]
     for number, (members, state) in enumerate(parts, start=1):
-        batch = Batch.objects.create(label=rollout.number, purpose="forward", created_at=NOW, is_open=number < 3)
+        batch = Batch.objects.create(
+            label=rollout.number,
+            purpose="forward",
+            created_at=NOW,
+            is_open=number < 3,
+            opened_at=NOW if number < 3 else None,
+        )
         wave = Wave.objects.create(
             rollout=rollout, number=number, state=state, batch=batch, size=len(members),
             started_at=NOW if number < 3 else None,

@@ -84,3 +84,20 @@ def test_a_retry_counts_once() -> None:
     view = live.live_view(story.rollout, story.manager)
     assert view.totals.total == 12
     assert sum(len(lane.cells) for lane in view.lanes) == 12
+
+
+def test_stragglers_stand_on_the_page_on_their_own_page_and_in_the_api() -> None:
+    story = tell_story(20)
+    client = login(story.manager)
+    failed = Deployment.objects.filter(state="failed").select_related("ci").first()
+    assert failed is not None
+    own = f"/rollouts/{story.rollout.number}/stragglers/"
+    for address in (f"/rollouts/{story.rollout.number}/", f"{own}?page=99"):
+        text = client.get(address).content.decode()
+        assert failed.error_code in text
+        assert failed.ci.name in text
+    answer = client.get(f"/api/v1{own}?state=failed&limit=1").json()
+    assert answer["count"] == Deployment.objects.filter(state="failed").count()
+    row = answer["results"][0]
+    assert (row["code"], row["state"]) == ("failed", "failed")
+    assert failed.error_code in client.get(f"/api/v1{own}?state=failed").json()["results"][0]["text"]

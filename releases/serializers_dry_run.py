@@ -90,6 +90,15 @@ class ConflictSerializer(serializers.Serializer):
     awaited = serializers.IntegerField(help_text="CIs on which this rollout waits until the other one has ended.")
 
 
+class FreezeInTheWaySerializer(serializers.Serializer):
+    """A freeze during which nothing is offered."""
+
+    number = serializers.CharField()
+    name = serializers.CharField()
+    starts_at = serializers.DateTimeField()
+    ends_at = serializers.DateTimeField()
+
+
 class PresentSerializer(serializers.Serializer):
     product = serializers.CharField()
     label = serializers.CharField()  # type: ignore[assignment]
@@ -127,6 +136,7 @@ class DryRunSerializer(serializers.Serializer):
     bytes = serializers.IntegerField()
     present = serializers.SerializerMethodField()
     conflicts = ConflictSerializer(many=True)
+    freezes = FreezeInTheWaySerializer(many=True)
     advice = AdviceSerializer()
     findings = FindingSerializer(many=True)
     big_bang = ForecastSerializer()

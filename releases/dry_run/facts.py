@@ -1,5 +1,6 @@
 """What is so now: the targets by wave and kind, what they run, who else wants them. A few statements, none writes."""
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -8,6 +9,7 @@ from typing import Any
 from django.conf import settings
 from django.db import connection
 
+from changes.models import Freeze
 from cmdb.models import MaintenanceWindow
 from distribution.models import OPEN
 from releases.models import Release
@@ -191,6 +193,25 @@ def openings_of(window: MaintenanceWindow, start: datetime, days: int) -> tuple[
         found.append((first, (end - start).total_seconds()))
         at = end
     return tuple(found)
+
+
+def freezes_of(release: Release, start: datetime) -> tuple[Freeze, ...]:
+    """The freezes that bind this release and are not over by then, the earliest first."""
+    found = Freeze.objects.filter(ends_at__gt=start).order_by("starts_at", "pk")
+    if release.release_type == Release.Type.EMERGENCY:
+        found = found.filter(binds_emergencies=True)
+    return tuple(found)
+
+
+def openings_between(freezes: Iterable[Freeze], start: datetime) -> tuple[tuple[float, float], ...]:
+    """When no freeze is in force, in seconds since the start; freezes come in the order of their beginning."""
+    found, at = [], 0.0
+    for freeze in freezes:
+        begins = (freeze.starts_at - start).total_seconds()
+        if begins > at:
+            found.append((at, begins))
+        at = max(at, (freeze.ends_at - start).total_seconds())
+    return (*found, (at, math.inf))
 
 
 def windows(ids: Iterable[int | None]) -> dict[int, MaintenanceWindow]:

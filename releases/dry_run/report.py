@@ -6,18 +6,29 @@ Targets are read once; everything else is counted by a few statements over them,
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import UTC, datetime
 
 from django.conf import settings
 
+from changes.models import Freeze
 from cmdb.models import CIClass, ConfigurationItem
 from distribution.history import PRODUCT, Measured, measured
 from distribution.models import WayBack
 from releases.dry_run.advice import Advice, advise, assumptions_of, notes_on
 from releases.dry_run.estimates import Estimate, estimate
-from releases.dry_run.facts import Conflict, Kind, conflicts_of, kinds_of, openings_of, present_versions, windows
+from releases.dry_run.facts import (
+    Conflict,
+    Kind,
+    conflicts_of,
+    freezes_of,
+    kinds_of,
+    openings_between,
+    openings_of,
+    present_versions,
+    windows,
+)
 from releases.dry_run.forecast import Forecast, Run, reached_if_bad, run_rollout
-from releases.dry_run.timeline import ALWAYS, Crowd, Opening
+from releases.dry_run.timeline import ALWAYS, Crowd, Opening, both_open
 from releases.dry_run.waves import wave_numbers
 from releases.models import Release, RolloutException
 from releases.plan_findings import Finding
@@ -63,6 +74,7 @@ class DryRun:
     bytes: int
     present: list[tuple[str, str, int]]
     conflicts: list[Conflict]
+    freezes: tuple[Freeze, ...]
     basis: list[Basis]
     assumptions: tuple[str, ...]
     big_bang: Forecast
@@ -115,6 +127,7 @@ def dry_run(release: Release, *, now: datetime) -> DryRun:
         bytes=sum(kind.bytes for kind in kinds),
         present=present_versions(cis, package),
         conflicts=conflicts,
+        freezes=tuple(freeze for freeze in scene.freezes if freeze.starts_at <= _latest_end(forecasts)),
         basis=basis,
         assumptions=assumptions_of(
             policy,
@@ -134,6 +147,11 @@ def dry_run(release: Release, *, now: datetime) -> DryRun:
             planned_end=planned_end,
         ),
     )
+
+
+def _latest_end(forecasts: Iterable[Forecast]) -> datetime:
+    """When the slower strategy ends; for one that never ends, the end of time."""
+    return max(forecast.ends_at or datetime.max.replace(tzinfo=UTC) for forecast in forecasts)
 
 
 def _is_measured(basis: list[Basis]) -> bool:
@@ -173,6 +191,8 @@ class _Scene:
         self._ignores_windows = release.release_type == Release.Type.EMERGENCY
         found = windows({kind.window for kind in kinds})
         self._openings = {key: openings_of(window, begins_at, WINDOW_DAYS) for key, window in found.items()}
+        self.freezes = freezes_of(release, begins_at)
+        self._allowed = openings_between(self.freezes, begins_at)
         self._estimates: dict[tuple[int, str], Estimate] = {}
         for (ci_class, channel), members in _by_class(kinds).items():
             changing = sum(kind.changing for kind in members)
@@ -227,18 +247,20 @@ class _Scene:
         return [waves[number] for number in sorted(waves)]
 
     def _run(self, waves: list[list[Kind]], policy: RolloutPolicy, *, slow: bool) -> Run:
-        return run_rollout([[self._crowd(kind, slow=slow) for kind in wave] for wave in waves], policy)
+        return run_rollout(
+            [[self._crowd(kind, slow=slow) for kind in wave] for wave in waves], policy, allowed=self._allowed
+        )
 
     def _crowd(self, kind: Kind, *, slow: bool) -> Crowd:
         found = self._estimates[kind.ci_class, kind.channel]
         found = found.slower() if slow else found
-        offers: tuple[Opening, ...] = ALWAYS
+        offers = self._allowed
         installs: tuple[Opening, ...] = ALWAYS
         if kind.window is not None and not self._ignores_windows:
             if kind.can_wait:
                 installs = self._openings[kind.window]
             else:
-                offers = self._openings[kind.window]
+                offers = both_open(self._openings[kind.window], self._allowed)
         is_pushed = kind.channel == ConfigurationItem.Channel.ANSIBLE
         asks = _PUSH_WAIT if is_pushed else settings.DDI_POLL_SECONDS * _JITTER
         return Crowd(
@@ -249,7 +271,7 @@ class _Scene:
             total=found.total,
             # The last of few to ask does so before the interval is over.
             asks_within=asks * kind.changing / (kind.changing + 1),
-            asks_at_opening=min(asks, _ASKS_AT_OPENING) if offers is not ALWAYS else asks,
+            asks_at_opening=min(asks, _ASKS_AT_OPENING) if offers is not self._allowed else asks,
             offers=offers,
             installs=installs,
             lanes=settings.PUSH_RUNS * settings.PUSH_FORKS if is_pushed else None,

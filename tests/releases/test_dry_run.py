@@ -6,7 +6,7 @@ import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
-from changes.models import Change
+from changes.models import Change, Freeze
 from cmdb.models import CIClass, ConfigurationItem, InstalledVersion, MaintenanceWindow
 from distribution.models import Batch, Deployment
 from releases.dry_run.report import DryRun, dry_run
@@ -164,6 +164,24 @@ def test_a_closed_maintenance_window_delays_its_cis(world: World) -> None:
     Release.objects.filter(pk=release.pk).update(release_type="emergency")
     release.refresh_from_db()
     assert plan_of(world, release).big_bang.updated_at < opens
+
+
+def test_a_freeze_holds_waves_and_offers_back(world: World) -> None:
+    world.add_cis(8)
+    starts, ends = world.now + timedelta(seconds=5), world.now + timedelta(hours=9)
+    Freeze.objects.create(
+        name="Year's end", reason="Books.", starts_at=starts, ends_at=ends, created_by=world.mona, created_at=world.now
+    )
+    plan = plan_of(world, world.draft(policy=POLICY))
+    assert [freeze.name for freeze in plan.freezes] == ["Year's end"]
+    first, second = plan.phased.waves
+    assert first.opens_at == world.now
+    assert second.opens_at >= ends
+    # Offered before the freeze began, it may end during it.
+    assert first.reached_at < ends
+    emergency = world.draft(changes=[world.change()], release_type="emergency")
+    assert plan_of(world, emergency).phased.waves[-1].opens_at < ends
+    assert plan_of(world, emergency).freezes == ()
 
 
 def test_silent_devices_and_expected_failures_stop_a_wave_that_needs_everybody(world: World) -> None:

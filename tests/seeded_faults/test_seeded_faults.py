@@ -13,7 +13,15 @@ from tests.seeded_faults.plugin import FOUND
 
 ROOT = Path(__file__).parents[2]
 # How a fault may show; anything else means that it was planted wrongly.
-SIGNS = ("AssertionError", "Failed", "IntegrityError", "ExceptionGroup", "ValueError", "MultipleObjectsReturned", "DoesNotExist")
+SIGNS = (
+    "AssertionError",
+    "Failed",
+    "IntegrityError",
+    "ExceptionGroup",
+    "ValueError",
+    "MultipleObjectsReturned",
+    "DoesNotExist",
+)
 
 
 def run(fault: Fault) -> tuple[int, str]:

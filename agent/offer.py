@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from agent.config import is_segment
@@ -25,9 +26,12 @@ class Item(NamedTuple):
 
 
 class Signed(NamedTuple):
-    """The envelopes that came with a chunk, as text; empty where there was none."""
+    """The envelopes that came with a chunk, as text; empty where there was none.
 
-    keys: str = ""
+    ``keys``: the key sets, the newest first; the others lead to it from older root keys.
+    """
+
+    keys: tuple[str, ...] = ()
     release: str = ""
     rollback: str = ""
 
@@ -120,15 +124,22 @@ def _asks_removal(metadata: Any) -> bool:
 
 
 def _read_signed(metadata: Any) -> Signed:
-    return Signed(*(_value(metadata, f"itsm.{name}") for name in Signed._fields))
+    return Signed(
+        keys=tuple(filter(None, _values(metadata, "itsm.keys"))),
+        release=_value(metadata, "itsm.release"),
+        rollback=_value(metadata, "itsm.rollback"),
+    )
 
 
 def _value(metadata: Any, key: str) -> str:
     """The first value of ``key`` among a chunk's metadata, empty if there is none."""
+    return next(_values(metadata, key), "")
+
+
+def _values(metadata: Any, key: str) -> Iterator[str]:
     for entry in metadata if isinstance(metadata, list) else []:
         if isinstance(entry, dict) and entry.get("key") == key and isinstance(entry.get("value"), str):
-            return str(entry["value"])
-    return ""
+            yield str(entry["value"])
 
 
 def _sha256(artifact: dict[str, Any]) -> str:

@@ -16,6 +16,8 @@ from agent.offer import Item, Signed
 from agent.trust import Release, Trust
 from agent.untrusted import read_object
 
+_MAX_SETS = 33
+
 
 class Approval:
     """Checks the items of one deployment against ``trust``.
@@ -61,24 +63,34 @@ class Approval:
             return None
         return self._check_release(item, signed, keys, now)
 
-    def _key_set(self, text: str) -> KeySet:
-        """The key set that counts from now on: the stored one, or a newer one, which is stored first."""
+    def _key_set(self, texts: tuple[str, ...]) -> KeySet:
+        """The key set that counts from now on: the stored one, or a newer one, which is stored first.
+
+        Sets between the two are taken in their order, as each may name the roots that signed the next.
+        """
         trust = self._trust
         stored = read_key_set(read_object(trust.keys)) if trust.keys is not None else None
-        if not text:
+        if not texts:
             if stored is None:
                 raise InstallError("signature_missing", "there is no key set")
             return stored
+        newest, *before = texts[:_MAX_SETS]
+        for text in sorted(before, key=lambda text: read_key_set(read_envelope(text, KEYS).content()).number):
+            stored = self._follow(text, stored, must_be_new=False)
+        return self._follow(newest, stored, must_be_new=True)
+
+    def _follow(self, text: str, stored: KeySet | None, *, must_be_new: bool) -> KeySet:
+        """The set of ``text`` once it is stored, or the stored one when it is that or (unless it must be) older."""
         envelope = read_envelope(text, KEYS)
         new = read_key_set(envelope.content())
         if stored is not None:
-            if envelope.payload.decode() == trust.keys:
+            if envelope.payload.decode() == self._trust.keys or (new.number <= stored.number and not must_be_new):
                 return stored
             if new.number <= stored.number:
-                text = f"key set {new.number} is not newer than {stored.number}, which is known here"
-                raise InstallError("keys_stale", text)
+                why = f"key set {new.number} is not newer than {stored.number}, which is known here"
+                raise InstallError("keys_stale", why)
         check_successor(envelope, new, stored.roots if stored else self._pinned(), self._verifier)
-        trust.adopt(envelope.payload.decode(), new.number)
+        self._trust.adopt(envelope.payload.decode(), new.number)
         return new
 
     def _pinned(self) -> Roots:

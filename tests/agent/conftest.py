@@ -7,6 +7,7 @@ import pytest
 
 from tests.agent.ci import Ci
 from tests.agent.ddi_server import DdiServer, running_server
+from tests.agent.signed_scene import Scene, install
 from tests.agent.signer import KeyHolder
 
 
@@ -43,3 +44,11 @@ def signed_ci(ci: Ci, holder: KeyHolder, backend: str) -> Ci:
     """A CI that trusts only what the key holder signed."""
     ci.configure(root_keys=[holder.root.public], verify_with=backend)
     return ci
+
+
+@pytest.fixture
+def scene(signed_ci: Ci, server: DdiServer, holder: KeyHolder) -> Scene:
+    """1.0 and then 2.0 were installed by signature; 2.0 runs."""
+    for version in ("1.0", "2.0"):
+        assert install(signed_ci, server, holder, version).closes[0][0] == "success"
+    return signed_ci, server, holder

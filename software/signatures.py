@@ -91,8 +91,12 @@ class _Intake:
     def _take_key_set(self, envelope: Envelope, key_set: documents.KeySet) -> None:
         if KeySet.objects.filter(sha256=_digest(envelope)).exists():
             return
-        self.trusted = _follow(envelope, self.trusted, self.now)
-        KeySet.objects.create(number=key_set.number, **self._common(envelope, key_set))
+        before, self.trusted = self.trusted, _follow(envelope, self.trusted, self.now)
+        is_same = before is not None and (before.good_roots, before.threshold) == (
+            key_set.good_roots,
+            key_set.threshold,
+        )
+        KeySet.objects.create(number=key_set.number, changes_roots=not is_same, **self._common(envelope, key_set))
         judge_again()
         self.told.append(_("key set %d") % key_set.number)
 

@@ -27,6 +27,10 @@ class KeySet(Signed):
     """Which keys count, signed by root keys. The newest one of the chain from the pinned root keys is trusted."""
 
     number = models.PositiveBigIntegerField(_("number"), unique=True)
+    changes_roots = models.BooleanField(
+        default=True,
+        help_text=_("Other root keys count from it on: devices that know only an older set need it as a step."),
+    )
 
     class Meta:
         ordering = ["-number"]

@@ -12,13 +12,13 @@ from notifications.models import Outbox
 from releases import services
 from releases.models import Rollout
 from signing.documents import Release, Rollback, read
-from signing.envelope import Envelope
+from signing.envelope import Envelope, public_of
 from software.models import ReleaseManifest, RollbackDecision, Version
 from software.signatures import accept_envelopes
 from tests.distribution.fleet import stored_version
 from tests.factories import NOW, make_product
 from tests.releases.world import BIG_BANG, World, deployments, state
-from tests.signing.holder import LATE, Holder, signed
+from tests.signing.holder import LATE, Holder, new_key, signed
 from tickets.clock import database_now
 from tickets.exceptions import ConditionRefused
 
@@ -250,10 +250,14 @@ def test_the_way_back_is_offered_by_its_decision_alone(world: World, holder: Hol
     assert state(rollout) == "rolled_back"
 
 
-def metadata(deployment: Deployment) -> dict[str, str]:
+def entries_of(deployment: Deployment) -> list[dict[str, str]]:
     body = payload.deployment("http://portal/x", deployment, deployment.ci, 0, NOW)
     (chunk,) = body["deployment"]["chunks"]
-    return {entry["key"]: entry["value"] for entry in chunk.get("metadata", ())}
+    return list(chunk.get("metadata", ()))
+
+
+def metadata(deployment: Deployment) -> dict[str, str]:
+    return {entry["key"]: entry["value"] for entry in entries_of(deployment)}
 
 
 def test_offers_carry_what_the_agent_verifies(world: World, holder: Holder) -> None:
@@ -270,6 +274,19 @@ def test_offers_carry_what_the_agent_verifies(world: World, holder: Holder) -> N
     decision = read(Envelope.from_json(back["itsm.rollback"]))
     assert (decision.from_.version, decision.to.version) == ("2.0", "1.0")
     world.pass_time(2)
+
+
+def test_offers_lead_through_every_change_of_roots(world: World, holder: Holder) -> None:
+    second, third = new_key(), new_key()
+    roots = (public_of(second),)
+    upload(world, signed(holder.key_set(2), holder.root))
+    upload(world, signed(holder.key_set(3, roots=roots), holder.root, second))
+    upload(world, signed(holder.key_set(4, roots=roots), second))
+    upload(world, signed(holder.key_set(5, roots=(public_of(third),)), second, third))
+    upload(world, signed(holder.key_set(6, roots=(public_of(third),)), third))
+    begun(world, holder)
+    sets = [entry["value"] for entry in entries_of(Deployment.objects.get()) if entry["key"] == "itsm.keys"]
+    assert [read(Envelope.from_json(text)).number for text in sets] == [6, 5, 3, 1], "no more than it takes"
 
 
 def test_a_removal_carries_its_decision(world: World, holder: Holder) -> None:

@@ -175,7 +175,7 @@ def _cancel(where: str, params: dict[str, Any], reason: str, now: datetime) -> t
     """The deployments that were cancelled, and those whose devices are asked to stop."""
     common: dict[str, Any] = {"kind": DeploymentEvent.Kind.ENGINE, "now": now, "details": [reason]}
     params = {**params, "reason": reason[:200]}
-    with transaction.atomic():
+    with transaction.atomic(savepoint=False):
         cancelled = move_where(
             where,
             params,

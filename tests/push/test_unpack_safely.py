@@ -71,7 +71,7 @@ def item_of(module: ModuleType, root: Path, content: bytes) -> dict[str, Any]:
     return {"product": "billing", "version": "2.0", "sha256": digest}
 
 
-@pytest.mark.parametrize(("code", "content"), ATTACKS)
+@pytest.mark.parametrize(("code", "content"), ATTACKS, ids=[f"{n}-{code}" for n, (code, _) in enumerate(ATTACKS)])
 def test_an_attack_is_refused(module: ModuleType, tmp_path: Path, code: str, content: bytes):
     root = tmp_path / "ci"
     root.mkdir()

@@ -165,6 +165,7 @@ class Deployment(models.Model):
     closed_at = models.DateTimeField(null=True, blank=True, help_text=_("When the device closed the action."))
     finished_at = models.DateTimeField(null=True, blank=True)
     overdue_at = models.DateTimeField(null=True, blank=True)
+    not_before = models.DateTimeField(null=True, blank=True, help_text=_("A further attempt waits until then."))
     error_code = models.CharField(max_length=64, blank=True)
     message = models.CharField(max_length=512, blank=True)
     reports = models.PositiveIntegerField(default=0)

@@ -26,6 +26,8 @@ def offerable(d: str, b: str, *, may_change: str = "%(may_change)s::boolean", ca
     """
     return f"""
     {b}.is_open AND ({b}.ignores_windows OR {may_change})
+    -- A further attempt that waits for its time, which the tick takes away.
+    AND {d}.not_before IS NULL
     AND ({b}.mode <> 'download_only' OR {can_wait})
     -- Overdue ones do not fill the cap: a dead device would hold its place for ever.
     AND ({b}.max_in_flight IS NULL OR {b}.max_in_flight > (

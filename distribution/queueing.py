@@ -1,4 +1,4 @@
-"""Set-based writing of deployments: forward, back, and again. Each is one statement for up to some thousand
+"""Set-based writing of deployments: forward and back. Each is one statement for up to some thousand
 CIs.
 """
 
@@ -13,7 +13,7 @@ from distribution.models import Batch, WayBack
 
 # Reads `item`(ci_id, attempt, product_id, to_version_id, from_version_id, way_back, position, is_there) and
 # `failed`(ci_id, why): CIs that are left out.
-_WRITE = """
+WRITE = """
 target AS (
     SELECT ci_id, attempt, bool_and(is_there) AS is_there FROM item GROUP BY ci_id, attempt
 ), wanted AS (
@@ -23,9 +23,12 @@ target AS (
 ), made AS (
     INSERT INTO distribution_deployment
         (batch_id, ci_id, attempt, state, state_before_cancel, weight, created_at, moved_at, finished_at,
-         error_code, message, reports, reason)
+         not_before, error_code, message, reports, reason)
     SELECT %(batch)s, ci_id, attempt, state, '', %(weight)s, %(now)s, %(now)s,
         CASE WHEN state <> 'queued' THEN %(now)s::timestamptz END,
+        -- Twice as long after each attempt, and up to a fifth more by the CI's id, so that not all come at once.
+        CASE WHEN state = 'queued' THEN %(now)s::timestamptz + %(backoff)s::float8 * 2 ^ least(attempt - 2, 10)
+            * (1 + (ci_id * 7919 %% 1000) / 5000.0) * interval '1 second' END,
         CASE WHEN state = 'excluded' THEN 'failed_before' ELSE '' END, '', 0,
         CASE WHEN state = 'excluded' THEN left(why, 200) ELSE '' END
     FROM wanted ORDER BY ci_id
@@ -51,7 +54,7 @@ target AS (
 SELECT count(*) FROM made
 """
 
-_NOBODY = "failed AS (SELECT NULL::bigint AS ci_id, NULL::text AS why WHERE false)"
+NOBODY = "failed AS (SELECT NULL::bigint AS ci_id, NULL::text AS why WHERE false)"
 # CIs on which the newest try of the same content failed, unless a person ordered another one.
 _FAILED = f"""
 failed AS (
@@ -88,13 +91,13 @@ WITH package AS (
     -- Forward never means an older version: such an item is left out.
     WHERE iv.id IS NOT NULL AND (running.id IS NULL OR running."order" <= wanted."order")
         OR iv.id IS NULL AND EXISTS (SELECT 1 FROM fresh WHERE fresh.ci_id = ci.id AND fresh.product_id = p.product_id)
-), {_FAILED}, {_WRITE}
+), {_FAILED}, {WRITE}
 """  # noqa: S608 - put together from constants
 
 # The newest deployment of each CI that its device was given, if it changed the CI or may have; with a way back for each
 # of its items. One that was skipped says nothing: an earlier rollout of those batches had brought the version.
-_ROLLBACK = f"""
-WITH newest AS (
+_CHANGED = """
+newest AS (
     SELECT DISTINCT ON (d.ci_id) d.id, d.ci_id, d.state, d.created_at
     FROM distribution_deployment d JOIN distribution_batch b ON b.id = d.batch_id
     WHERE b.mode <> 'download_only' AND d.batch_id = ANY(%(forward)s)
@@ -121,7 +124,14 @@ WITH newest AS (
             SELECT 1 FROM cmdb_installedversion iv
             WHERE iv.ci_id = c.ci_id AND iv.product_id = i.product_id AND iv.valid_from <= c.created_at
                 AND (iv.valid_to IS NULL OR iv.valid_to > c.created_at)))
-), item AS (
+)
+"""
+_COUNT_CHANGED = f"""
+WITH {_CHANGED}
+SELECT count(*), count(*) FILTER (WHERE ci_id IN (SELECT ci_id FROM without_way_back)) FROM changed
+"""  # noqa: S608 - put together from constants
+_ROLLBACK = f"""
+WITH {_CHANGED}, item AS (
     SELECT c.ci_id, 1 AS attempt, i.product_id, i.from_version_id AS to_version_id,
         i.to_version_id AS from_version_id, i.way_back, i.position,
         c.state <> 'confirming' AND CASE WHEN i.from_version_id IS NULL THEN iv.id IS NULL
@@ -131,33 +141,15 @@ WITH newest AS (
     LEFT JOIN cmdb_installedversion iv
         ON iv.ci_id = c.ci_id AND iv.product_id = i.product_id AND iv.valid_to IS NULL
     WHERE c.ci_id NOT IN (SELECT ci_id FROM without_way_back)
-), {_NOBODY}, {_WRITE}
-"""  # noqa: S608 - put together from constants
-
-_RETRY = f"""
-WITH newest AS (
-    SELECT DISTINCT ON (d.ci_id) d.id, d.ci_id, d.state, d.attempt, d.error_code
-    FROM distribution_deployment d
-    WHERE d.batch_id = %(batch)s AND (%(cis)s::bigint[] IS NULL OR d.ci_id = ANY(%(cis)s::bigint[]))
-    ORDER BY d.ci_id, d.attempt DESC
-), item AS (
-    SELECT n.ci_id, n.attempt + 1 AS attempt, i.product_id, i.to_version_id,
-        CASE WHEN i.to_version_id IS NULL THEN i.from_version_id ELSE iv.version_id END AS from_version_id,
-        i.way_back, i.position,
-        CASE WHEN i.to_version_id IS NULL THEN iv.id IS NULL
-            ELSE iv.version_id IS NOT DISTINCT FROM i.to_version_id END AS is_there
-    FROM newest n
-    JOIN distribution_deploymentitem i ON i.deployment_id = n.id
-    LEFT JOIN cmdb_installedversion iv
-        ON iv.ci_id = n.ci_id AND iv.product_id = i.product_id AND iv.valid_to IS NULL
-    WHERE n.state = 'failed' OR n.state = 'excluded' AND n.error_code = 'failed_before'
-), {_NOBODY}, {_WRITE}
+), {NOBODY}, {WRITE}
 """  # noqa: S608 - put together from constants
 
 
-def _write(statement: str, batch: Batch, now: datetime, **params: Any) -> int:
+def write(statement: str, batch: Batch, now: datetime, *, backoff: int | None = None, **params: Any) -> int:
+    """Carries out a statement that ends in `WRITE`; how many deployments it wrote. `backoff` in seconds: not sooner."""
+    values = {"batch": batch.pk, "weight": batch.weight, "now": now, "backoff": backoff, **params}
     with connection.cursor() as cursor:
-        cursor.execute(statement, {"batch": batch.pk, "weight": batch.weight, "now": now, **params})
+        cursor.execute(statement, values)
         row = cursor.fetchone()
     return int(row[0])
 
@@ -181,7 +173,7 @@ def queue_deployments(
     already are left alone. Pass at most some thousand CIs.
     """
     pairs = [(ci, product) for ci, products in (fresh or {}).items() for product in products]
-    return _write(
+    return write(
         _FORWARD,
         batch,
         now,
@@ -214,7 +206,7 @@ def queue_rollback(
     version before that the media library does not know. A CI that is back already is `skipped`. `only_of`: only CIs
     of this batch. Returns how many were written; repeating it writes nothing.
     """
-    return _write(
+    return write(
         _ROLLBACK,
         batch,
         now,
@@ -224,8 +216,12 @@ def queue_rollback(
     )
 
 
-def retry_failed(batch: Batch, *, now: datetime, ci_ids: Iterable[int] | None = None) -> int:
-    """Writes the next attempt for each CI (of `ci_ids`, else of the batch) whose highest attempt failed, or was left
-    out because the same content had failed before; how many.
-    """
-    return _write(_RETRY, batch, now, cis=None if ci_ids is None else list(ci_ids))
+def count_changed(
+    forward_batch_ids: Iterable[int], *, ci_ids: Iterable[int] | None = None, only_of: int | None = None
+) -> tuple[int, int]:
+    """How many CIs `queue_rollback` would concern now, and how many of them have no way back."""
+    cis = None if ci_ids is None else list(ci_ids)
+    with connection.cursor() as cursor:
+        cursor.execute(_COUNT_CHANGED, {"forward": list(forward_batch_ids), "cis": cis, "only": only_of})
+        changed, lost = cursor.fetchone()
+    return int(changed), int(lost)

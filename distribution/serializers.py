@@ -36,6 +36,7 @@ class DeploymentSerializer(serializers.ModelSerializer):
         fields = [
             "id", "batch", "label", "purpose", "ci", "ci_name", "attempt", "state", "is_overdue", "error_code",
             "message", "reason", "created_at", "offered_at", "moved_at", "reported_at", "finished_at", "overdue_at",
+            "not_before",
         ]  # fmt: skip
 
     def get_is_overdue(self, deployment: Deployment) -> bool:

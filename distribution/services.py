@@ -15,9 +15,23 @@ from cmdb.models import ConfigurationItem
 from distribution.counting import Counts, counts, last_event_position
 from distribution.failures import exclude_failed
 from distribution.models import Batch, Deployment, DeploymentEvent, DeploymentState
-from distribution.queueing import queue_deployments, queue_rollback, retry_failed
+from distribution.queueing import count_changed, queue_deployments, queue_rollback
+from distribution.retrying import (
+    exclude_after_failure,
+    exclude_waiting,
+    give_up,
+    let_due_go,
+    retry_failed,
+    retry_listed,
+)
 from distribution.steps import CHUNK, move_where
-from distribution.superseding import supersede_left_behind, supersede_older, supersede_overtaken, waits_behind
+from distribution.superseding import (
+    displaced_by,
+    supersede_left_behind,
+    supersede_older,
+    supersede_overtaken,
+    waits_behind,
+)
 from distribution.windows import had_its_window
 from tickets.exceptions import TransitionRefused
 
@@ -34,7 +48,7 @@ WITH picked AS (
     JOIN cmdb_configurationitem ci ON ci.id = d.ci_id
     WHERE d.batch_id = ANY(%(batches)s) AND d.overdue_at IS NULL AND d.finished_at IS NULL AND (
         d.state = 'queued' AND b.is_open AND b.offer_deadline IS NOT NULL
-            AND greatest(b.opened_at, d.created_at) <= %(now)s - make_interval(secs => b.offer_deadline)
+            AND greatest(b.opened_at, d.moved_at, d.not_before) <= %(now)s - make_interval(secs => b.offer_deadline)
             -- It waits for its turn on the CI, not for the CI.
             AND NOT EXISTS (
                 SELECT 1 FROM distribution_deployment other
@@ -46,7 +60,7 @@ WITH picked AS (
                 OR NOT EXISTS (
                     SELECT 1 FROM distribution_deployment other WHERE other.batch_id = b.id
                         AND other.moved_at > %(now)s - make_interval(secs => b.offer_deadline)))
-            AND {had_its_window("greatest(b.opened_at, d.created_at)", "b.offer_deadline")}
+            AND {had_its_window("greatest(b.opened_at, d.moved_at, d.not_before)", "b.offer_deadline")}
         OR d.state IN ('offered', 'downloading', 'installing', 'cancelling', 'unknown')
             AND d.moved_at <= %(now)s - make_interval(secs => b.progress_deadline)
             AND (d.state IN ('cancelling', 'unknown') OR {had_its_window("d.moved_at", "b.progress_deadline")})
@@ -303,12 +317,18 @@ __all__ = [
     "cancel",
     "cancel_open",
     "close_batch",
+    "count_changed",
     "counts",
     "create_batch",
+    "displaced_by",
+    "exclude_after_failure",
     "exclude_deployment",
     "exclude_failed",
+    "exclude_waiting",
     "force_quit",
+    "give_up",
     "last_event_position",
+    "let_due_go",
     "mark_overdue",
     "open_batch",
     "pass_deadlines",
@@ -316,6 +336,7 @@ __all__ = [
     "queue_rollback",
     "quit_cancellations",
     "retry_failed",
+    "retry_listed",
     "supersede_left_behind",
     "supersede_older",
     "supersede_overtaken",

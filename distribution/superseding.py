@@ -11,7 +11,7 @@ from datetime import datetime
 from django.db import connection, transaction
 from django.utils.translation import gettext as _
 
-from distribution.models import LIVE, Batch, DeploymentEvent, DeploymentState
+from distribution.models import LIVE, OPEN, Batch, DeploymentEvent, DeploymentState
 from distribution.steps import move_where
 
 _FORWARD = "EXISTS (SELECT 1 FROM distribution_batch b WHERE b.id = d.batch_id AND b.purpose = 'forward')"
@@ -42,6 +42,11 @@ d.batch_id = ANY(%(batches)s) AND {_FORWARD} AND EXISTS (
     WHERE newer.ci_id = d.ci_id AND newer.id > d.id AND newer.batch_id <> d.batch_id
         AND nb.purpose = 'forward' AND nb.mode <> 'download_only' AND nb.opened_at IS NOT NULL
         AND newer.state NOT IN ('failed', 'cancelled', 'superseded', 'excluded') AND {_BRINGS_ALL})
+"""  # noqa: S608 - put together from constants
+_DISPLACED = f"""
+SELECT count(*) FILTER (WHERE d.state = 'queued'), count(*) FILTER (WHERE d.state IN ('offered', 'downloading')),
+    count(*) FILTER (WHERE d.state NOT IN ('queued', 'offered', 'downloading', 'cancelling'))
+FROM distribution_deployment d WHERE d.state = ANY(%(open)s) AND {_OLDER}
 """  # noqa: S608 - put together from constants
 _BEHIND = """
 SELECT b.label, count(*) FROM distribution_deployment d
@@ -81,6 +86,14 @@ def supersede_older(batch: Batch, *, now: datetime) -> tuple[int, int]:
             sources=[DeploymentState.OFFERED, DeploymentState.DOWNLOADING],
         )
     return len(superseded), len(stopping)
+
+
+def displaced_by(batch: Batch) -> tuple[int, int, int]:
+    """What `supersede_older` would do now: end, ask to stop, and leave alone because it is further. Writes nothing."""
+    with connection.cursor() as cursor:
+        cursor.execute(_DISPLACED, {"batch": batch.pk, "open": [str(state) for state in OPEN]})
+        ended, stopping, kept = cursor.fetchone()
+    return int(ended), int(stopping), int(kept)
 
 
 def _supersede(where: str, params: dict[str, object], reason: str, now: datetime) -> list[int]:

@@ -20,7 +20,7 @@ from distribution.stragglers import explain, stragglers
 from releases import services
 from releases.dry_run.report import dry_run
 from releases.dry_run.targets import ONLY, planned_cis, shown_conflicts
-from releases.models import Release, Rollout, Verdict, Wave
+from releases.models import FailureDecision, Release, Rollout, Verdict, Wave
 from releases.plan_findings import findings
 from releases.serializers import (
     ApproveReleaseSerializer,
@@ -34,15 +34,31 @@ from releases.serializers import (
 )
 from releases.serializers_dry_run import DryRunSerializer, PlannedCISerializer, PlannedCIsQuery
 from releases.serializers_rollout import (
-    ContinueRollbackSerializer,
-    OneCISerializer,
-    RollBackWaveSerializer,
     RolloutEventSerializer,
     RolloutListSerializer,
     RolloutSerializer,
     VerdictSerializer,
 )
+from releases.serializers_verbs import (
+    CIQuerySerializer,
+    ContinueRollbackSerializer,
+    DecideFailureSerializer,
+    FailureDecisionSerializer,
+    FailureReportSerializer,
+    NextWaveSerializer,
+    OneCISerializer,
+    PauseSerializer,
+    PreviewQuerySerializer,
+    PreviewSerializer,
+    ResumeSerializer,
+    RollBackWaveSerializer,
+    ScheduleStartSerializer,
+    StartPreviewQuerySerializer,
+)
 from releases.services.approval import has_right_to_approve
+from releases.services.failure_report import failure_report
+from releases.services.previews import preview_rollout
+from releases.services.start_preview import preview_start
 from software.serializers import RequestSerializer
 from tickets.api import Call, NumberFilter, ObjectViewSet, TicketFilter, TicketViewSet, comment_call, state_filter
 from tickets.clock import now_of
@@ -73,7 +89,7 @@ class ReleaseViewSet(TicketViewSet):
     see_all = "releases.see_all_releases"
     serializer_class = ReleaseSerializer
     list_serializer_class = ReleaseListSerializer
-    detail_related = (*TicketViewSet.detail_related, "last_editor")
+    detail_related = (*TicketViewSet.detail_related, "last_editor", "start_for")
     filterset_class = ReleaseFilter
     creates = Call(services.draft_release, DraftReleaseSerializer, "releases.build_release")
     edits = Call(services.edit_release, EditReleaseSerializer, "releases.build_release")
@@ -88,11 +104,23 @@ class ReleaseViewSet(TicketViewSet):
         "start_rollout": Call(
             services.start_rollout, permission=START, gives=RolloutSerializer, status=status.HTTP_201_CREATED
         ),
+        "schedule_start": Call(services.schedule_start, ScheduleStartSerializer, START),
+        "cancel_start": Call(services.cancel_start, permission="releases.pause_rollout"),
         "record_exception": Call(services.record_exception, RecordExceptionSerializer, EXCEPT),
         "close": Call(services.close_release),
         "cancel": Call(services.cancel_release, ReasonSerializer),
         "comment": comment_call(services.comment_release, see_all),
     }
+
+    @extend_schema(parameters=[StartPreviewQuerySerializer], responses=PreviewSerializer)
+    @action(detail=True, methods=["get"], filter_backends=[])
+    def preview(self, request: Request, **kwargs: Any) -> Response:
+        """What the start would do now, or which gate holds it back. Changes nothing."""
+        release = self.get_object()
+        asked = self.asked(StartPreviewQuerySerializer)
+        return Response(
+            PreviewSerializer(preview_start(release, actor=request.user, now=now_of(request), **asked)).data
+        )
 
     @extend_schema(operation_id="release_signing_request", responses=RequestSerializer)
     @action(detail=True, methods=["get"], filter_backends=[])
@@ -160,8 +188,8 @@ class RolloutViewSet(ObjectViewSet):
     filterset_class = RolloutFilter
     ordering_fields = ["id", "state", "started_at", "finished_at"]
     calls = {
-        "pause": Call(services.pause_rollout, ReasonSerializer),
-        "resume": Call(services.resume_rollout, OptionalReasonSerializer),
+        "pause": Call(services.pause_rollout, PauseSerializer),
+        "resume": Call(services.resume_rollout, ResumeSerializer),
         "override_window": Call(services.override_window, ReasonSerializer, OVERRIDE),
         "abort": Call(services.abort_rollout, ReasonSerializer),
         "roll_back": Call(services.roll_back_rollout, ReasonSerializer),
@@ -170,7 +198,33 @@ class RolloutViewSet(ObjectViewSet):
         "continue_rollback": Call(services.continue_rollback, ContinueRollbackSerializer, ROLL_BACK),
         "exclude_ci": Call(services.exclude_ci, OneCISerializer),
         "retry_failed": Call(services.retry_failed_cis, permission=START),
+        "next_wave": Call(services.next_wave, NextWaveSerializer, START),
+        "supersede": Call(services.supersede_older, ReasonSerializer, START),
+        "decide_failure": Call(services.decide_failure, DecideFailureSerializer, START),
     }
+
+    @extend_schema(parameters=[PreviewQuerySerializer], responses=PreviewSerializer)
+    @action(detail=True, methods=["get"], filter_backends=[])
+    def preview(self, request: Request, **kwargs: Any) -> Response:
+        """What a verb would do now: how many CIs, what becomes of those under way, who is told. Changes nothing."""
+        rollout, asked = self.get_rollout(), self.asked(PreviewQuerySerializer)
+        found = preview_rollout(rollout, asked.pop("verb"), actor=request.user, now=now_of(request), **asked)
+        return Response(PreviewSerializer(found).data)
+
+    @extend_schema(parameters=[CIQuerySerializer], responses=FailureReportSerializer)
+    @action(detail=True, methods=["get"], filter_backends=[])
+    def failure(self, request: Request, **kwargs: Any) -> Response:
+        """What is known about one CI of the rollout, and what can be decided about it."""
+        report = failure_report(self.get_rollout(), actor=request.user, **self.asked(CIQuerySerializer))
+        return Response(FailureReportSerializer(report, context=self.get_serializer_context()).data)
+
+    @extend_schema(responses=FailureDecisionSerializer(many=True))
+    @action(detail=True, methods=["get"], filter_backends=[])
+    def decisions(self, request: Request, **kwargs: Any) -> Response:
+        """What people decided about single CIs that the person may see; ignored ones are accepted failures."""
+        visible = Deployment.objects.visible_to(request.user).values("pk")
+        rows = FailureDecision.objects.filter(wave__rollout=self.get_rollout(), deployment__in=visible)
+        return self.paged(rows.select_related("wave", "deployment__ci", "decided_by"), FailureDecisionSerializer)
 
     @extend_schema(responses=DeploymentSerializer(many=True))
     @action(detail=True, methods=["get"], filterset_class=DeploymentFilter)

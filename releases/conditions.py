@@ -14,7 +14,11 @@ from releases.policy import RolloutPolicy
 
 @dataclass(frozen=True, slots=True)
 class WaveNumbers:
-    """What a verdict sees: CIs of the wave by how their latest deployment stands; incidents since the installation."""
+    """What a verdict sees: CIs of the wave by how their latest deployment stands; incidents since the installation.
+
+    `accepted` are those among failed, overdue and cancelled whose failure somebody decided to ignore; of them,
+    `accepted_failed` have failed and `accepted_overdue` are overdue.
+    """
 
     size: int
     confirmed: int
@@ -24,6 +28,8 @@ class WaveNumbers:
     cancelled: int
     under_way: int
     accepted: int = 0
+    accepted_failed: int = 0
+    accepted_overdue: int = 0
     incidents: int = 0
     accepted_incidents: int = 0
     failed_probes: int = 0
@@ -32,7 +38,16 @@ class WaveNumbers:
         return asdict(self)
 
 
-def numbers_of(counts: Counts, *, size: int, accepted: int = 0) -> WaveNumbers:
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """How many CIs of a wave have a failure that somebody decided to ignore: all, the failed, the overdue ones."""
+
+    total: int = 0
+    failed: int = 0
+    overdue: int = 0
+
+
+def numbers_of(counts: Counts, *, size: int, accepted: Accepted = Accepted()) -> WaveNumbers:
     """Folds the counts of a batch into the numbers of a verdict; `overdue` are open ones past a deadline."""
     return WaveNumbers(
         size=size,
@@ -42,7 +57,9 @@ def numbers_of(counts: Counts, *, size: int, accepted: int = 0) -> WaveNumbers:
         excluded=counts.excluded,
         cancelled=counts.cancelled + counts.superseded,
         under_way=counts.open - counts.overdue,
-        accepted=accepted,
+        accepted=accepted.total,
+        accepted_failed=accepted.failed,
+        accepted_overdue=accepted.overdue,
     )
 
 
@@ -57,11 +74,9 @@ def lost(numbers: WaveNumbers, policy: RolloutPolicy) -> int:
 
 
 def failures(numbers: WaveNumbers, policy: RolloutPolicy) -> int:
-    """How many CIs count as failed: those that failed, and overdue ones if the policy says so, less the accepted.
-
-    What was accepted beyond failures (cancelled ones) does not hide a later failure.
-    """
-    return max(0, min(lost(numbers, policy), not_confirmed(numbers) - numbers.accepted))
+    """How many CIs count as failed: those that failed, and overdue ones if the policy says so, less the accepted."""
+    overdue = numbers.overdue - numbers.accepted_overdue if policy.overdue_counts_as == "failure" else 0
+    return numbers.failed - numbers.accepted_failed + overdue
 
 
 def sample(numbers: WaveNumbers, policy: RolloutPolicy) -> int:
@@ -98,9 +113,10 @@ def is_success_reached(numbers: WaveNumbers, policy: RolloutPolicy) -> bool:
     Excluded CIs and failures that somebody accepted do not hold a wave back; neither do overdue ones that the
     policy skips. An empty wave has nothing to wait for.
     """
-    skipped = numbers.overdue if policy.overdue_counts_as == "skipped" else 0
-    accepted = min(numbers.accepted, not_confirmed(numbers) - skipped)
-    return (numbers.confirmed + numbers.excluded + accepted + skipped) * 100 >= policy.success_threshold * numbers.size
+    skipped = numbers.overdue - numbers.accepted_overdue if policy.overdue_counts_as == "skipped" else 0
+    return (
+        numbers.confirmed + numbers.excluded + numbers.accepted + skipped
+    ) * 100 >= policy.success_threshold * numbers.size
 
 
 def is_stuck(numbers: WaveNumbers, policy: RolloutPolicy) -> bool:

@@ -18,7 +18,7 @@ from django.db.models import Case, When
 from failpoints import failpoint
 from releases import ending, freezing, going_back, running
 from releases.models import Rollout
-from releases.services.deploy import start_ordered
+from releases.services.schedule import start_ordered
 from releases.services.testing import advance_test_runs
 from releases.services.unsigned import tell_unsigned
 from tickets.exceptions import DomainError

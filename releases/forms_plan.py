@@ -133,6 +133,22 @@ class PlanForm(WayBackForm):
         min_value=1,
         help_text=gettext_lazy("Then it is closed without the device"),
     )
+    retry_codes = forms.CharField(
+        label=gettext_lazy("Try again by itself after these errors"),
+        required=False,
+        help_text=gettext_lazy("Error codes as agents report them, with commas; empty: none"),
+    )
+    retry_attempts = forms.IntegerField(
+        label=gettext_lazy("Attempts in all"), min_value=2, max_value=10, required=False, initial=3
+    )
+    retry_backoff = forms.IntegerField(
+        label=gettext_lazy("Seconds until the next attempt"),
+        min_value=1,
+        max_value=86400,
+        required=False,
+        initial=600,
+        help_text=gettext_lazy("Twice as long after each further one"),
+    )
     ci_classes = forms.ModelMultipleChoiceField(
         CIClass.objects.all(), label=gettext_lazy("Only these classes"), required=False,
         widget=forms.CheckboxSelectMultiple, to_field_name="slug",
@@ -172,6 +188,10 @@ class PlanForm(WayBackForm):
         gate = policy.incident_gate or {"count": None, "then": "pause"}
         self.initial["probes"] = probe_lines(policy.probes)
         self.initial.update({"incident_count": gate["count"], "incident_then": gate["then"]})
+        if policy.retry is not None:
+            self.initial.setdefault("retry_codes", ", ".join(policy.retry["codes"]))
+            self.initial.setdefault("retry_attempts", policy.retry["attempts"])
+            self.initial.setdefault("retry_backoff", policy.retry["backoff_seconds"])
         keys = {*selector.cis, *selector.exclude, *selector.fresh, *selector.again}
         names = dict(ConfigurationItem.objects.filter(pk__in=keys).values_list("pk", "name")) if keys else {}
         self.initial.setdefault("ci_classes", list(selector.ci_classes))
@@ -223,6 +243,10 @@ class PlanForm(WayBackForm):
         policy["incident_gate"] = gate if gate["count"] is not None else None
         if policy["strategy"] == "big_bang":
             policy.pop("waves")
+        policy.pop("retry", None)
+        if codes := [code.strip() for code in data["retry_codes"].split(",") if code.strip()]:
+            attempts, backoff = data["retry_attempts"], data["retry_backoff"]
+            policy["retry"] = {"codes": codes, "attempts": attempts, "backoff_seconds": backoff}
         try:
             checked = RolloutPolicy.from_json(policy).to_json()
         except InvalidInput as error:

@@ -8,7 +8,54 @@ from django.utils.translation import gettext_lazy as _
 from cmdb.forms import CIField, limit_cis
 from releases.models import Wave
 from releases.services.log import cis_text
-from tickets.forms import LongText, PortalForm
+from releases.services.pausing import ACCEPT, AFTER_FAILURES, FREEZE, LET_RUN, RETRY, SKIP
+from tickets.forms import LongText, MomentField, PortalForm, ReasonForm
+
+
+class PauseForm(ReasonForm):
+    """How far the pause goes, and why."""
+
+    mode = forms.ChoiceField(
+        label=_("What is paused"),
+        choices=[
+            (FREEZE, _("All offers: nothing new is offered")),
+            (LET_RUN, _("The next waves: the open ones run to their end")),
+        ],
+        widget=forms.RadioSelect,
+        initial=FREEZE,
+        required=False,
+    )
+    field_order = ["mode", "reason"]
+
+    def clean_mode(self) -> str:
+        return str(self.cleaned_data["mode"] or FREEZE)
+
+
+class ResumeForm(PortalForm):
+    """What becomes of failures, where there were too many, and why it may go on."""
+
+    mode = forms.ChoiceField(
+        label=_("What becomes of the failures"),
+        choices=[
+            (ACCEPT, _("Accept them: they count no longer")),
+            (RETRY, _("Try them again")),
+            (SKIP, _("Skip the rest of the wave, and go on with the next")),
+        ],
+        widget=forms.RadioSelect,
+        initial=ACCEPT,
+        required=False,
+    )
+    reason = LongText(label=_("Reason"), rows=3, required=False)
+    seen_round = forms.IntegerField(widget=forms.HiddenInput, required=False)
+
+    def clean_mode(self) -> str:
+        return str(self.cleaned_data["mode"] or ACCEPT)
+
+    def prepare(self) -> None:
+        self.initial.setdefault("seen_round", self.instance.round)
+        if self.instance.pause_kind not in AFTER_FAILURES:
+            mode: Any = self.fields["mode"]
+            mode.label, mode.choices = _("How"), [(ACCEPT, _("Go on")), *mode.choices[1:]]
 
 
 class WaveForm(PortalForm):
@@ -23,6 +70,18 @@ class WaveForm(PortalForm):
         field.label_from_instance = lambda wave: (
             _("Wave %(number)d: %(cis)s") % {"number": wave.number, "cis": cis_text(wave.size)}
         )
+
+
+class NextWaveForm(PortalForm):
+    """Why the present wave, which the person has before him, need not wait any longer."""
+
+    wave = forms.IntegerField(widget=forms.HiddenInput)
+    reason = LongText(label=_("Reason"), rows=3)
+
+    def prepare(self) -> None:
+        begun = self.instance.waves.filter(kind=Wave.Kind.FORWARD).exclude(state=Wave.State.WAITING)
+        newest = begun.order_by("-number").values_list("number", flat=True).first()
+        self.initial.setdefault("wave", newest)
 
 
 class CIReasonForm(PortalForm):
@@ -49,3 +108,27 @@ class ContinueRollbackForm(PortalForm):
         ],
     )
     reason = LongText(label=_("Reason"), rows=3)
+
+
+class DecideForm(CIReasonForm):
+    """What becomes of one CI whose deployment did not succeed, and why."""
+
+    decision = forms.ChoiceField(
+        label=_("Decision"),
+        choices=[
+            ("retry", _("Try it again")),
+            ("ignore", _("Ignore the failure")),
+            ("exclude", _("Exclude the CI")),
+            ("fail", _("Leave it as failed")),
+        ],
+        widget=forms.RadioSelect,
+    )
+    field_order = ["ci", "decision", "reason"]
+
+
+class ScheduleForm(PortalForm):
+    start_at = MomentField(label=_("Start on"))
+
+    def prepare(self) -> None:
+        if self.instance.start_at is not None:
+            self.initial.setdefault("start_at", self.instance.start_at)

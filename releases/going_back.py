@@ -11,11 +11,12 @@ from distribution import services as distribution
 from distribution.models import OPEN, Batch, Deployment, DeploymentState
 from failpoints import failpoint
 from releases.conditions import failures, is_breached
-from releases.judging import judge_errors, numbers_of_wave, store_verdict
+from releases.judging import judge_errors, store_verdict
 from releases.models import Release, Rollout, RolloutEvent, RolloutException, Verdict, Wave
 from releases.policy import RolloutPolicy
 from releases.services import cascade
 from releases.services.breach import call_for_rollback
+from releases.services.failures import numbers_of_wave
 from releases.services.log import cis_text, log, wait_for
 from releases.services.rollbacks import overtaking, stopped_waves
 from tickets.lifecycle import move

@@ -7,7 +7,8 @@ from datetime import datetime
 
 from distribution import services as distribution
 from releases.models import Rollout, Wave
-from releases.services.rollouts import pause, standing_waves
+from releases.services.pausing import pause
+from releases.services.rollouts import standing_waves
 from releases.services.window_override import resume_after_window
 from releases.windows import blocks
 

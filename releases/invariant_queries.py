@@ -71,7 +71,9 @@ QUERIES: tuple[tuple[str, str, str], ...] = (
             NOT EXISTS (SELECT 1 FROM distribution_deployment p WHERE p.batch_id = d.batch_id AND p.ci_id = d.ci_id
                 AND p.attempt = d.attempt - 1
                 AND (p.state = 'failed' OR p.state = 'excluded' AND p.error_code = 'failed_before'))
-            OR NOT EXISTS (SELECT 1 FROM releases_rolloutevent e WHERE e.rollout_id = r.id AND e.kind = 'retry'))
+            -- One that is taken out after its failure has a further attempt that ends at once and brings nothing.
+            OR d.state <> 'excluded'
+                AND NOT EXISTS (SELECT 1 FROM releases_rolloutevent e WHERE e.rollout_id = r.id AND e.kind = 'retry'))
         """,
     ),
     (
@@ -99,10 +101,31 @@ QUERIES: tuple[tuple[str, str, str], ...] = (
             AND before.number < w.number
         WHERE w.kind = 'forward' AND w.started_at IS NOT NULL
             AND NOT EXISTS (SELECT 1 FROM releases_verdict v WHERE v.wave_id = before.id
-                AND v.kind = 'pass' AND v.outcome = 'passed'
+                AND (v.kind, v.outcome) IN (('pass', 'passed'), ('override', 'overridden'))
                 AND v.at <= w.started_at + make_interval(secs => %(tolerance)s))
             AND NOT EXISTS (SELECT 1 FROM releases_wave undo WHERE undo.undoes_id = before.id
                 AND undo.started_at <= w.started_at)
+        """,
+    ),
+    (
+        "I6",
+        "wave {0} of rollout {1} was overridden, and no second person said so",
+        """
+        SELECT w.number, w.rollout_id FROM releases_verdict v
+        JOIN releases_wave w ON w.id = v.wave_id JOIN releases_rollout r ON r.id = w.rollout_id
+        WHERE v.kind = 'override' AND NOT EXISTS (
+            SELECT 1 FROM releases_rolloutevent e WHERE e.wave_id = w.id AND e.kind = 'overridden' AND e.text <> ''
+                AND e.at = v.at AND e.actor_id IS NOT NULL AND e.actor_id <> r.started_by_id)
+        """,
+    ),
+    (
+        "I6",
+        "a failure of wave {0} of rollout {1} is accepted by the one who started it",
+        """
+        SELECT w.number, w.rollout_id FROM releases_failuredecision x
+        JOIN releases_wave w ON w.id = x.wave_id JOIN releases_rollout r ON r.id = w.rollout_id
+        WHERE w.kind = 'forward' AND x.kind IN ('ignored', 'excluded')
+            AND (x.decided_by_id = r.started_by_id OR x.reason = '')
         """,
     ),
     (

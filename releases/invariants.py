@@ -82,8 +82,12 @@ def check_invariants(
 
 # --- I6 --------------------------------------------------------------------------------------------
 _NUMBERS = """
-SELECT state, count(*), count(*) FILTER (WHERE is_overdue) FROM (
-    SELECT DISTINCT ON (d.ci_id) newest.to_state AS state, newest.is_overdue
+SELECT state, count(*), count(*) FILTER (WHERE is_overdue), count(*) FILTER (WHERE is_ignored),
+    count(*) FILTER (WHERE is_ignored AND is_overdue)
+FROM (
+    SELECT DISTINCT ON (d.ci_id) newest.to_state AS state, newest.is_overdue, EXISTS (
+        SELECT 1 FROM releases_failuredecision x
+        WHERE x.deployment_id = d.id AND x.kind = 'ignored' AND coalesce(x.after_verdict_id, 0) < %s) AS is_ignored
     FROM distribution_deployment d
     CROSS JOIN LATERAL (
         SELECT (array_agg(e.to_state ORDER BY e.id DESC))[1] AS to_state,
@@ -99,14 +103,19 @@ SELECT state, count(*), count(*) FILTER (WHERE is_overdue) FROM (
 def numbers_at(verdict: Verdict) -> conditions.WaveNumbers:
     """The numbers of a verdict, computed again from the event log up to its position."""
     values: dict[str, int] = {}
-    overdue = 0
+    overdue = accepted_failed = accepted_overdue = accepted_other = 0
     with connection.cursor() as cursor:
-        cursor.execute(_NUMBERS, [verdict.event_position, verdict.wave.batch_id])
-        for state, number, late in cursor.fetchall():
+        cursor.execute(_NUMBERS, [verdict.pk, verdict.event_position, verdict.wave.batch_id])
+        for state, number, late, ignored, ignored_late in cursor.fetchall():
             values[state] = number
             overdue += late if state in OPEN else 0
+            accepted_overdue += ignored_late if state in OPEN else 0
+            accepted_failed += ignored if state == "failed" else 0
+            accepted_other += ignored if state in {"cancelled", "superseded"} else 0
     counts = Counts(**values, overdue=overdue, total=sum(values.values()))
-    numbers = conditions.numbers_of(counts, size=verdict.numbers["size"], accepted=verdict.numbers["accepted"])
+    total = accepted_failed + accepted_overdue + accepted_other
+    accepted = conditions.Accepted(total, accepted_failed, accepted_overdue)
+    numbers = conditions.numbers_of(counts, size=verdict.numbers["size"], accepted=accepted)
     # Cancelled since, an incident no longer speaks against the wave; what spoke against it then must be there.
     reported = verdict.numbers.get("incidents", 0)
     if reported:
@@ -127,6 +136,7 @@ def _verdicts() -> Iterator[str]:
         ("success", "passed"): conditions.is_success_reached,
         ("success", "insufficient"): conditions.is_stuck,
         ("pass", "passed"): conditions.is_success_reached,
+        ("override", "overridden"): _is_said,
     }
     for verdict in Verdict.objects.select_related("wave__rollout").iterator(1000):
         numbers, policy = numbers_at(verdict), RolloutPolicy.from_json(verdict.policy)
@@ -136,10 +146,17 @@ def _verdicts() -> Iterator[str]:
         decides = holds.get((verdict.kind, verdict.outcome))
         if decides is None:
             yield f"{name} is {verdict.kind}/{verdict.outcome}, which no rule gives"
+        elif numbers.accepted != verdict.numbers["accepted"]:
+            yield f"{name} counts {verdict.numbers['accepted']} accepted failures; {numbers.accepted} are named"
         elif not decides(numbers, policy):
             yield f"{name} says {verdict.outcome}; the log up to {verdict.event_position} says otherwise: {numbers}"
         elif verdict.policy != verdict.wave.rollout.policy:
             yield f"{name} used another policy than its rollout"
+
+
+def _is_said(_numbers: conditions.WaveNumbers, _policy: RolloutPolicy) -> bool:
+    """No rule gives a person's decision; that a person made it stands in the rollout's events (see the queries)."""
+    return True
 
 
 # --- I11, I12 --------------------------------------------------------------------------------------

@@ -12,16 +12,12 @@ from releases.gates import incidents_since_installation, probe_verdicts
 from releases.models import Rollout, RolloutEvent, Verdict, Wave
 from releases.policy import RolloutPolicy
 from releases.services.breach import open_breach_incident
+from releases.services.failures import numbers_of_wave, retry_by_itself
 from releases.services.log import log
+from releases.services.pausing import pause
 from releases.services.rollbacks import has_impossible, order_rollback, order_wave_rollback
-from releases.services.rollouts import pause, standing_waves
+from releases.services.rollouts import standing_waves
 from tickets.lifecycle import move
-
-
-def numbers_of_wave(wave: Wave) -> conditions.WaveNumbers:
-    """What a verdict on this wave sees just now."""
-    counts = distribution.counts([wave.batch_id])[wave.batch_id]
-    return conditions.numbers_of(counts, size=wave.size, accepted=wave.accepted_failures)
 
 
 def store_verdict(
@@ -52,18 +48,13 @@ def judge_errors(rollout: Rollout, now: datetime) -> bool:
     waves = [wave for wave in _started(rollout) if wave.state != Wave.State.FAILED]
     if not waves:
         return False
-    overdue = distribution.pass_deadlines([wave.batch_id for wave in waves], now=now)
+    wrote = distribution.pass_deadlines([wave.batch_id for wave in waves], now=now)
+    wrote += retry_by_itself(rollout, waves, policy, now)
     reasons: dict[Wave, str] = {}
     stops: list[str] = []
     unsure: list[str] = []
     for wave in waves:
-        numbers = numbers_of_wave(wave)
-        if wave.accepted_failures > conditions.not_confirmed(numbers):
-            # Some of what was accepted caught up or is retried: what fails from now on is not accepted.
-            wave.accepted_failures = conditions.not_confirmed(numbers)
-            Wave.objects.filter(pk=wave.pk).update(accepted_failures=wave.accepted_failures)
-            numbers = numbers_of_wave(wave)
-        numbers = _with_gates(rollout, wave, numbers, policy, now)
+        numbers = _with_gates(rollout, wave, numbers_of_wave(wave), policy, now)
         if conditions.is_breached(numbers, policy):
             reasons[wave] = _fail(rollout, wave, numbers, policy, now)
         elif conditions.is_over_incidents(numbers, policy):
@@ -77,7 +68,7 @@ def judge_errors(rollout: Rollout, now: datetime) -> bool:
         kind = Rollout.PauseKind.INCIDENTS if stops else Rollout.PauseKind.PROBE
         pause(rollout, kind=kind, reason=" ".join(stops + unsure), actor=None, now=now)
         return True
-    return bool(reasons) or overdue > 0
+    return bool(reasons) or wrote > 0
 
 
 def _with_gates(
@@ -155,15 +146,10 @@ def _react(rollout: Rollout, waves: list[Wave], policy: RolloutPolicy, reason: s
     if on_error == "rollback_all":
         order_rollback(rollout, actor=None, now=now, reason=reason)
         return
-    if rollout.state == Rollout.State.RUNNING:
-        pause(rollout, kind=Rollout.PauseKind.BREACH, reason=reason, actor=None, now=now)
-    else:
-        # Already paused: the breach is the stronger reason, and asks for a second person. One breach keeps another's.
-        if rollout.pause_kind == Rollout.PauseKind.BREACH:
-            reason = f"{rollout.pause_reason} {reason}"
-        Rollout.objects.filter(pk=rollout.pk).update(
-            pause_kind=Rollout.PauseKind.BREACH, pause_reason=reason, updated_at=now
-        )
+    # Of a paused rollout, it is the stronger reason, and asks for a second person. One breach keeps another's.
+    if rollout.pause_kind == Rollout.PauseKind.BREACH:
+        reason = f"{rollout.pause_reason} {reason}"
+    pause(rollout, kind=Rollout.PauseKind.BREACH, reason=reason, actor=None, now=now)
     if on_error == "rollback_wave":
         for wave in waves:
             order_wave_rollback(wave, rollout=rollout, actor=None, now=now, reason=reason)

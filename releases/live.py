@@ -5,18 +5,19 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from django.db import connection
-from django.db.models import Max, Q
+from django.db.models import Exists, Max, OuterRef, Q
 from django.utils.translation import gettext as _
 
 from cmdb.models import ConfigurationItem
 from distribution.counting import Counts, counts, last_event_position
-from distribution.models import Deployment, DeploymentState
-from releases.models import Rollout, RolloutEvent, Wave
+from distribution.models import OPEN, Deployment, DeploymentState
+from releases.models import FailureDecision, Rollout, RolloutEvent, Wave
 from releases.wave_text import wave_text
 from tickets.appearance import Appearance, appearance_of
 
 # Beyond this many CIs a cell stands for several.
 MOST_CELLS = 2000
+SOME_FAILURES = 20
 GROUPED_CELLS = 600
 # From the finished ones on the left to the waiting ones on the right.
 ORDER = (
@@ -145,6 +146,17 @@ def visible_exceptions(owner: Any, user: Any) -> Any:
     return rows.filter(Q(ci__isnull=True) | Q(ci__in=visible)).order_by("pk")
 
 
+def failures_of(rollout: Rollout, user: Any) -> list[Deployment]:
+    """Newest attempts that did not succeed, or wait for another try, on CIs that the person may see; some of them."""
+    decided = FailureDecision.objects.filter(deployment=OuterRef("pk"), kind=FailureDecision.Kind.IGNORED)
+    later = Deployment.objects.filter(batch=OuterRef("batch"), ci=OuterRef("ci"), attempt__gt=OuterRef("attempt"))
+    lost = Q(state__in=["failed", "cancelled"]) | Q(state__in=OPEN, overdue_at__isnull=False)
+    waits = Q(state=DeploymentState.QUEUED, not_before__isnull=False)
+    rows = Deployment.objects.visible_to(user).filter(lost | waits, ~Exists(later), batch__wave__rollout=rollout)
+    rows = rows.filter(batch__wave__kind=Wave.Kind.FORWARD).annotate(is_ignored=Exists(decided))
+    return list(rows.select_related("ci", "batch__wave").order_by("is_ignored", "pk")[:SOME_FAILURES])
+
+
 def segments_of(number: Counts) -> list[Segment]:
     """The stacked bar of some counts."""
     labels = dict(DeploymentState.choices)
@@ -165,7 +177,7 @@ def _single(batch_ids: list[int], user: Any) -> dict[int, list[Cell]]:
         .order_by("batch_id", "ci_id", "-attempt")
         .distinct("batch_id", "ci_id")
         .select_related("ci")
-        .only("batch_id", "ci__name", "state", "overdue_at", "error_code", "message", "attempt")
+        .only("batch_id", "ci__name", "state", "overdue_at", "error_code", "message", "attempt", "not_before")
     )
     cells: dict[int, list[Cell]] = {}
     for deployment in newest[:MOST_CELLS]:
@@ -174,6 +186,8 @@ def _single(batch_ids: list[int], user: Any) -> dict[int, list[Cell]]:
             words.append(_("attempt %(number)d") % {"number": deployment.attempt})
         if deployment.overdue_at:
             words.append(_("overdue"))
+        if deployment.not_before and deployment.state == DeploymentState.QUEUED:
+            words.append(_("next attempt at %s") % deployment.not_before.isoformat(timespec="seconds"))
         words += [text for text in (deployment.error_code, deployment.message) if text]
         cells.setdefault(deployment.batch_id, []).append(
             Cell(

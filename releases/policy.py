@@ -80,6 +80,7 @@ class RolloutPolicy:
     incident_gate: Mapping[str, Any] | None = None
     early_life_seconds: int = 0
     probes: tuple[Mapping[str, Any], ...] = ()
+    retry: Mapping[str, Any] | None = None
 
     @classmethod
     def from_json(cls, data: Any) -> "RolloutPolicy":
@@ -124,6 +125,8 @@ class RolloutPolicy:
         for name in ("manual_gate", "supersede"):
             if not isinstance(values.get(name, False), bool):
                 raise policy_invalid(_("%s is true or false.") % name)
+        if values.get("retry") is not None:
+            values["retry"] = _retry(values["retry"])
         if values.get("strategy") == "big_bang":
             if values.get("waves", [REST]) not in ([REST], (REST,)):
                 raise policy_invalid(_("A big bang has exactly one wave with all targets: leave the waves out."))
@@ -192,6 +195,18 @@ def _incident_gate(value: Any) -> dict[str, Any]:
     _whole(gate, "count", 0, 1_000_000)
     _one_of(gate, "then", ("pause", "breach"))
     return gate
+
+
+def _retry(value: Any) -> dict[str, Any]:
+    if not isinstance(value, Mapping) or set(value) != {"codes", "attempts", "backoff_seconds"}:
+        raise policy_invalid(_("retry is an object with codes, attempts and backoff_seconds."))
+    codes = value["codes"]
+    is_listed = isinstance(codes, list | tuple) and all(isinstance(code, str) and code.strip() for code in codes)
+    if not is_listed or not codes:
+        raise policy_invalid(_("retry: codes is a list of error codes, as agents report them."))
+    _whole(value, "attempts", 2, 10)
+    _whole(value, "backoff_seconds", 1, 86400)
+    return {**value, "codes": sorted({code.strip() for code in codes})}
 
 
 def _one_of(values: Mapping[str, Any], name: str, allowed: tuple[str, ...]) -> None:

@@ -9,12 +9,14 @@ from failpoints import failpoint
 from releases import conditions, going_back, soaking
 from releases.gates import early_life_ends, probe_verdicts
 from releases.holding import hold, let_go
-from releases.judging import judge_errors, numbers_of_wave, store_verdict
+from releases.judging import judge_errors, store_verdict
 from releases.models import Rollout, RolloutEvent, Verdict, Wave
 from releases.policy import RolloutPolicy
 from releases.services import cascade
+from releases.services.failures import numbers_of_wave
 from releases.services.log import cis_text, log, wait_for
-from releases.services.rollouts import pause, standing_waves
+from releases.services.pausing import pause
+from releases.services.rollouts import standing_waves
 from releases.windows import blocks
 from tickets.lifecycle import move
 from tickets.services import move_ticket
@@ -98,7 +100,11 @@ def _soak(rollout: Rollout, wave: Wave, numbers: conditions.WaveNumbers, policy:
     if soaking.has_begun_anew(rollout, wave, numbers, policy, now):
         return True
     if not soaking.is_over(wave, policy, now):
-        return False
+        text = _("the problem-free period of wave %(wave)d, until %(time)s") % {
+            "wave": wave.number,
+            "time": soaking.ends_at(wave, policy, now).isoformat(timespec="minutes"),
+        }
+        return wait_for(rollout, text, now)
     if policy.probes and set(probe_verdicts(wave, policy, round=rollout.round, until=now)) != {"pass"}:
         return wait_for(rollout, _("the probes of wave %d") % wave.number, now)
     store_verdict(rollout, wave, Verdict.Kind.PASS, Verdict.Outcome.PASSED, numbers, now)

@@ -85,6 +85,7 @@ class ReleaseSerializer(TicketSerializer):
     """A release: package, plan, tests, approvals, rollouts."""
 
     last_editor = PersonSerializer(read_only=True, allow_null=True)
+    start_for = PersonSerializer(read_only=True, allow_null=True)
     changes = serializers.SerializerMethodField()
     items = serializers.SerializerMethodField()
     left_out = serializers.SerializerMethodField()
@@ -101,7 +102,7 @@ class ReleaseSerializer(TicketSerializer):
         fields = [
             *TicketSerializer.Meta.fields, "release_type", "changes", "items", "left_out", "policy", "targets",
             "last_editor", "caused_incidents", "content_hash", "approvals", "exceptions", "test_runs",
-            "generations", "rollouts",
+            "generations", "rollouts", "start_at", "start_for",
         ]  # fmt: skip
 
     @extend_schema_field(LinkSerializer(many=True))

@@ -5,11 +5,10 @@ from typing import Any
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
-from cmdb.models import ConfigurationItem
 from distribution.services import Counts, counts
 from incidents.models import Incident
 from releases.models import Rollout, RolloutEvent, TestRun, Verdict, Wave
-from tickets.serializers import NumberField, PersonSerializer, VerbSerializer, ViewerMixin
+from tickets.serializers import PersonSerializer, VerbSerializer, ViewerMixin
 
 COUNTED = [
     "queued", "offered", "downloading", "installing", "confirming", "cancelling", "unknown", "succeeded", "failed",
@@ -157,22 +156,3 @@ class RolloutEventSerializer(serializers.ModelSerializer):
     class Meta:
         model = RolloutEvent
         fields = ["id", "kind", "wave", "text", "actor", "at"]
-
-
-class RollBackWaveSerializer(serializers.Serializer):
-    """Which forward wave goes back."""
-
-    wave = serializers.IntegerField(min_value=1, max_value=32_767, help_text="Number of the wave.")
-    reason = serializers.CharField(max_length=2000)
-
-
-class OneCISerializer(serializers.Serializer):
-    ci = NumberField(ConfigurationItem)
-    reason = serializers.CharField(max_length=2000)
-
-
-class ContinueRollbackSerializer(serializers.Serializer):
-    """What becomes of a rollback that was stopped: `go_on` with the rest, `retry` what failed as well, or `end` it."""
-
-    choice = serializers.ChoiceField(choices=["go_on", "retry", "end"], default="go_on")
-    reason = serializers.CharField(max_length=2000)

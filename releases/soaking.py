@@ -1,7 +1,7 @@
 """The problem-free period of a wave: it begins when the success threshold is met, begins anew with each failure and
 each qualifying incident, and stands still while the rollout is paused (`services.soak_clock`)."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from django.utils.translation import gettext as _
 
@@ -47,6 +47,11 @@ def is_over(wave: Wave, policy: RolloutPolicy, now: datetime) -> bool:
     if wave.soak_started_at is None:
         return False
     return conditions.is_soak_over(wave.soak_started_at, now, policy, soaked_seconds=wave.soaked_seconds)
+
+
+def ends_at(wave: Wave, policy: RolloutPolicy, now: datetime) -> datetime:
+    """When the period is over if nothing goes wrong from now on."""
+    return (wave.soak_started_at or now) + timedelta(seconds=max(0, policy.soak_seconds - wave.soaked_seconds))
 
 
 def _incidents(rollout: Rollout, wave: Wave) -> Incidents:

@@ -1,5 +1,6 @@
 """Pages of releases."""
 
+from collections.abc import Callable
 from typing import Any
 
 from django.conf import settings
@@ -7,7 +8,7 @@ from django.db.models import Q
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse
 from django.urls import reverse
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy, ngettext
+from django.utils.translation import gettext_lazy
 from django.views.generic import View
 from django_htmx.http import HttpResponseClientRedirect
 
@@ -26,6 +27,7 @@ from releases.forms import (
     StartTestForm,
 )
 from releases.forms_plan import PlanForm
+from releases.forms_rollout import ScheduleForm
 from releases.live import visible_exceptions
 from releases.models import Release, Rollout
 from releases.plan_findings import findings
@@ -33,13 +35,17 @@ from releases.policy import RolloutPolicy
 from releases.presets import PRESETS
 from releases.services.approval import has_right_to_approve
 from releases.services.generations import history
+from releases.services.pausing import STOP
+from releases.services.previews import Preview
+from releases.services.rollouts import START
+from releases.services.start_preview import preview_start
 from releases.tables import ReleaseTable
 from releases.targets import failed_before, target_cis, without_way_back
 from releases.wave_plan import planned_waves
 from releases.wave_text import wave_text
 from software.models import Version
 from tickets.clock import now_of
-from tickets.forms import CommentForm, OptionalReasonForm, ReasonForm, RejectForm
+from tickets.forms import CommentForm, OptionalReasonForm, PortalForm, ReasonForm, RejectForm
 from tickets.numbers import parse_number
 from tickets.verbs import VerbPage
 from tickets.views import DetailPage, ListPage, ObjectPage, ServiceFormPage, VerbPageView
@@ -64,18 +70,24 @@ def _may_decide(release: Release, user: Any) -> bool:
 
 
 def _may_start(release: Release, user: Any) -> bool:
-    return release.state == Release.State.READY and user.has_perm("releases.start_rollout")
+    return release.state == Release.State.READY and user.has_perm(START)
+
+
+def _may_cancel_start(release: Release, user: Any) -> bool:
+    return release.start_for_id is not None and user.has_perm(STOP)
 
 
 def _may_except(release: Release, user: Any) -> bool:
     return release.state in EDITABLE and user.has_perm("releases.record_exception")
 
 
-def _start_preview(release: Release) -> str:
-    waves = [wave.size for wave in planned_waves(release) if wave.size]
-    count, sizes = sum(waves), ", ".join(map(str, waves))
-    text = ngettext("%(count)d CI gets it.", "%(count)d CIs get it, in waves of %(sizes)s.", count)
-    return text % {"count": count, "sizes": sizes}
+def _preview(verb: str) -> Callable[[Release, HttpRequest, PortalForm], Preview]:
+    """What the start would do, now or at a time to come, for its dialog."""
+
+    def panel(release: Release, request: HttpRequest, form: PortalForm) -> Preview:
+        return preview_start(release, verb, actor=form.user, now=now_of(request))
+
+    return panel
 
 
 VERBS = {
@@ -92,8 +104,16 @@ VERBS = {
         RejectForm, label=gettext_lazy("Reject"), style="danger", icon="thumb-down", allowed=_may_decide
     ),
     "start_rollout": VerbPage(
-        label=gettext_lazy("Start rollout"), style="primary", icon="rocket", service="start_rollout",
-        allowed=_may_start, preview=_start_preview,
+        label=gettext_lazy("Start rollout"), style="primary", icon="rocket", service="start_rollout", right=START,
+        allowed=_may_start, panel=_preview("start_rollout"), panel_template="releases/_preview.html",
+    ),
+    "schedule_start": VerbPage(
+        ScheduleForm, label=gettext_lazy("Schedule the start"), icon="calendar-event", service="schedule_start",
+        right=START, allowed=_may_start, panel=_preview("schedule_start"), panel_template="releases/_preview.html",
+    ),
+    "cancel_start": VerbPage(
+        label=gettext_lazy("Cancel the start"), style="warning", icon="x", service="cancel_start", right=STOP,
+        allowed=_may_cancel_start,
     ),
     "skip_test": VerbPage(
         ReasonForm, label=gettext_lazy("Skip the test"), style="danger", icon="barrier-block", service="skip_test",
@@ -132,7 +152,7 @@ class ReleaseDetail(DetailPage):
     list_url_name = "release_list"
     verb_url_name = "release_verb"
     see_all = "releases.see_all_releases"
-    related = ("requester", "assignee", "team", "created_by", "last_editor")
+    related = ("requester", "assignee", "team", "created_by", "last_editor", "start_for")
     verbs = VERBS
 
     def details(self, instance: Release) -> dict[str, Any]:

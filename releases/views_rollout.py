@@ -1,26 +1,41 @@
 """Pages of rollouts: the list, the live page, the verbs."""
 
+from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
+from django.core.exceptions import ValidationError
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
-from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy, ngettext
+from django.utils.translation import gettext_lazy
 from django.views.generic import View
 
 from distribution.counting import Counts, counts
 from releases import services
 from releases.filters import RolloutFilter
-from releases.forms_rollout import CIReasonForm, ContinueRollbackForm, WaveForm
-from releases.live import live_view, mark_of, visible_exceptions
+from releases.forms_rollout import (
+    CIReasonForm,
+    ContinueRollbackForm,
+    DecideForm,
+    NextWaveForm,
+    PauseForm,
+    ResumeForm,
+    WaveForm,
+)
+from releases.live import failures_of, live_view, mark_of, visible_exceptions
 from releases.models import Rollout, RolloutEvent, Verdict, Wave
 from releases.policy import RolloutPolicy
+from releases.services.failure_report import FailureReport, failure_report
+from releases.services.previews import Choice, Preview, preview_rollout
+from releases.services.rollbacks import RIGHT as ROLL_BACK
 from releases.services.rollbacks import stopped_waves
+from releases.services.rollouts import START
 from releases.tables import RolloutTable
 from releases.views_stragglers import first_stragglers
 from releases.wave_text import wave_text
 from tickets.clock import now_of
-from tickets.forms import OptionalReasonForm, PortalForm, ReasonForm
+from tickets.exceptions import DomainError
+from tickets.forms import PortalForm, ReasonForm
 from tickets.verbs import VerbPage, buttons_for
 from tickets.views import DetailPage, ListPage, PortalPage, VerbPageView
 
@@ -28,44 +43,41 @@ _PARTIAL = {"paused", "completed"}
 _EXCLUDABLE = {"running", "paused", "preparing"}
 
 
-def _forward(rollout: Rollout) -> Counts:
-    batches = rollout.waves.filter(kind=Wave.Kind.FORWARD).values_list("batch_id", flat=True)
-    return sum(counts(batches).values(), Counts())
+def _asked(request: HttpRequest, form: PortalForm) -> dict[str, Any]:
+    """The CI and the wave that the form names so far; what it does not name, or names wrongly, is left out."""
+    data = request.POST or request.GET
+    found: dict[str, Any] = {}
+    for name in ("ci", "wave"):
+        if name in form.fields and data.get(name):
+            with suppress(ValidationError):
+                found[name] = form.fields[name].clean(data[name])
+    if isinstance(found.get("wave"), Wave):
+        found["wave"] = found["wave"].number
+    return found
 
 
-def _pause_preview(rollout: Rollout) -> str:
-    number = _forward(rollout)
-    return _("%(queued)d CIs wait and get nothing until it is resumed; %(live)d under way go on.") % {
-        "queued": number.queued,
-        "live": number.live,
-    }
+def _preview(verb: str, *needs: str) -> Callable[[Rollout, HttpRequest, PortalForm], Preview | None]:
+    """What the verb would do, for its dialog; None as long as the form does not say to what."""
+
+    def panel(rollout: Rollout, request: HttpRequest, form: PortalForm) -> Preview | None:
+        asked = _asked(request, form)
+        if any(name not in asked for name in needs):
+            return None
+        try:
+            return preview_rollout(rollout, verb, actor=form.user, now=now_of(request), **asked)
+        except DomainError as refusal:
+            return Preview(verb, [Choice("", "", refusal=refusal.message)])
+
+    return panel
 
 
-def _abort_preview(rollout: Rollout) -> str:
-    number = _forward(rollout)
-    return _(
-        "%(open)d open deployments are cancelled (%(live)d of them are under way). %(done)d CIs keep the new version."
-    ) % {"open": number.open, "live": number.live, "done": number.succeeded}
-
-
-def _roll_back_preview(rollout: Rollout) -> str:
-    number = _forward(rollout)
-    text = ngettext(
-        "%(done)d CI goes back to its previous version, and so do those of the %(live)d under way that got it.",
-        "%(done)d CIs go back to their previous versions, and so do those of the %(live)d under way that got it.",
-        number.succeeded,
-    )
-    return text % {"done": number.succeeded, "live": number.live}
-
-
-def _retry_preview(rollout: Rollout) -> str:
-    failed = _forward(rollout).failed
-    text = ngettext(
-        "%(count)d failed CI gets it once more, as soon as the rollout is resumed.",
-        "%(count)d failed CIs get it once more, as soon as the rollout is resumed.",
-        failed,
-    )
-    return text % {"count": failed}
+def _failure(rollout: Rollout, request: HttpRequest, form: PortalForm) -> FailureReport | None:
+    """What is known about the CI, for the dialog that decides about it."""
+    asked = _asked(request, form)
+    try:
+        return failure_report(rollout, asked["ci"], actor=form.user) if "ci" in asked else None
+    except DomainError:
+        return None
 
 
 def _may_override_window(rollout: Rollout, user: Any) -> bool:
@@ -80,43 +92,71 @@ def _may_exclude(rollout: Rollout, user: Any) -> bool:
 
 
 def _may_roll_back_part(rollout: Rollout, user: Any) -> bool:
-    return rollout.state in _PARTIAL and user.has_perm("releases.roll_back_rollout")
+    return rollout.state in _PARTIAL and user.has_perm(ROLL_BACK)
 
 
 def _may_continue_rollback(rollout: Rollout, user: Any) -> bool:
     return user.has_perm("releases.roll_back_rollout") and stopped_waves(rollout).exists()
 
 
+def _may_decide(rollout: Rollout, user: Any) -> bool:
+    return rollout.state in {"running", "paused"} and user.has_perm(START)
+
+
+def _waits_for_a_wave(rollout: Rollout, user: Any) -> bool:
+    if rollout.state != "running" or not user.has_perm(START):
+        return False
+    return rollout.waves.filter(kind=Wave.Kind.FORWARD, state=Wave.State.SOAKING).exists()
+
+
+_PREVIEW = "releases/_preview.html"
 VERBS = {
-    "pause": VerbPage(ReasonForm, icon="player-pause", preview=_pause_preview),
-    "resume": VerbPage(OptionalReasonForm, icon="player-play"),
-    "abort": VerbPage(ReasonForm, icon="player-stop", preview=_abort_preview),
+    "pause": VerbPage(PauseForm, icon="player-pause", panel=_preview("pause"), panel_template=_PREVIEW),
+    "resume": VerbPage(ResumeForm, icon="player-play", panel=_preview("resume"), panel_template=_PREVIEW),
+    "abort": VerbPage(ReasonForm, icon="player-stop", panel=_preview("abort"), panel_template=_PREVIEW),
     "roll_back": VerbPage(
-        ReasonForm, label=gettext_lazy("Roll back everything"), icon="arrow-back-up", preview=_roll_back_preview
+        ReasonForm, label=gettext_lazy("Roll back everything"), icon="arrow-back-up", panel=_preview("roll_back"),
+        panel_template=_PREVIEW,
+    ),
+    "next_wave": VerbPage(
+        NextWaveForm, label=gettext_lazy("Next wave now"), style="warning", icon="arrow-right",
+        service="next_wave", allowed=_waits_for_a_wave, right=START, panel=_preview("next_wave"),
+        panel_template=_PREVIEW,
     ),
     "continue_rollback": VerbPage(
         ContinueRollbackForm, label=gettext_lazy("Decide about the rollback"), style="primary", icon="arrow-back-up",
         service="continue_rollback", allowed=_may_continue_rollback,
     ),
     "retry": VerbPage(
-        label=gettext_lazy("Retry failed"), style="primary", icon="refresh", service="retry_failed_cis",
-        preview=_retry_preview,
-        allowed=lambda rollout, user: rollout.state == "paused" and user.has_perm("releases.start_rollout"),
+        label=gettext_lazy("Retry failed"), style="primary", icon="refresh", service="retry_failed_cis", right=START,
+        panel=_preview("retry_failed"), panel_template=_PREVIEW,
+        allowed=lambda rollout, user: rollout.state == "paused" and user.has_perm(START),
+    ),
+    "decide_failure": VerbPage(
+        DecideForm, label=gettext_lazy("Decide on a failure"), icon="tool", service="decide_failure",
+        allowed=_may_decide, right=START, panel=_failure, panel_template="releases/_failure.html",
     ),
     "override_window": VerbPage(
         ReasonForm, label=gettext_lazy("Override the window"), style="warning", icon="clock",
         service="override_window", allowed=_may_override_window,
     ),
     "exclude_ci": VerbPage(
-        CIReasonForm, label=gettext_lazy("Exclude a CI"), icon="eye-off", service="exclude_ci", allowed=_may_exclude
+        CIReasonForm, label=gettext_lazy("Exclude a CI"), icon="eye-off", service="exclude_ci", allowed=_may_exclude,
+        panel=_preview("exclude_ci", "ci"), panel_template=_PREVIEW,
+    ),
+    "supersede": VerbPage(
+        ReasonForm, label=gettext_lazy("Displace older rollouts"), icon="upload", service="supersede_older",
+        allowed=lambda rollout, user: rollout.state == "running" and user.has_perm(START), right=START,
+        panel=_preview("supersede"), panel_template=_PREVIEW,
     ),
     "roll_back_wave": VerbPage(
-        WaveForm, label=gettext_lazy("Roll back a wave"), style="danger", icon="arrow-back-up",
-        allowed=_may_roll_back_part,
+        WaveForm, label=gettext_lazy("Roll back a wave"), style="danger", icon="arrow-back-up", right=ROLL_BACK,
+        allowed=_may_roll_back_part, panel=_preview("roll_back_wave", "wave"), panel_template=_PREVIEW,
     ),
     "roll_back_ci": VerbPage(
-        CIReasonForm, label=gettext_lazy("Roll back a CI"), style="danger", icon="arrow-back-up",
-        service="roll_back_ci", allowed=_may_roll_back_part,
+        CIReasonForm, label=gettext_lazy("Roll back a CI"), style="danger", icon="arrow-back-up", right=ROLL_BACK,
+        service="roll_back_ci", allowed=_may_roll_back_part, panel=_preview("roll_back_ci", "ci"),
+        panel_template=_PREVIEW,
     ),
 }  # fmt: skip
 
@@ -163,6 +203,8 @@ def live_context(rollout: Rollout, user: Any) -> dict[str, Any]:
             RolloutEvent.objects.filter(rollout=rollout).select_related("actor", "wave").order_by("-pk")[:40]
         ),
         "exceptions": list(visible_exceptions(rollout, user)[:50]),
+        "failures": failures_of(rollout, user),
+        "may_decide": _may_decide(rollout, user),
         # What is said about single CIs is for those who may see all of them.
         "sees_event_texts": user.has_perm("releases.see_all_releases"),
     }

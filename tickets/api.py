@@ -195,6 +195,12 @@ class ObjectViewSet(RepeatableMixin, mixins.ListModelMixin, mixins.RetrieveModel
         serializer.is_valid(raise_exception=True)
         return dict(serializer.validated_data)
 
+    def asked(self, takes: type[BaseSerializer]) -> dict[str, Any]:
+        """What the address asks for, checked; raises ValidationError (400)."""
+        serializer = takes(data=self.request.query_params, context=self.get_serializer_context())
+        serializer.is_valid(raise_exception=True)
+        return dict(serializer.validated_data)
+
     def paged(self, rows: models.QuerySet[Any], serializer: type[BaseSerializer], **context: Any) -> Response:
         """One page of rows that belong to the object."""
         page = self.paginate_queryset(rows)

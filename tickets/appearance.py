@@ -101,6 +101,7 @@ STATES: dict[str, Appearance] = {
     # Decisions and verdicts
     "approved": Appearance("green", "thumb-up"),
     "breached": _BAD,
+    "overridden": Appearance("amber", "user"),
     "insufficient": _WAIT,
     # Messages
     "pending": _WAIT,

@@ -109,6 +109,27 @@ def check_permission(actor: Any, permission: str, what: str) -> None:
         )
 
 
+def check_move(instance: Any, name: str, *, actor: Any) -> None:
+    """Refuses the transition `name` by state and person, as `move` does; its conditions are asked by `move` alone."""
+    meta = getattr(instance, name)._django_fsm
+    if not meta.has_transition(instance.state):
+        sources = sorted({str(s) for s in meta.transitions})
+        raise TransitionRefused(
+            _("%(object)s is “%(state)s”; “%(verb)s” is possible only from: %(sources)s.")
+            % {"object": instance, "state": instance.get_state_display(), "verb": name, "sources": ", ".join(sources)}
+        )
+    transition = meta.get_transition(instance.state)
+    if actor is None:
+        return
+    if transition.custom.get("system"):
+        raise PermissionRefused(_("“%(verb)s” is done by the portal itself.") % {"verb": name})
+    if not transition.has_perm(instance, actor):
+        label = str(transition.custom.get("label", name))
+        if isinstance(transition.permission, str):
+            check_permission(actor, transition.permission, f"“{label}”")
+        raise PermissionRefused(_("You may not “%(label)s” here.") % {"label": label})
+
+
 def move(
     instance: Any,
     name: str,
@@ -124,24 +145,10 @@ def move(
     `PermissionRefused`, `ConditionRefused` (a condition of the transition) or `TransitionRefused` (wrong state, or
     somebody else moved the object first). The instance is unchanged after a refusal.
     """
+    check_move(instance, name, actor=actor)
     method = getattr(instance, name)
-    meta = method._django_fsm
     old = instance.state
-    if not meta.has_transition(old):
-        sources = sorted({str(s) for s in meta.transitions})
-        raise TransitionRefused(
-            _("%(object)s is “%(state)s”; “%(verb)s” is possible only from: %(sources)s.")
-            % {"object": instance, "state": instance.get_state_display(), "verb": name, "sources": ", ".join(sources)}
-        )
-    transition = meta.get_transition(old)
-    if actor is not None:
-        if transition.custom.get("system"):
-            raise PermissionRefused(_("“%(verb)s” is done by the portal itself.") % {"verb": name})
-        if not transition.has_perm(instance, actor):
-            label = str(transition.custom.get("label", name))
-            if isinstance(transition.permission, str):
-                check_permission(actor, transition.permission, f"“{label}”")
-            raise PermissionRefused(_("You may not “%(label)s” here.") % {"label": label})
+    transition = method._django_fsm.get_transition(old)
     values = dict(update or {})
     before = {field: getattr(instance, field) for field in values}
     for field, value in values.items():
@@ -183,4 +190,13 @@ def _refusal(instance: Any, transition: Transition) -> str:
     return _("The conditions are not met.")
 
 
-__all__ = ["StateField", "StatefulModel", "Verb", "all_verbs", "available_verbs", "check_permission", "move"]
+__all__ = [
+    "StateField",
+    "StatefulModel",
+    "Verb",
+    "all_verbs",
+    "available_verbs",
+    "check_move",
+    "check_permission",
+    "move",
+]

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from django.http import HttpRequest
 from django.urls import reverse
 from django.utils.functional import Promise
 from django.utils.translation import gettext as _
@@ -18,8 +19,9 @@ Allowed = Callable[[Any, Any], bool]
 class VerbPage:
     """How a verb looks in the portal. `service` names the function; empty: `<verb>_<object>`.
 
-    `allowed` decides for verbs that are no transition; for transitions the lifecycle does. `preview` says what will
-    happen, in numbers where there are any.
+    `allowed` decides for verbs that are no transition; for transitions the lifecycle does. `right` is what the verb
+    itself asks for, where `allowed` only says when its button makes sense. `preview` says what will happen, in numbers
+    where there are any; `panel` shows more of it by `panel_template`, anew whenever what the form asks for changes.
     """
 
     form: type[PortalForm] = PortalForm
@@ -28,7 +30,10 @@ class VerbPage:
     icon: str = ""
     service: str = ""
     allowed: Allowed | None = None
+    right: str = ""
     preview: Callable[[Any], str] | None = None
+    panel: Callable[[Any, HttpRequest, PortalForm], Any] | None = None
+    panel_template: str = ""
     done: str | Promise = ""
 
 
@@ -65,7 +70,7 @@ def buttons_for(instance: Any, user: Any, pages: Mapping[str, VerbPage], url_nam
 def _button(
     instance: Any, name: str, page: VerbPage, url_name: str, label: str, style: str, refusal: str = ""
 ) -> Button:
-    is_direct = not page.form.base_fields and page.preview is None and style != "danger"
+    is_direct = not page.form.base_fields and not (page.preview or page.panel) and style != "danger"
     return Button(
         name=name,
         label=str(page.label) or label,

@@ -172,7 +172,11 @@ class VerbPageView(ObjectPage):
         instance, page = self.find(number), self.page(verb)
         self.check(instance, page)
         initial = {name: request.GET[name] for name in page.form.base_fields if name in request.GET}
-        return self.show(instance, verb, page.form(instance=instance, user=request.user, initial=initial))
+        form = page.form(instance=instance, user=request.user, initial=initial)
+        if page.panel is not None and "panel" in request.GET:
+            context = {"panel": page.panel(instance, request, form), "object": instance}
+            return render(request, page.panel_template, context)
+        return self.show(instance, verb, form)
 
     def post(self, request: HttpRequest, number: str, verb: str) -> HttpResponse:
         instance, page = self.find(number), self.page(verb)
@@ -194,7 +198,11 @@ class VerbPageView(ObjectPage):
 
     def check(self, instance: Any, page: VerbPage) -> None:
         """Rights of verbs that are no transition; the lifecycle checks the others itself when the service moves."""
-        if page.allowed is not None and not page.allowed(instance, self.request.user):
+        if page.right:
+            may = self.request.user.has_perm(page.right)
+        else:
+            may = page.allowed is None or page.allowed(instance, self.request.user)
+        if not may:
             raise PermissionDenied
 
     def call(self, instance: Any, verb: str, page: VerbPage, form: PortalForm) -> Any:
@@ -227,6 +235,8 @@ class VerbPageView(ObjectPage):
             label=label,
             style=style,
             preview=page.preview(instance) if page.preview else "",
+            panel=page.panel(instance, self.request, form) if page.panel else None,
+            panel_template=page.panel_template,
             title=f"{label}: {instance.number}",
             breadcrumbs=self.crumbs_of(instance, label),
             action=reverse(self.verb_url_name, args=[instance.number, verb]),

@@ -1,3 +1,4 @@
+from releases.models.decision import FailureDecision
 from releases.models.generation import PlanGeneration
 from releases.models.probe import ProbeSample
 from releases.models.release import (
@@ -15,6 +16,7 @@ from releases.models.test_run import TestRun
 from releases.models.wave import Verdict, Wave
 
 __all__ = [
+    "FailureDecision",
     "LeftOutChange",
     "PackageItem",
     "PlanGeneration",

@@ -79,7 +79,10 @@ class Release(Ticket):
         blank=True,
         related_name="+",
         verbose_name=_("starts by itself for"),
-        help_text=_("Who ordered the rollout in one call: it starts in his name once every gate is open."),
+        help_text=_("Who ordered the start: it happens in his name once every gate is open."),
+    )
+    start_at = models.DateTimeField(
+        _("starts at"), null=True, blank=True, help_text=_("Empty, with an order: as soon as every gate is open.")
     )
     caused_incidents = models.ManyToManyField(
         "incidents.Incident",

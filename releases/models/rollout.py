@@ -52,6 +52,7 @@ class Rollout(StatefulModel):
 
     class PauseKind(models.TextChoices):
         MANUAL = "manual", _("by a person")
+        HELD = "held", _("by a person; the waves under way go on")
         BREACH = "breach", _("too many failures")
         GATE = "gate", _("waits for a person between waves")
         STRAGGLERS = "stragglers", _("success threshold not reached")

@@ -21,6 +21,7 @@ class RolloutEvent(models.Model):
         WAVE_PASSED = "wave_passed", _("wave passed")
         WAVE_FAILED = "wave_failed", _("wave failed")
         PAUSED = "paused", _("paused")
+        HELD = "held", _("next waves held")
         RESUMED = "resumed", _("resumed")
         ABORTING = "aborting", _("abort ordered")
         ABORTED = "aborted", _("aborted")
@@ -35,6 +36,9 @@ class RolloutEvent(models.Model):
         EXCLUDED = "excluded", _("CI excluded")
         UNSIGNED = "unsigned", _("no valid signature")
         SIGNED = "signed", _("signed again")
+        DECIDED = "decided", _("failure decided")
+        OVERRIDDEN = "overridden", _("wave overridden")
+        SUPERSEDED = "superseded", _("older rollouts displaced")
 
     rollout = models.ForeignKey(Rollout, models.PROTECT, related_name="events")
     wave = models.ForeignKey(Wave, models.PROTECT, null=True, blank=True, related_name="events")

@@ -36,9 +36,6 @@ class Wave(StatefulModel):
     batch = models.OneToOneField("distribution.Batch", models.PROTECT, related_name="wave")
     size = models.PositiveIntegerField(default=0, help_text=_("Frozen number of CIs: the denominator."))
     rule = models.JSONField(default=dict, blank=True, help_text=_("Whom it takes, as the policy says it."))
-    accepted_failures = models.PositiveIntegerField(
-        default=0, help_text=_("Failures that somebody accepted by resuming; they count neither way.")
-    )
     undoes = models.ForeignKey(
         "self",
         models.PROTECT,
@@ -96,6 +93,15 @@ class Wave(StatefulModel):
     def fail(self) -> None:
         """Too many of its CIs failed."""
 
+    @transition(
+        "state",
+        [State.DEPLOYING, State.SOAKING, State.FAILED],
+        State.PASSED,
+        custom={"label": _("Override"), "system": True},
+    )
+    def override(self) -> None:
+        """Somebody let the rollout go on without its success or its problem-free period; recorded."""
+
     @transition("state", State.FAILED, State.DEPLOYING, custom={"label": _("Go on"), "system": True})
     def go_on(self) -> None:
         """Somebody resumed the rollout in spite of the failures."""
@@ -117,11 +123,13 @@ class Verdict(models.Model):
         ERROR = "error", _("error threshold")
         SUCCESS = "success", _("success threshold")
         PASS = "pass", _("wave")
+        OVERRIDE = "override", _("decision of a person")
 
     class Outcome(models.TextChoices):
         PASSED = "passed", _("passed")
         BREACHED = "breached", _("breached")
         INSUFFICIENT = "insufficient", _("not reached")
+        OVERRIDDEN = "overridden", _("overridden")
 
     wave = models.ForeignKey(Wave, models.PROTECT, related_name="verdicts")
     kind = models.CharField(max_length=8, choices=Kind)

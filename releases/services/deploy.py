@@ -5,7 +5,6 @@ From an authorised RFC, the release is planned and built; once somebody else has
 the tick starts it in the name of the one who ordered it. Every refusal of the single verbs holds here.
 """
 
-import hashlib
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -26,13 +25,11 @@ from releases.services.rollouts import start_rollout
 from releases.services.signatures import NAMED, signing_request
 from releases.targets import target_cis
 from software.models import Version
-from tickets.exceptions import ConditionRefused, DomainError, InvalidInput
+from tickets.exceptions import ConditionRefused, InvalidInput
 from tickets.lifecycle import check_permission
 from tickets.models import Decision, EntryKind
 from tickets.services import move_ticket, record
 
-# How many ordered releases one tick starts at most.
-STARTS_PER_TICK = 20
 MOST_CIS = 5000
 
 
@@ -218,30 +215,3 @@ def waits_for(release: Release) -> str:
     if release.state != Release.State.READY:
         return "test"
     return "" if has_valid_approval(release) else "approval"
-
-
-def start_ordered(*, now: datetime) -> int:
-    """Starts ordered releases that are ready and approved, each in the name of its orderer; how many started.
-
-    What `start_rollout` refuses stays ordered; the reason is written on the release once. In any order, so that those
-    which are refused again and again leave room for the others.
-    """
-    is_ordered = Q(state=Release.State.READY, start_for__isnull=False, approvals__decision=Decision.APPROVED)
-    ordered = Release.objects.filter(is_ordered).order_by().distinct().values("pk")
-    keys = Release.objects.filter(pk__in=ordered).order_by("?").values_list("pk", flat=True)
-    started = 0
-    for key in list(keys[:STARTS_PER_TICK]):
-        with transaction.atomic():
-            release = Release.objects.select_for_update(skip_locked=True, of=("self",)).filter(pk=key).first()
-            if release is None or not has_valid_approval(release) or release.start_for is None:
-                continue
-            try:
-                with transaction.atomic():
-                    start_rollout(release, actor=release.start_for, now=now)
-                    Release.objects.filter(pk=key).update(start_for=None)
-                    started += 1
-            except DomainError as refusal:
-                said = hashlib.sha256(refusal.message.encode()).hexdigest()[:16]
-                text = _("It was ordered but does not start: %(why)s") % {"why": refusal.message}
-                record(release, kind=EntryKind.SYSTEM, actor=None, now=now, text=text, key=f"order:{said}")
-    return started

@@ -14,20 +14,26 @@ from accounts.models import User
 from cmdb.models import ConfigurationItem, InstalledVersion
 from distribution import services as distribution
 from distribution.models import OPEN, Batch, Deployment, DeploymentItem, DeploymentState, WayBack
-from releases.conditions import not_confirmed, numbers_of
 from releases.models import Release, Rollout, RolloutEvent, Wave
 from releases.policy import RolloutPolicy
+from releases.services.failures import accept_failures
 from releases.services.log import log
 from releases.services.rollouts import add_wave, close_forward_batches, lock_rollout, standing_waves
 from releases.services.signatures import check_ways_back
 from tickets.exceptions import ConditionRefused, InvalidInput, TransitionRefused
-from tickets.lifecycle import check_permission, move
-from tickets.services import move_ticket
+from tickets.lifecycle import check_move, check_permission, move
+from tickets.services import move_ticket, required
 
+RIGHT = "releases.roll_back_rollout"
 ENDED = (Rollout.State.COMPLETED, Rollout.State.ABORTED)
 # How a rollback goes on that failed on too many CIs: what failed stays as it is, is tried once more, or all the rest
 # stays as it is, too.
 GO_ON, RETRY, END = "go_on", "retry", "end"
+GONE = (
+    Rollout.State.ROLLING_BACK,
+    Rollout.State.ROLLED_BACK,
+    Rollout.State.ROLLED_BACK_WITH_EXCEPTIONS,
+)
 
 
 def roll_back_rollout(rollout: Rollout, *, actor: User, now: datetime, reason: str) -> None:
@@ -35,19 +41,30 @@ def roll_back_rollout(rollout: Rollout, *, actor: User, now: datetime, reason: s
 
     Also after completion or abort, until a later rollout of the same product has offered to one of its CIs.
     """
-    if not reason.strip():
-        raise InvalidInput(_("Say why."), field="reason")
+    reason = required(reason, "reason", _("Say why."))
+    check_permission(actor, RIGHT, _("roll back a rollout"))
     with transaction.atomic():
-        rollout = lock_rollout(rollout)
-        check_permission(actor, "releases.roll_back_rollout", _("roll back a rollout"))
-        check_has_way_back(rollout)
         if rollout.state in ENDED:
-            check_not_overtaken(rollout)
-            _check_alone(rollout)
-            check_ways_back(rollout, now=now)
-        if rollout.state == Rollout.State.ABORTED and not _brought(rollout).exists():
-            raise ConditionRefused(_("%(number)s installed nothing.") % {"number": rollout.number})
+            # The release first, as a start does: both make a rollout of it the active one. The tick writes its entries.
+            Release.objects.select_for_update(no_key=True).only("pk").get(pk=rollout.release_id)
+        rollout = lock_rollout(rollout)
+        if rollout.state in GONE:
+            return
+        check_roll_back(rollout, actor=actor, now=now)
         order_rollback(rollout, actor=actor, now=now, reason=reason)
+
+
+def check_roll_back(rollout: Rollout, *, actor: User, now: datetime) -> None:
+    """Refuses by state, right, a later rollout of the same products, and missing signatures."""
+    check_permission(actor, RIGHT, _("roll back a rollout"))
+    check_move(rollout, "roll_back", actor=actor)
+    check_has_way_back(rollout)
+    if rollout.state in ENDED:
+        check_not_overtaken(rollout)
+        _check_alone(rollout)
+        check_ways_back(rollout, now=now)
+    if rollout.state == Rollout.State.ABORTED and not brought(rollout).exists():
+        raise ConditionRefused(_("%(number)s installed nothing.") % {"number": rollout.number})
 
 
 def order_rollback(rollout: Rollout, *, actor: User | None, now: datetime, reason: str) -> None:
@@ -96,7 +113,7 @@ def _check_alone(rollout: Rollout) -> None:
         )
 
 
-def _brought(rollout: Rollout) -> QuerySet[Deployment]:
+def brought(rollout: Rollout) -> QuerySet[Deployment]:
     """Deployments that changed their CI, or may have."""
     changed = [DeploymentState.SUCCEEDED, DeploymentState.CONFIRMING]
     return brought_deployments(rollout).filter(Q(state__in=changed) | Q(offered_at__isnull=False, state__in=OPEN))
@@ -156,10 +173,8 @@ def _open_rollback_wave(rollout: Rollout, *, undoes: Wave | None, now: datetime)
     return wave
 
 
-def _check_partial(rollout: Rollout, actor: User, reason: str, now: datetime) -> None:
-    check_permission(actor, "releases.roll_back_rollout", _("roll back"))
-    if not reason.strip():
-        raise InvalidInput(_("Say why."), field="reason")
+def _check_partial(rollout: Rollout, actor: User, now: datetime) -> None:
+    check_permission(actor, RIGHT, _("roll back"))
     if rollout.state not in {Rollout.State.PAUSED, Rollout.State.COMPLETED}:
         raise TransitionRefused(
             _("%(number)s is “%(state)s”; pause it first to roll back a part of it.")
@@ -169,17 +184,25 @@ def _check_partial(rollout: Rollout, actor: User, reason: str, now: datetime) ->
         check_ways_back(rollout, now=now)
 
 
+def check_roll_back_wave(rollout: Rollout, wave: Wave, *, actor: User, now: datetime) -> None:
+    """Refuses by state and right, and a wave that has not begun or is overtaken by a later rollout."""
+    _check_partial(rollout, actor, now)
+    if not standing_waves(rollout).exclude(state=Wave.State.WAITING).filter(pk=wave.pk).exists():
+        raise TransitionRefused(_("This wave has nothing to take back."))
+    check_not_overtaken(rollout, Deployment.objects.filter(batch=wave.batch_id).values_list("ci", flat=True))
+    check_has_way_back(rollout, Deployment.objects.filter(batch=wave.batch_id).values("ci"))
+
+
 def roll_back_wave(wave: Wave, *, actor: User, now: datetime, reason: str) -> Wave:
-    """Sends one wave's CIs back, in a paused or completed rollout, whose state stays."""
+    """Sends one wave's CIs back, in a paused or completed rollout, whose state stays. Ordered again: that rollback."""
+    reason = required(reason, "reason", _("Say why."))
+    check_permission(actor, RIGHT, _("roll back"))
     with transaction.atomic():
         rollout = lock_rollout(wave.rollout)
-        _check_partial(rollout, actor, reason, now)
-        standing = standing_waves(rollout).exclude(state=Wave.State.WAITING)
-        current = standing.filter(pk=wave.pk).select_related("batch").first()
-        if current is None:
-            raise TransitionRefused(_("This wave has nothing to take back."))
-        check_not_overtaken(rollout, Deployment.objects.filter(batch=wave.batch_id).values_list("ci", flat=True))
-        check_has_way_back(rollout, Deployment.objects.filter(batch=wave.batch_id).values("ci"))
+        current = Wave.objects.select_related("batch").get(pk=wave.pk)
+        if (ordered := current.rollbacks.order_by("pk").last()) is not None:
+            return ordered
+        check_roll_back_wave(rollout, current, actor=actor, now=now)
         return order_wave_rollback(current, rollout=rollout, actor=actor, now=now, reason=reason)
 
 
@@ -193,16 +216,29 @@ def order_wave_rollback(wave: Wave, *, rollout: Rollout, actor: User | None, now
     return undo
 
 
+def check_roll_back_ci(rollout: Rollout, ci: ConfigurationItem, *, actor: User, now: datetime) -> None:
+    """Refuses by state and right, and a CI that a later rollout has reached."""
+    _check_partial(rollout, actor, now)
+    check_not_overtaken(rollout, [ci.pk])
+    check_has_way_back(rollout, [ci.pk])
+
+
+def way_back_of(rollout: Rollout, ci: ConfigurationItem) -> Wave | None:
+    """The rollback that has brought this CI back, or is doing so."""
+    going = Deployment.objects.filter(batch__wave__rollout=rollout, batch__purpose=Batch.Purpose.ROLLBACK, ci=ci)
+    found = going.exclude(state__in=[DeploymentState.FAILED, DeploymentState.CANCELLED]).order_by("pk").last()
+    return found.batch.wave if found is not None else None
+
+
 def roll_back_ci(rollout: Rollout, *, ci: ConfigurationItem, actor: User, now: datetime, reason: str) -> Wave:
-    """Sends one CI back, in a paused or completed rollout, whose state stays."""
+    """Sends one CI back, in a paused or completed rollout, whose state stays. Ordered again: that rollback."""
+    reason = required(reason, "reason", _("Say why."))
+    check_permission(actor, RIGHT, _("roll back"))
     with transaction.atomic():
         rollout = lock_rollout(rollout)
-        _check_partial(rollout, actor, reason, now)
-        check_not_overtaken(rollout, [ci.pk])
-        check_has_way_back(rollout, [ci.pk])
-        going = Deployment.objects.filter(batch__wave__rollout=rollout, batch__purpose=Batch.Purpose.ROLLBACK, ci=ci)
-        if going.exclude(state__in=[DeploymentState.FAILED, DeploymentState.CANCELLED]).exists():
-            raise ConditionRefused(_("%(ci)s is back already, or on its way.") % {"ci": ci})
+        if (ordered := way_back_of(rollout, ci)) is not None:
+            return ordered
+        check_roll_back_ci(rollout, ci, actor=actor, now=now)
         forward = list(brought_deployments(rollout).filter(ci=ci).values_list("batch", flat=True))
         undo = _open_rollback_wave(rollout, undoes=None, now=now)
         queued = distribution.queue_rollback(undo.batch, forward_batch_ids=forward, ci_ids=[ci.pk], now=now)
@@ -242,9 +278,8 @@ def continue_rollback(rollout: Rollout, *, actor: User, now: datetime, reason: s
         for wave in waves:
             if choice == RETRY and distribution.retry_failed(wave.batch, now=now):
                 log(rollout, RolloutEvent.Kind.RETRY, now=now, actor=actor, wave=wave, told=False)
-            numbers = numbers_of(distribution.counts([wave.batch_id])[wave.batch_id], size=wave.size)
-            update = {"accepted_failures": not_confirmed(numbers), "finished_at": None}
-            move(wave, "go_on", actor=None, now=now, update=update, touch=None)
+            accept_failures(rollout, [wave], actor=actor, now=now, reason=reason)
+            move(wave, "go_on", actor=None, now=now, update={"finished_at": None}, touch=None)
             if choice == END:
                 distribution.cancel_open([wave.batch_id], now=now, reason=reason)
             else:

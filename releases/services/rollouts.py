@@ -1,4 +1,4 @@
-"""The verbs of a rollout: start, pause, resume, abort, roll back. They write rows; the tick does the rest."""
+"""Starts a rollout, and what its other verbs share. They write rows; the tick does the rest."""
 
 from datetime import datetime
 
@@ -9,32 +9,28 @@ from django.utils.translation import gettext as _
 from accounts.models import User
 from changes.models import Change
 from changes.services import implement_change
-from cmdb.models import ConfigurationItem
 from distribution import services as distribution
-from distribution.models import Batch, Deployment, WayBack
+from distribution.models import Batch, WayBack
 from problems.models import Problem
 from problems.services import fix_problem_by_release
-from releases.conditions import not_confirmed, numbers_of
 from releases.models import Release, Rollout, RolloutEvent, RolloutException, Wave
 from releases.policy import RolloutPolicy
 from releases.selector import TargetSelector
 from releases.services.approval import valid_approval
 from releases.services.content import check_files, check_ready, lock_release, release_hash
 from releases.services.generations import keep_generation
-from releases.services.incident_gate import accept_incidents
 from releases.services.log import log
-from releases.services.overriding import accept_blocks
 from releases.services.signatures import check_signed
-from releases.services.soak_clock import start_soak_clock, stop_soak_clock
 from releases.targets import check_groups, failed_before, target_cis, without_way_back
 from releases.wave_plan import check_wave_groups, planned_waves
 from releases.waves import Rule
-from tickets.exceptions import ConditionRefused, InvalidInput, SeparationOfDuties, TransitionRefused
-from tickets.lifecycle import check_permission, move
+from tickets.exceptions import ConditionRefused, SeparationOfDuties, TransitionRefused
+from tickets.lifecycle import check_permission
 from tickets.services import move_ticket
 
 # A list of targets that grew or shrank by more than this since the approval asks for a new one, in percent.
 TARGET_TOLERANCE = 10
+START = "releases.start_rollout"
 ROLLBACK_WEIGHT = 900
 
 
@@ -42,17 +38,14 @@ def start_rollout(release: Release, *, actor: User, now: datetime) -> Rollout:
     """Starts the release's plan: writes the rollout and its waves, and moves release, RFCs and problems.
 
     Refuses without a valid approval by somebody else, when the number of targets changed by more than 10 % since,
-    when a target has no way back and no exception is recorded, and while another rollout of it is active.
+    when a target has no way back and no exception is recorded. Ordered again while it runs, it gives that rollout.
     """
-    check_permission(actor, "releases.start_rollout", _("start a rollout"))
+    check_permission(actor, START, _("start a rollout"))
     with transaction.atomic():
         release = lock_release(release)
-        if release.state != Release.State.READY:
-            raise TransitionRefused(
-                _("%(number)s is “%(state)s”; a rollout starts from ready.")
-                % {"number": release.number, "state": release.get_state_display()}
-            )
-        _check_gates(release, actor, now)
+        if (running := started(release)) is not None:
+            return running
+        check_start(release, actor, now)
         policy = RolloutPolicy.from_json(release.policy)
         rollout = Rollout.objects.create(
             release=release,
@@ -69,13 +62,26 @@ def start_rollout(release: Release, *, actor: User, now: datetime) -> Rollout:
             add_wave(
                 rollout, number=number, kind=Wave.Kind.FORWARD, size=wave.size, rule=wave.rule, policy=policy, now=now
             )
+        Release.objects.filter(pk=release.pk).update(start_for=None, start_at=None)
         move_ticket(release, "deploy", actor=None, now=now, text=_("%s started.") % rollout.number)
         _start_tickets(rollout, now)
         log(rollout, RolloutEvent.Kind.STARTED, now=now, actor=actor, told=False)
     return rollout
 
 
-def _check_gates(release: Release, actor: User, now: datetime) -> None:
+def started(release: Release) -> Rollout | None:
+    """The rollout of the release that is under way and goes forward."""
+    ahead = [Rollout.State.PREPARING, Rollout.State.RUNNING, Rollout.State.PAUSED]
+    return Rollout.objects.filter(release=release, state__in=ahead).first()
+
+
+def check_start(release: Release, actor: User, now: datetime) -> None:
+    """Refuses while a gate of the release is closed."""
+    if release.state != Release.State.READY:
+        raise TransitionRefused(
+            _("%(number)s is “%(state)s”; a rollout starts from ready.")
+            % {"number": release.number, "state": release.get_state_display()}
+        )
     approval = valid_approval(release)
     if approval is None:
         raise ConditionRefused(_("The present content is not approved. Ask a release manager to approve it."))
@@ -213,134 +219,3 @@ def close_forward_batches(rollout: Rollout) -> list[int]:
         if batch.is_open:
             distribution.close_batch(batch)
     return [batch.pk for batch in batches]
-
-
-def pause_rollout(rollout: Rollout, *, actor: User, now: datetime, reason: str) -> None:
-    """Offers nothing new; what is under way goes on. One person is enough."""
-    if not reason.strip():
-        raise InvalidInput(_("Say why."), field="reason")
-    with transaction.atomic():
-        pause(lock_rollout(rollout), kind=Rollout.PauseKind.MANUAL, reason=reason, actor=actor, now=now)
-
-
-def pause(rollout: Rollout, *, kind: str, reason: str, actor: User | None, now: datetime) -> None:
-    """The pause itself, for people and for the engine."""
-    move(
-        rollout,
-        "pause",
-        actor=actor,
-        now=now,
-        update={"pause_kind": kind, "pause_reason": reason, "waits_for": ""},
-    )
-    close_forward_batches(rollout)
-    stop_soak_clock(rollout, now=now)
-    log(rollout, RolloutEvent.Kind.PAUSED, now=now, text=reason, actor=actor)
-
-
-def resume_rollout(rollout: Rollout, *, actor: User, now: datetime, reason: str = "") -> None:
-    """Goes on. After a stop by the engine for failures: by somebody other than the starter, and the failures so far
-    count as accepted; verdicts begin a new round."""
-    with transaction.atomic():
-        rollout = lock_rollout(rollout)
-        kind = rollout.pause_kind
-        automatic = kind in {
-            Rollout.PauseKind.BREACH,
-            Rollout.PauseKind.STRAGGLERS,
-            Rollout.PauseKind.WINDOW,
-            Rollout.PauseKind.INCIDENTS,
-        }
-        if automatic and actor.pk == rollout.started_by_id:
-            raise SeparationOfDuties(
-                _("%(number)s stopped by itself; somebody other than the one who started it must resume it.")
-                % {"number": rollout.number}
-            )
-        if automatic and not reason.strip():
-            raise InvalidInput(_("Say why it may go on."), field="reason")
-        waves = list(standing_waves(rollout))
-        if not waves and rollout.state == Rollout.State.PAUSED:
-            raise ConditionRefused(
-                _("Every wave of %(number)s was taken back, so nothing is left to do. Roll it back or abort it.")
-                % {"number": rollout.number}
-            )
-        if kind == Rollout.PauseKind.WINDOW:
-            accept_blocks(rollout, actor=actor, now=now, reason=reason)
-        update = {"pause_kind": "", "pause_reason": "", "round": rollout.round + 1}
-        move(rollout, "resume", actor=actor, now=now, update=update)
-        start_soak_clock(rollout, now=now)
-        log(rollout, RolloutEvent.Kind.RESUMED, now=now, text=reason, actor=actor)
-        for wave in waves:
-            if kind in {Rollout.PauseKind.BREACH, Rollout.PauseKind.STRAGGLERS}:
-                _accept_failures(wave, now)
-            if kind in {Rollout.PauseKind.BREACH, Rollout.PauseKind.INCIDENTS}:
-                accept_incidents(rollout, wave)
-            # Also those that have passed: their stragglers may still come.
-            if wave.state in {Wave.State.DEPLOYING, Wave.State.SOAKING, Wave.State.PASSED}:
-                distribution.open_batch(wave.batch, now=now)
-
-
-def _accept_failures(wave: Wave, now: datetime) -> None:
-    if wave.state not in {Wave.State.FAILED, Wave.State.DEPLOYING, Wave.State.SOAKING}:
-        return
-    counts = distribution.counts([wave.batch_id])[wave.batch_id]
-    numbers = numbers_of(counts, size=wave.size)
-    accepted = not_confirmed(numbers)
-    if wave.state == Wave.State.FAILED:
-        update = {"accepted_failures": accepted, "finished_at": None}
-        move(wave, "go_on", actor=None, now=now, update=update, touch=None)
-    elif wave.accepted_failures != accepted:
-        Wave.objects.filter(pk=wave.pk).update(accepted_failures=accepted)
-
-
-def abort_rollout(rollout: Rollout, *, actor: User, now: datetime, reason: str) -> None:
-    """Cancels everything that is open; what is installed stays and can be rolled back later. One person is enough."""
-    if not reason.strip():
-        raise InvalidInput(_("Say why."), field="reason")
-    with transaction.atomic():
-        rollout = lock_rollout(rollout)
-        move(
-            rollout,
-            "abort",
-            actor=actor,
-            now=now,
-            update={"pause_kind": "", "pause_reason": "", "waits_for": ""},
-        )
-        distribution.cancel_open(close_forward_batches(rollout), now=now, reason=reason)
-        log(rollout, RolloutEvent.Kind.ABORTING, now=now, text=reason, actor=actor)
-
-
-def exclude_ci(rollout: Rollout, *, ci: ConfigurationItem, actor: User, now: datetime, reason: str) -> None:
-    """Takes a CI out of a running or paused rollout while its deployment waits; it is counted as excluded."""
-    if ci.owner_id != actor.pk:
-        check_permission(actor, "releases.pause_rollout", _("exclude a CI"))
-    if not reason.strip():
-        raise InvalidInput(_("Say why."), field="reason")
-    with transaction.atomic():
-        rollout = lock_rollout(rollout)
-        deployment = (
-            Deployment.objects.filter(batch__wave__rollout=rollout, batch__purpose=Batch.Purpose.FORWARD, ci=ci)
-            .order_by("-attempt")
-            .first()
-        )
-        if deployment is None:
-            raise ConditionRefused(_("%(ci)s is not a target of %(rollout)s.") % {"ci": ci, "rollout": rollout})
-        distribution.exclude_deployment(deployment, now=now, reason=reason)
-        log(rollout, RolloutEvent.Kind.EXCLUDED, now=now, text=f"{ci}: {reason}", actor=actor)
-
-
-def retry_failed_cis(rollout: Rollout, *, actor: User, now: datetime) -> int:
-    """Queues the failed CIs of a paused rollout once more (attempt + 1); they are offered when it is resumed."""
-    check_permission(actor, "releases.start_rollout", _("retry failed CIs"))
-    with transaction.atomic():
-        rollout = lock_rollout(rollout)
-        if rollout.state != Rollout.State.PAUSED:
-            raise TransitionRefused(_("Pause %(number)s first.") % {"number": rollout.number})
-        retried = 0
-        for wave in standing_waves(rollout):
-            count = distribution.retry_failed(wave.batch, now=now)
-            retried += count
-            if count and wave.state == Wave.State.FAILED:
-                move(wave, "go_on", actor=None, now=now, update={"finished_at": None}, touch=None)
-        if not retried:
-            raise ConditionRefused(_("No CI of this rollout has failed."))
-        log(rollout, RolloutEvent.Kind.RETRY, now=now, text=str(retried), actor=actor)
-    return retried

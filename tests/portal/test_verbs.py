@@ -161,7 +161,7 @@ def test_pausing_a_rollout_says_what_it_will_do_and_does_it() -> None:
     story = tell_story(8)
     client = login(story.manager)
     address = f"/rollouts/{story.rollout.number}/pause/"
-    assert "wait and get nothing" in client.get(address).content.decode()
+    assert "wait, and are offered nothing" in client.get(address).content.decode()
     assert client.post(address, {"reason": "Look first."}).status_code == 302
     story.rollout.refresh_from_db()
     assert story.rollout.state == "paused"

@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 from django.db import connection, transaction
 
+from accounts.models import User
 from incidents.models import Incident
 from notifications.models import Outbox
 from releases import executor, services
 from releases.invariants import check_invariants
-from releases.models import Rollout
+from releases.models import Release, Rollout
 from test_environments.models import TestEnvironment
 from tests.releases.world import BIG_BANG, POLICY, Device, World, state, waves
 from tickets.clock import database_now
@@ -126,6 +127,113 @@ def until(world: World, condition: Callable[[], bool]) -> None:
         executor.advance_rollouts(now=database_now())
         for agent in world.devices:
             agent.run(database_now())
+
+
+@pytest.mark.parametrize("order", ["pause", "resume", "abort", "roll_back", "retry", "decide", "next_wave", "start"])
+def test_two_people_who_give_the_same_order_at_once_give_it_once(company: World, order: str) -> None:
+    world = company
+    one, _ = world.add_cis(2)
+    release = world.approved(policy={**BIG_BANG, "soak_seconds": 10_000})
+    if order != "start":
+        services.start_rollout(release, actor=world.sven, now=world.now)
+        world.mood("fails" if order in {"retry", "decide", "resume"} else "ok", one)
+        executor.advance_rollouts(now=database_now())
+        world.work()
+        executor.advance_rollouts(now=database_now())
+    paul = User.objects.create(username="paul")
+    paul.groups.set(world.mona.groups.all())
+
+    def by(person: User) -> Callable[[], None]:
+        def give() -> None:
+            said = {"actor": person, "now": database_now()}
+            if order == "start":
+                services.start_rollout(Release.objects.get(), **said)
+                return
+            rollout = Rollout.objects.get()
+            if order == "retry":
+                services.retry_failed_cis(rollout, **said)
+            elif order == "decide":
+                services.decide_failure(rollout, ci=one, decision="ignore", reason="known", **said)
+            elif order == "next_wave":
+                services.next_wave(rollout, wave=1, reason="urgent", **said)
+            else:
+                getattr(services, f"{order}_rollout")(rollout, reason="both", **said)
+
+        return give
+
+    first, second = (world.sven, paul) if order == "start" else (world.mona, paul)
+    at_once(by(first), by(second))
+    kinds = {
+        "pause": "paused", "resume": "resumed", "abort": "aborting", "roll_back": "rollback_ordered", "retry": "retry",
+        "decide": "decided", "next_wave": "overridden", "start": "started",
+    }  # fmt: skip
+    assert Rollout.objects.get().events.filter(kind=kinds[order], actor__isnull=False).count() == 1
+
+
+def test_an_abort_and_the_last_success_in_the_same_moment(company: World) -> None:
+    world = company
+    world.add_cis(1)
+    for _ in range(6):
+        rollout = world.started(policy={**BIG_BANG, "soak_seconds": 1}, changes=[world.change()])
+        executor.advance_rollouts(now=database_now())
+
+        def abort(rollout: Rollout = rollout) -> None:
+            time.sleep(random.random() / 20)
+            mine = Rollout.objects.get(pk=rollout.pk)
+            services.abort_rollout(mine, actor=world.olga, now=database_now(), reason="stop")
+
+        def install() -> None:
+            for agent in world.devices:
+                agent.run(database_now())
+
+        def tick() -> None:
+            for _ in range(4):
+                executor.advance_rollouts(now=database_now())
+
+        at_once(abort, install, tick, tick)
+        until(world, lambda rollout=rollout: state(rollout) == "aborted")
+        runs = {agent.runs["billing"] for agent in world.devices}
+        assert set(world.runs().values()) == runs, "what was installed stays, and is known"
+        if runs == {"2.0"}:
+            mine = Rollout.objects.get(pk=rollout.pk)
+            services.roll_back_rollout(mine, actor=world.sven, now=database_now(), reason="next round")
+            until(world, lambda rollout=rollout: state(rollout) == "rolled_back")
+        assert world.runs() == {"srv-1": "1.0"}
+
+
+def test_a_new_start_and_the_rollback_of_the_aborted_one_do_not_block_each_other(company: World) -> None:
+    world = company
+    world.add_cis(2)
+    release = world.approved(policy=BIG_BANG)
+    for _ in range(4):
+        rollout = services.start_rollout(Release.objects.get(), actor=world.sven, now=database_now())
+        until(world, lambda: world.runs()["srv-1"] == "2.0")
+        services.abort_rollout(rollout, actor=world.olga, now=database_now(), reason="stop")
+        until(world, lambda rollout=rollout: state(rollout) == "aborted")
+        refused: list[str] = []
+
+        def ordered(call: Callable[..., Any], what: Any, refused: list[str] = refused, **values: Any) -> None:
+            try:
+                call(what, actor=world.sven, now=database_now(), **values)
+            except DomainError as error:
+                refused.append(str(error))
+
+        at_once(
+            lambda rollout=rollout, ordered=ordered: ordered(
+                services.roll_back_rollout, Rollout.objects.get(pk=rollout.pk), reason="back"
+            ),
+            lambda ordered=ordered: ordered(services.start_rollout, Release.objects.get()),
+            lambda: executor.advance_rollouts(now=database_now()) and None,
+        )
+        assert len(refused) == 1, "one was first, and the other one was told"
+        assert Rollout.objects.active().count() == 1
+        for active in Rollout.objects.active().exclude(state="rolling_back"):
+            services.abort_rollout(active, actor=world.olga, now=database_now(), reason="next round")
+            until(world, lambda active=active: state(active) == "aborted")
+            services.roll_back_rollout(active, actor=world.sven, now=database_now(), reason="next round")
+        until(world, lambda: not Rollout.objects.active().exists())
+        if state(release) != "ready":
+            return  # the rollback was first: the release is rolled back, and starts no more
 
 
 def test_devices_workers_and_people_in_any_order(company: World) -> None:

@@ -20,7 +20,7 @@ from notifications.models import Outbox
 from problems.models import Problem
 from releases import executor, services
 from releases.invariants import check_invariants
-from releases.models import Release, Rollout, RolloutEvent, RolloutException, TestRun, Verdict, Wave
+from releases.models import FailureDecision, Release, Rollout, RolloutEvent, RolloutException, TestRun, Verdict, Wave
 from tests.releases.world import BIG_BANG, POLICY, World
 
 pytestmark = pytest.mark.django_db
@@ -56,7 +56,8 @@ def facts() -> dict[str, Any]:
     return {
         "rollouts": rows(Rollout, "state", "pause_kind", "round", "target_count", "target_hash", "cascade"),
         "settled": [settled is not None for settled in Rollout.objects.values_list("settled_at", flat=True)],
-        "waves": rows(Wave, "kind", "number", "state", "size", "accepted_failures", "batch__is_open"),
+        "waves": rows(Wave, "kind", "number", "state", "size", "batch__is_open"),
+        "decisions": rows(FailureDecision, "deployment__ci__name", "kind", "reason"),
         "verdicts": rows(Verdict, "wave__number", "kind", "round", "outcome", "numbers"),
         "events": rows(RolloutEvent, "kind", "wave__number"),
         "exceptions": rows(RolloutException, "kind", "ci__name"),

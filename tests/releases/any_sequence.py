@@ -101,6 +101,7 @@ class TwoRollouts(RuleBasedStateMachine):
             "error_threshold": errors,
             "max_in_flight": cap,
             "manual_gate": gate,
+            "retry": {"codes": ["health_check_failed"], "attempts": 2, "backoff_seconds": 5} if gate else None,
         }
         services.edit_release(self.release, actor=self.world.erik, now=self.world.now, policy=policy)
         self.policy_of_the_other = {**policy, "supersede": supersede, "waves": [{"count": 2}, {"rest": True}]}
@@ -199,13 +200,26 @@ class TwoRollouts(RuleBasedStateMachine):
     def rollout(self, which: str = "last") -> Rollout:
         return getattr(Rollout.objects.order_by("pk"), which)()  # type: ignore[no-any-return]
 
-    @rule(person=st.sampled_from(PEOPLE), which=which_rollout)
-    def pause(self, person: str, which: str) -> None:
-        self.verb(services.pause_rollout, self.rollout(which), person=person)
+    @rule(person=st.sampled_from(PEOPLE), which=which_rollout, mode=st.sampled_from(["freeze", "let_run"]))
+    def pause(self, person: str, which: str, mode: str) -> None:
+        self.verb(services.pause_rollout, self.rollout(which), person=person, mode=mode)
 
-    @rule(person=st.sampled_from(PEOPLE), which=which_rollout)
-    def resume(self, person: str, which: str) -> None:
-        self.verb(services.resume_rollout, self.rollout(which), person=person)
+    @rule(person=st.sampled_from(PEOPLE), which=which_rollout, mode=st.sampled_from(["accept", "retry", "skip"]))
+    def resume(self, person: str, which: str, mode: str) -> None:
+        self.verb(services.resume_rollout, self.rollout(which), person=person, mode=mode)
+
+    @rule(person=st.sampled_from(PEOPLE), which=which_rollout, number=st.integers(1, 2))
+    def next_wave(self, person: str, which: str, number: int) -> None:
+        self.verb(services.next_wave, self.rollout(which), person=person, wave=number)
+
+    @rule(number=ci_numbers, which=which_rollout, decision=st.sampled_from(["fail", "retry", "ignore", "exclude"]))
+    def decide(self, number: int, which: str, decision: str) -> None:
+        ci = self.world.devices[number].ci
+        self.verb(services.decide_failure, self.rollout(which), person="mona", ci=ci, decision=decision)
+
+    @rule(which=which_rollout)
+    def supersede(self, which: str) -> None:
+        self.verb(services.supersede_older, self.rollout(which), person="mona")
 
     @rule(chance=RARELY, which=which_rollout)
     def abort(self, chance: bool, which: str) -> None:

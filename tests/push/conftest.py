@@ -77,7 +77,8 @@ def put_in_place(root: Path, version: Version) -> None:
     folder.mkdir(parents=True)
     artifact = version.artifacts.get()
     with artifact.file.open("rb") as file, tarfile.open(fileobj=file, mode="r:gz") as tar:
-        tar.extractall(folder, filter="data")
+        # Python 3.11.0 to 3.11.3 extract without a filter only; the archive is the test's own.
+        tar.extractall(folder, **({"filter": "data"} if hasattr(tarfile, "data_filter") else {}))
     (folder / ".complete").write_text(json.dumps({"sha256": artifact.sha256}))
     (root / version.product.slug / "current").symlink_to(f"versions/{version.label}")
 

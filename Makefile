@@ -14,7 +14,7 @@ EXIT ?=
 NAME ?= rollout
 export UV_LINK_MODE ?= copy
 
-.PHONY: help demo run test test-all check bench drill drill-model lock screenshots clean migrations
+.PHONY: help demo run test test-all check bench drill drill-model prove lock screenshots clean migrations
 
 help: ## Lists the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -54,7 +54,7 @@ test: .venv/dev.stamp static/vendor/.stamp ## All fast tests, in parallel, again
 
 test-all: .venv/dev.stamp static/vendor/.stamp ## The longer suites: kill tests, browser, load
 	@PORTAL_PROFILE=test DATA_DIR=.data/test $(RUN) --fast --data .data/test -- \
-		$(BIN)/python -m pytest -q -m "slow or browser" --timeout 600 $(ARGS)
+		$(BIN)/python -m pytest -q -m "(slow or browser) and not proof" --timeout 600 $(ARGS)
 
 check: .venv/dev.stamp static/vendor/.stamp ## Style, types, layers, migrations, templates, deployment settings
 	@sh checks.sh
@@ -66,6 +66,10 @@ drill-model: .venv/dev.stamp ## Any sequence against the engine, 20,000 times (S
 	@PORTAL_PROFILE=test DATA_DIR=.data/drill SEED=$(SEED) EXAMPLES=$(or $(EXAMPLES),20000) \
 		$(RUN) --fast --data .data/drill -- $(BIN)/python -m pytest -q -s -m slow \
 		tests/releases/test_any_sequence.py::test_many_sequences
+
+prove: .venv/dev.stamp ## The long proofs of the engine: every failpoint, every planted fault, 2,000 sequences (SEED=, EXAMPLES=)
+	@PORTAL_PROFILE=test DATA_DIR=.data/drill SEED=$(SEED) EXAMPLES=$(EXAMPLES) \
+		$(RUN) --fast --data .data/drill -- $(BIN)/python -m pytest -q -m proof --timeout 3600 $(ARGS)
 
 drill: .venv/dev.stamp ## Four rollouts to a simulated fleet while everything fails (SEED=, MINUTES=20, AGENTS=1000)
 	@PORTAL_PROFILE=test DATA_DIR=.data/drill DRILL_OWNS_DATABASE=1 SEED=$(SEED) MINUTES=$(MINUTES) AGENTS=$(AGENTS) \

@@ -137,6 +137,7 @@ SCENARIOS = {"forward": forward, "back": back, "cancel": cancel, "breach": breac
 
 
 @pytest.mark.slow
+@pytest.mark.proof
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("point", POINTS, ids=lambda point: point.name)
 def test_a_process_that_is_killed_here_changes_nothing_in_the_end(stack: Stack, point: Point) -> None:

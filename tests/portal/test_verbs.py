@@ -147,6 +147,7 @@ def test_planning_saves_waves_and_targets_as_people_write_them() -> None:
     address = f"/releases/{release.number}/plan-rollout/"
     form = client.get(address).context["form"]
     data = {name: value for name, value in form.initial.items() if value not in (None, False, [])}
+    data |= {field.name: field.value() for field in form.way_back_fields}
     data |= {"waves": "2, 50%, rest", "exclude": story.cis[3].name, "soak_seconds": 5}
     assert client.post(address, data).status_code == 302
     release.refresh_from_db()

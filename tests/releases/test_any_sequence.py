@@ -38,6 +38,7 @@ def test_some_sequences(world: World) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.proof
 @pytest.mark.timeout(0)
 def test_many_sequences(world: World) -> None:
     """As many as `EXAMPLES` says, from `SEED`."""

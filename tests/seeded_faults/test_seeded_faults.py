@@ -52,6 +52,7 @@ def run(fault: Fault) -> tuple[int, str]:
 
 
 @pytest.mark.slow
+@pytest.mark.proof
 @pytest.mark.timeout(1000)
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
 def test_a_planted_fault_is_found(fault: Fault) -> None:

@@ -59,6 +59,7 @@ def assert_completed(stack: Stack, rollout: Rollout) -> None:
     assert found_facts(stack, rollout) == expected_facts(stack, rollout)
 
 
+@pytest.mark.slow
 def test_kill_agents_in_mid_installation_and_in_mid_report(stack: Stack) -> None:
     """One dies between the switch and the end of its check, one while the portal writes its final report."""
     rollout, (installing, reporting) = rollout_with_held(stack, "till-3", "till-6")

@@ -34,7 +34,7 @@ def play(world: World, *, examples: int, steps: int, chance: int | None) -> None
 
 @pytest.mark.timeout(400)
 def test_some_sequences(world: World) -> None:
-    play(world, examples=40, steps=20, chance=None)
+    play(world, examples=20, steps=20, chance=None)
 
 
 @pytest.mark.slow

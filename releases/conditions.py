@@ -124,9 +124,14 @@ def is_stuck(numbers: WaveNumbers, policy: RolloutPolicy) -> bool:
     return numbers.under_way == 0 and not is_success_reached(numbers, policy) and not is_breached(numbers, policy)
 
 
-def is_soak_over(began_at: datetime, now: datetime, policy: RolloutPolicy, *, soaked_seconds: int = 0) -> bool:
-    """Whether the problem-free period after reaching the threshold is over.
+def soak_ends_at(began_at: datetime, policy: RolloutPolicy, *, soaked_seconds: int = 0) -> datetime:
+    """When the problem-free period after reaching the threshold is over, if nothing goes wrong until then.
 
     It began, or went on after a pause, at `began_at`; `soaked_seconds` had passed before that pause.
     """
-    return now - began_at >= timedelta(seconds=policy.soak_seconds - soaked_seconds)
+    return began_at + timedelta(seconds=policy.soak_seconds - soaked_seconds)
+
+
+def is_soak_over(began_at: datetime, now: datetime, policy: RolloutPolicy, *, soaked_seconds: int = 0) -> bool:
+    """Whether the problem-free period is over."""
+    return now >= soak_ends_at(began_at, policy, soaked_seconds=soaked_seconds)

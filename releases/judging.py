@@ -12,7 +12,7 @@ from releases.gates import incidents_since_installation, probe_verdicts
 from releases.models import Rollout, RolloutEvent, Verdict, Wave
 from releases.policy import RolloutPolicy
 from releases.services.breach import open_breach_incident
-from releases.services.failures import numbers_of_wave, retry_by_itself
+from releases.services.failures import numbers_of_waves, retry_by_itself
 from releases.services.log import log
 from releases.services.pausing import pause
 from releases.services.rollbacks import has_impossible, order_rollback, order_wave_rollback
@@ -53,14 +53,20 @@ def judge_errors(rollout: Rollout, now: datetime) -> bool:
     reasons: dict[Wave, str] = {}
     stops: list[str] = []
     unsure: list[str] = []
+    plain = numbers_of_waves(waves)
     for wave in waves:
-        numbers = _with_gates(rollout, wave, numbers_of_wave(wave), policy, now)
+        said = probe_verdicts(wave, policy, round=rollout.round, until=now)
+        numbers = _with_gates(rollout, wave, plain[wave.pk], policy, said)
         if conditions.is_breached(numbers, policy):
-            reasons[wave] = _fail(rollout, wave, numbers, policy, now)
+            reasons[wave] = _fail(rollout, wave, numbers, policy, said, now)
         elif conditions.is_over_incidents(numbers, policy):
             stops.append(_incidents_text(wave, numbers, policy))
-        elif wave.state == Wave.State.SOAKING and policy.probes:
-            unsure += _unsure_probes(rollout, wave, policy, now)
+        elif wave.state == Wave.State.SOAKING:
+            # Neither yes nor no: a person has to look.
+            text = _(
+                "Wave %(wave)d: the portal could not ask the probe %(url)s. Look yourself, then resume or roll back."
+            )
+            unsure += [text % {"wave": wave.number, "url": url} for url in _that_say("inconclusive", policy, said)]
     if reasons:
         failpoint("breach.told")
         _react(rollout, list(reasons), policy, " ".join(reasons.values()), now)
@@ -72,32 +78,18 @@ def judge_errors(rollout: Rollout, now: datetime) -> bool:
 
 
 def _with_gates(
-    rollout: Rollout, wave: Wave, numbers: conditions.WaveNumbers, policy: RolloutPolicy, now: datetime
+    rollout: Rollout, wave: Wave, numbers: conditions.WaveNumbers, policy: RolloutPolicy, said: list[str]
 ) -> conditions.WaveNumbers:
     """With the incidents since the installation and the probes that fail, where the policy asks for them."""
     if policy.incident_gate is not None:
         count = incidents_since_installation(rollout, wave).count
         numbers = replace(numbers, incidents=count, accepted_incidents=wave.accepted_incidents)
-    if policy.probes:
-        numbers = replace(numbers, failed_probes=_said(rollout, wave, policy, now).count("fail"))
-    return numbers
+    return replace(numbers, failed_probes=said.count("fail"))
 
 
-def _said(rollout: Rollout, wave: Wave, policy: RolloutPolicy, now: datetime) -> list[str]:
-    return probe_verdicts(wave, policy, round=rollout.round, until=now)
-
-
-def _unsure_probes(rollout: Rollout, wave: Wave, policy: RolloutPolicy, now: datetime) -> list[str]:
-    """Probes that say neither yes nor no, in words: a person has to look."""
-    text = _("Wave %(wave)d: the portal could not ask the probe %(url)s. Look yourself, then resume or roll back.")
-    pairs = zip(policy.probes, _said(rollout, wave, policy, now), strict=True)
-    return [text % {"wave": wave.number, "url": probe["url"]} for probe, one in pairs if one == "inconclusive"]
-
-
-def _probes_text(rollout: Rollout, wave: Wave, policy: RolloutPolicy, now: datetime) -> str:
-    pairs = zip(policy.probes, _said(rollout, wave, policy, now), strict=True)
-    urls = ", ".join(probe["url"] for probe, said in pairs if said == "fail")
-    return _("Wave %(wave)d: probes failed: %(urls)s.") % {"wave": wave.number, "urls": urls}
+def _that_say(verdict: str, policy: RolloutPolicy, said: list[str]) -> list[str]:
+    """The addresses of the probes with this verdict."""
+    return [probe["url"] for probe, one in zip(policy.probes, said, strict=True) if one == verdict]
 
 
 def _incidents_text(wave: Wave, numbers: conditions.WaveNumbers, policy: RolloutPolicy) -> str:
@@ -115,13 +107,21 @@ def _started(rollout: Rollout) -> list[Wave]:
     return list(standing_waves(rollout).exclude(state=Wave.State.WAITING))
 
 
-def _fail(rollout: Rollout, wave: Wave, numbers: conditions.WaveNumbers, policy: RolloutPolicy, now: datetime) -> str:
+def _fail(
+    rollout: Rollout,
+    wave: Wave,
+    numbers: conditions.WaveNumbers,
+    policy: RolloutPolicy,
+    said: list[str],
+    now: datetime,
+) -> str:
     """Stores the verdict and its evidence; returns the reason, for people."""
     store_verdict(rollout, wave, Verdict.Kind.ERROR, Verdict.Outcome.BREACHED, numbers, now)
     move(wave, "fail", actor=None, now=now, update={"finished_at": now}, touch=None)
     values = {"wave": wave.number, "failed": conditions.failures(numbers, policy), "size": wave.size}
     if numbers.failed_probes:
-        reason = _probes_text(rollout, wave, policy, now)
+        urls = ", ".join(_that_say("fail", policy, said))
+        reason = _("Wave %(wave)d: probes failed: %(urls)s.") % {"wave": wave.number, "urls": urls}
     elif not conditions.is_breached(replace(numbers, incidents=0), policy):
         reason = _incidents_text(wave, numbers, policy)
     elif policy.error_count is not None and values["failed"] > policy.error_count:

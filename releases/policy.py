@@ -11,7 +11,7 @@ from django.utils.translation import gettext as _
 
 from releases.presets import PRESETS
 from releases.probes import probes_from_json
-from releases.waves import REST, is_quota, policy_invalid, quota_of, waves_from_json
+from releases.waves import REST, policy_invalid, waves_from_json
 
 STRATEGIES = ("big_bang", "phased")
 ON_ERROR = ("pause", "rollback_wave", "rollback_all")
@@ -153,20 +153,6 @@ class RolloutPolicy:
         """The policy of the way back. What a person or a breach has decided ignores waves."""
         own: dict[str, Any] = {"error_threshold": 100, "error_count": None, "min_sample": 1, **self.rollback}
         return replace(self, **own)
-
-    def wave_sizes(self, targets: int) -> list[int]:
-        """How many CIs each wave of a number or percentage gets for that many targets, without empty waves.
-
-        Where waves name CIs, who they are decides: see `releases.wave_plan.planned_waves`.
-        """
-        sizes: list[int] = []
-        left = targets
-        for wave in self.waves:
-            size = min(quota_of(wave, targets), left) if is_quota(wave) else left
-            if size:
-                sizes.append(size)
-            left -= size
-        return sizes
 
 
 def _rollback(value: Any) -> Mapping[str, int]:

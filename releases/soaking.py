@@ -1,12 +1,12 @@
 """The problem-free period of a wave: it begins when the success threshold is met, begins anew with each failure and
 each qualifying incident, and stands still while the rollout is paused (`services.soak_clock`)."""
 
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from django.utils.translation import gettext as _
 
 from releases import conditions
-from releases.gates import Incidents, incidents_since_installation
+from releases.gates import incidents_since_installation
 from releases.models import Rollout, RolloutEvent, Wave
 from releases.policy import RolloutPolicy
 from releases.services.log import log
@@ -15,7 +15,10 @@ from tickets.lifecycle import move
 
 def begin(rollout: Rollout, wave: Wave, numbers: conditions.WaveNumbers, policy: RolloutPolicy, now: datetime) -> None:
     """The wave's threshold is met: its problem-free period begins."""
-    known = {"soak_failures": conditions.lost(numbers, policy), "soak_incidents": _incidents(rollout, wave).count}
+    known = {
+        "soak_failures": conditions.lost(numbers, policy),
+        "soak_incidents": incidents_since_installation(rollout, wave).count,
+    }
     update = {"soak_started_at": now, "soaked_seconds": 0, **known}
     move(wave, "soak", actor=None, now=now, update=update, touch=None)
     log(rollout, RolloutEvent.Kind.WAVE_SOAKING, now=now, wave=wave, told=False)
@@ -25,7 +28,7 @@ def has_begun_anew(
     rollout: Rollout, wave: Wave, numbers: conditions.WaveNumbers, policy: RolloutPolicy, now: datetime
 ) -> bool:
     """Whether something went wrong since the period began; then it begins anew, which is written."""
-    failed, incidents = conditions.lost(numbers, policy), _incidents(rollout, wave)
+    failed, incidents = conditions.lost(numbers, policy), incidents_since_installation(rollout, wave)
     known = {"soak_failures": failed, "soak_incidents": incidents.count}
     if failed > wave.soak_failures:
         text, began_at = _("One of its CIs failed: the problem-free period begins anew."), now
@@ -51,8 +54,4 @@ def is_over(wave: Wave, policy: RolloutPolicy, now: datetime) -> bool:
 
 def ends_at(wave: Wave, policy: RolloutPolicy, now: datetime) -> datetime:
     """When the period is over if nothing goes wrong from now on."""
-    return (wave.soak_started_at or now) + timedelta(seconds=max(0, policy.soak_seconds - wave.soaked_seconds))
-
-
-def _incidents(rollout: Rollout, wave: Wave) -> Incidents:
-    return incidents_since_installation(rollout, wave)
+    return conditions.soak_ends_at(wave.soak_started_at or now, policy, soaked_seconds=wave.soaked_seconds)

@@ -3,7 +3,7 @@
 What is ignored are rows with a name and a reason, one for each CI; a wave's numbers count them.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -61,10 +61,18 @@ def accepted_of(waves: Iterable[int]) -> dict[int, Accepted]:
     return {key: found.get(key, Accepted()) for key in keys}
 
 
+def numbers_of_waves(waves: Sequence[Wave]) -> dict[int, WaveNumbers]:
+    """What a verdict on each wave (by id) sees now. Two statements."""
+    counts, accepted = distribution.counts([wave.batch_id for wave in waves]), accepted_of([wave.pk for wave in waves])
+    return {
+        wave.pk: conditions.numbers_of(counts[wave.batch_id], size=wave.size, accepted=accepted[wave.pk])
+        for wave in waves
+    }
+
+
 def numbers_of_wave(wave: Wave) -> WaveNumbers:
     """What a verdict on the wave sees now."""
-    counts = distribution.counts([wave.batch_id])[wave.batch_id]
-    return conditions.numbers_of(counts, size=wave.size, accepted=accepted_of([wave.pk])[wave.pk])
+    return numbers_of_waves([wave])[wave.pk]
 
 
 def _newest_verdict(rollout: Rollout) -> int | None:

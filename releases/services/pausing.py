@@ -33,6 +33,7 @@ PAUSE_MODES = (FREEZE, LET_RUN)
 ACCEPT, RETRY, SKIP = "accept", "retry", "skip"
 RESUME_MODES = (ACCEPT, RETRY, SKIP)
 AFTER_FAILURES = (PauseKind.BREACH, PauseKind.STRAGGLERS)
+# Stops of the engine that a resume accepts. Not a probe that could not be asked: it is asked again.
 AUTOMATIC = (*AFTER_FAILURES, PauseKind.WINDOW, PauseKind.INCIDENTS)
 UNDER_WAY = (Wave.State.DEPLOYING, Wave.State.SOAKING)
 
@@ -80,14 +81,16 @@ def check_resume(rollout: Rollout, *, actor: User, mode: str = ACCEPT) -> list[W
             _("%(number)s stopped by itself; somebody other than the one who started it must resume it.")
             % {"number": rollout.number}
         )
-    if mode == SKIP:
-        check_second_person(rollout, actor)
     waves = list(standing_waves(rollout))
     if not waves:
         raise ConditionRefused(
             _("Every wave of %(number)s was taken back, so nothing is left to do. Roll it back or abort it.")
             % {"number": rollout.number}
         )
+    if mode == SKIP:
+        check_second_person(rollout, actor)
+        if not any(wave.state in {*UNDER_WAY, Wave.State.FAILED} for wave in waves):
+            raise ConditionRefused(_("No wave is under way, so there is none to skip. Resume without it."))
     return waves
 
 
@@ -154,9 +157,7 @@ def resume_rollout(
 
 
 def _skip_wave(rollout: Rollout, waves: list[Wave], *, actor: User, now: datetime, reason: str) -> None:
-    wave = next((wave for wave in waves if wave.state in UNDER_WAY), None)
-    if wave is None:
-        raise ConditionRefused(_("No wave is under way, so there is none to skip. Resume without it."))
+    wave = next(wave for wave in waves if wave.state in UNDER_WAY)
     excluded = distribution.exclude_waiting([wave.batch_id], now=now, reason=reason)
     if excluded:
         log(rollout, RolloutEvent.Kind.EXCLUDED, now=now, text=cis_text(excluded), actor=actor, wave=wave)

@@ -6,7 +6,7 @@ verb itself uses: what is refused here is refused there.
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from django.db import connection
@@ -222,8 +222,7 @@ def _resume(facts: Facts) -> Preview:
             ("under_way", _("are under way in it, and go on to their end"), number.live),
             ("next", _("get it with the next wave"), following.size if following is not None else 0),
         ),
-        refusal=_refusal(pausing.check_resume, rollout, actor=facts.actor, mode=pausing.SKIP)
-        or ("" if begun else _("No wave is under way, so there is none to skip. Resume without it.")),
+        refusal=_refusal(pausing.check_resume, rollout, actor=facts.actor, mode=pausing.SKIP),
     )
     return Preview(
         "resume",
@@ -349,7 +348,7 @@ def _next_wave(facts: Facts) -> Preview:
     following = next((w for w in facts.waves if current is not None and w.number > current.number), None)
     warnings = []
     if current is not None and current.soak_started_at is not None:
-        ends = current.soak_started_at + timedelta(seconds=facts.policy.soak_seconds - current.soaked_seconds)
+        ends = conditions.soak_ends_at(current.soak_started_at, facts.policy, soaked_seconds=current.soaked_seconds)
         left = max(0, round((ends - facts.now).total_seconds()))
         text = _("%(seconds)d seconds of the problem-free period of wave %(wave)d are left out; that is recorded.")
         warnings = [text % {"seconds": left, "wave": current.number}]

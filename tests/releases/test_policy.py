@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from releases.policy import RolloutPolicy
 from releases.selector import TargetSelector
+from releases.waves import REST, quota_of
 from tickets.exceptions import InvalidInput
 from tickets.services import content_hash
 
@@ -63,19 +64,10 @@ def test_a_policy_is_read_and_written_without_loss(data: dict[str, Any]) -> None
 
 
 @CALM
-@given(PHASED, st.integers(0, 10**6))
-def test_the_waves_take_every_target_once(data: dict[str, Any], targets: int) -> None:
-    sizes = RolloutPolicy.from_json(data).wave_sizes(targets)
-    assert sum(sizes) == targets
-    assert all(size >= 1 for size in sizes)
-    assert len(sizes) <= len(data["waves"])
-
-
-@CALM
 @given(st.integers(1, 100), st.integers(1, 10**5))
 def test_a_percentage_is_of_all_targets_and_rounded_up(percent: int, targets: int) -> None:
-    policy = RolloutPolicy.from_json({"waves": [{"percent": percent}, {"rest": True}]})
-    assert policy.wave_sizes(targets)[0] == min(targets, math.ceil(targets * percent / 100))
+    (wave, _rest) = RolloutPolicy.from_json({"waves": [{"percent": percent}, {"rest": True}]}).waves
+    assert quota_of(wave, targets) == math.ceil(targets * percent / 100)
 
 
 @CALM
@@ -129,7 +121,7 @@ def test_an_incoherent_policy_is_refused_with_a_text(data: Any) -> None:
 
 
 def test_big_bang_is_one_wave_with_everybody() -> None:
-    assert RolloutPolicy.from_json({"strategy": "big_bang"}).wave_sizes(7) == [7]
+    assert RolloutPolicy.from_json({"strategy": "big_bang"}).waves == (REST,)
 
 
 IDS = st.lists(st.integers(1, 2**63 - 1), max_size=5)

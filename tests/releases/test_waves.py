@@ -6,6 +6,8 @@ from typing import Any
 import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from cmdb.groups import create_group, edit_group
 from cmdb.models import CIClass, Relation
@@ -90,6 +92,24 @@ def test_numbers_and_filters_in_any_order_are_frozen_as_planned(world: World, ru
     assert frozen(rollout) == expected
     world.pass_time(12)
     assert state(rollout) == "completed"
+
+
+QUOTA = st.builds(lambda n: {"count": n}, st.integers(1, 9)) | st.builds(lambda n: {"percent": n}, st.integers(1, 30))
+
+
+def test_the_waves_take_every_target_once_whatever_their_numbers(world: World) -> None:
+    world.add_cis(7)
+    release = world.draft(policy=POLICY)
+
+    @settings(max_examples=30, deadline=None)
+    @given(st.lists(QUOTA, max_size=3))
+    def holds(rules: list[dict[str, Any]]) -> None:
+        release.policy = waves_of(*rules)
+        taken = list(chain.from_iterable(planned(release)))
+        assert sorted(taken) == sorted(agent.ci.name for agent in world.devices)
+        assert [wave.size for wave in planned_waves(release)] == [len(names) for names in planned(release)]
+
+    holds()
 
 
 def test_who_leaves_a_group_while_it_is_frozen_is_neither_lost_nor_there_twice(world: World, monkeypatch) -> None:

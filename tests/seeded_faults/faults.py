@@ -283,7 +283,7 @@ FAULTS = [
     Fault(
         "double cascade",
         "Notices of the same event have names of their own, so that a repeated step tells again.",
-        "tests/releases/test_cascade.py::"
+        "tests/releases/test_cascade_interrupted.py::"
         "test_many_tickets_are_told_in_chunks_and_a_crash_between_them_loses_and_repeats_nothing",
         _double_cascade,
     ),

@@ -334,3 +334,16 @@ class Stack:
             SELECT 1 FROM cmdb_configurationitem WHERE agent_id IS NOT NULL AND attributes_wanted
         """
         self.until("every agent has told what it runs", lambda: not self.rows(silent))
+
+
+@contextlib.contextmanager
+def started(folder: Path, name: str) -> Iterator[Stack]:
+    """A running portal with a database of its own; stopped at the end, also when it did not start."""
+    base = os.environ.get("TEST_DATABASE_NAME", "test_itsm_portal")
+    database = f"{base}_{name}_{os.environ.get('PYTEST_XDIST_WORKER', 'main')}"
+    stack = Stack(folder, os.environ["DATABASE_URL"], database)
+    try:
+        stack.start()
+        yield stack
+    finally:
+        stack.stop()

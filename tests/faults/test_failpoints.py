@@ -9,7 +9,7 @@ import pytest
 
 from tests.faults.facts import expected_facts, found_facts
 from tests.faults.failpoints import POINTS, RESULTS, Point
-from tests.faults.stack import NAMES, Rollout, Stack
+from tests.faults.stack import NAMES, Rollout, Stack, started
 
 # After a kill something has to move again within so many seconds.
 MOVES_AGAIN = 15.0
@@ -23,14 +23,8 @@ SELECT (SELECT max(id) FROM distribution_deploymentevent), (SELECT max(id) FROM 
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    base = os.environ.get("TEST_DATABASE_NAME", "test_itsm_portal")
-    database = f"{base}_failpoints_{os.environ.get('PYTEST_XDIST_WORKER', 'main')}"
-    stack = Stack(tmp_path_factory.mktemp("failpoints"), os.environ["DATABASE_URL"], database)
-    try:
-        stack.start()
+    with started(tmp_path_factory.mktemp("failpoints"), "failpoints") as stack:
         yield stack
-    finally:
-        stack.stop()
 
 
 @pytest.fixture(autouse=True)

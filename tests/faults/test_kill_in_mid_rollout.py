@@ -4,7 +4,6 @@ Where a part is killed is no matter of luck: CIs are held in mid installation, a
 transaction where it is to be cut off.
 """
 
-import os
 import signal
 from collections.abc import Iterator
 
@@ -12,7 +11,7 @@ import pytest
 
 from tests.faults.facts import expected_facts, found_facts
 from tests.faults.software import Host
-from tests.faults.stack import NAMES, Rollout, Stack
+from tests.faults.stack import NAMES, Rollout, Stack, started
 
 _LOCK_DEPLOYMENT = """
     SELECT 1 FROM distribution_deployment d JOIN cmdb_configurationitem ci ON ci.id = d.ci_id
@@ -24,14 +23,8 @@ pytestmark = pytest.mark.timeout(300)  # for busy machines: starting a part agai
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    base = os.environ.get("TEST_DATABASE_NAME", "test_itsm_portal")
-    database = f"{base}_faults_{os.environ.get('PYTEST_XDIST_WORKER', 'main')}"
-    stack = Stack(tmp_path_factory.mktemp("faults"), os.environ["DATABASE_URL"], database)
-    try:
-        stack.start()
+    with started(tmp_path_factory.mktemp("faults"), "faults") as stack:
         yield stack
-    finally:
-        stack.stop()
 
 
 @pytest.fixture(autouse=True)

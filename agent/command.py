@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-PRE, POST, HEALTH = "pre", "post", "health"
+PRE, POST, HEALTH, ROLLBACK = "pre", "post", "health", "rollback"
 HOOKS = (PRE, POST, HEALTH)
+# What only a package may have: it undoes what the package did.
+PACKAGE_HOOKS = (*HOOKS, ROLLBACK)
 _DEFAULT_SECONDS = 30
 MAX_SECONDS = 3600
 
@@ -17,9 +20,9 @@ class Command(NamedTuple):
     timeout_seconds: float
 
 
-def read_hooks(raw: dict[str, Any]) -> dict[str, Command]:
-    """The commands under ``pre``, ``post`` and ``health``. Raises ValueError with the member at fault."""
-    return {name: _read_command(name, raw[name]) for name in HOOKS if raw.get(name) is not None}
+def read_hooks(raw: dict[str, Any], names: Iterable[str] = HOOKS) -> dict[str, Command]:
+    """The commands under these names. Raises ValueError with the member at fault."""
+    return {name: _read_command(name, raw[name]) for name in names if raw.get(name) is not None}
 
 
 def _read_command(name: str, raw: Any) -> Command:

@@ -10,12 +10,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
-from agent.command import HEALTH, POST, PRE, Command
+from agent.command import HEALTH, POST, PRE, ROLLBACK, Command
 from agent.errors import InstallError
 from agent.package import read_hooks_of
 
-INSTALL, REMOVE, REVERT = "install", "remove", "revert"
-CODES = {PRE: "pre_hook_failed", POST: "post_hook_failed", HEALTH: "health_check_failed"}
+INSTALL, REMOVE, REVERT, UNDO = "install", "remove", "revert", "rollback"
+CODES = {
+    PRE: "pre_hook_failed",
+    POST: "post_hook_failed",
+    HEALTH: "health_check_failed",
+    ROLLBACK: "rollback_hook_failed",
+}
 
 
 class Move(NamedTuple):

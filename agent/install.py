@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from agent.command import HEALTH, POST, PRE
+from agent.command import HEALTH, POST, PRE, ROLLBACK
 from agent.config import Config
 from agent.ddi import Client, Unreachable
 from agent.errors import Abandoned, Cancelled, InstallError
@@ -22,6 +22,7 @@ from agent.state import (
     DOWNLOADED,
     DOWNLOADING,
     HEALTHY,
+    LEAVING,
     PREPARING,
     REVERTED,
     REVERTING,
@@ -33,6 +34,7 @@ from agent.state import (
 )
 from agent.store import Store
 from agent.trust import Release, Trust
+from agent.way_back import WayBack
 
 # A hook during which the agent died this often is taken as the cause.
 _MAX_RUNS = 3
@@ -64,6 +66,7 @@ class Installer:
         self._reports = reports
         self._trust = trust
         self._hooks = Hooks(config.root, config.hooks)
+        self._way_back = WayBack(config, store, self._hooks)
         self._watch = watch
         self._is_cancelled = is_cancelled
         self._announce = announce
@@ -93,7 +96,7 @@ class Installer:
         reach("before_switch")
         action.previous = {item.product: self._store.current(item.product) for item in action.items}
         has_pre = any(self._hooks.has(PRE, move) for move in self._moves(action))
-        self._enter(action, PREPARING if has_pre else SWITCHING)
+        self._enter(action, PREPARING if has_pre else self._after_pre(action))
         self.finish()
 
     def finish(self) -> None:
@@ -104,6 +107,8 @@ class Installer:
             return
         if action.phase == PREPARING:
             self._run_pre(action)
+        if action.phase == LEAVING:
+            self._leave(action)
         if action.phase == SWITCHING:
             self._switch(action)
         if action.phase == SWITCHED:
@@ -115,8 +120,13 @@ class Installer:
     def discard(self) -> None:
         """Forgets an action that has not begun to switch, with everything it left on disk."""
         self._state.drop_action()
-        self._store.sweep()
+        self.sweep()
         self._announce()
+
+    def sweep(self) -> None:
+        """Deletes what is left of actions that are over. Only while none is in hand."""
+        self._store.sweep()
+        self._way_back.sweep()
 
     def _prepare(self, action: Action, offer: Offer) -> bool:
         """Downloads and unpacks; False when the server does not want more yet. Raises InstallError."""
@@ -128,6 +138,8 @@ class Installer:
             if not offer.may_download:
                 return False
             self._fetch_and_unpack(action)
+        for item in action.items:
+            self._way_back.check(item)
         if not offer.may_install:
             return False
         self._report(action, "proceeding", "installing")
@@ -148,6 +160,8 @@ class Installer:
         try:
             approval = Approval(self._trust, self._store.current, self._store.is_in_place, time.time())
             releases = {item.product: approval.approve(item, offer.signed[item.product]) for item in action.items}
+            for item in action.items:
+                self._way_back.check_signed(item)
         except OSError as error:
             raise disk_error(error, "verifying") from None
         action.approved = {product: (r.version, r.counter) for product, r in releases.items() if r is not None}
@@ -159,7 +173,7 @@ class Installer:
         self._report(action, "download", "download begins")
         self._enter(action, DOWNLOADING)
         reach("before_download")
-        missing = [item for item in action.items if not self._store.is_prepared(item)]
+        missing = [i for i in action.items if not (self._way_back.is_restore(i) or self._store.is_prepared(i))]
         downloader = Downloader(self._client, self._store.downloads, self._config, self._watch)
         try:
             needed = sum(downloader.missing(item) for item in missing)
@@ -218,6 +232,28 @@ class Installer:
             self._fail(action, error)
         else:
             reach("after_pre")
+            self._enter(action, self._after_pre(action))
+
+    def _after_pre(self, action: Action) -> str:
+        return LEAVING if any(item.way_back for item in action.items) else SWITCHING
+
+    def _leave(self, action: Action) -> None:
+        """Keeps what leads back later, or undoes what the version that runs had done."""
+        action.leave_runs += 1
+        self._state.save()
+        try:
+            _check_runs(ROLLBACK, action.leave_runs)
+            for item in action.items:
+                self._way_back.leave(item, action.previous[item.product])
+        except InstallError as error:
+            self._fail(action, error)
+        except OSError as error:
+            from agent.disk import disk_error
+
+            self._fail(action, disk_error(error, "keeping what leads back"))
+        else:
+            reach("after_leave")
+            action.left = True
             self._enter(action, SWITCHING)
 
     def _switch(self, action: Action) -> None:
@@ -225,6 +261,8 @@ class Installer:
             for item in action.items:
                 self._store.switch(item)
                 reach("mid_switch")
+                self._way_back.put_back(item, action.previous[item.product])
+                reach("mid_put_back")
         except InstallError as error:
             self._fail(action, error)
         except OSError as error:
@@ -258,6 +296,8 @@ class Installer:
         problems = []
         for item in action.items:
             try:
+                if action.left:
+                    said += self._way_back.revert(item, action.previous[item.product], had_run=action.health_runs > 0)
                 self._store.revert(item, action.previous[item.product])
             except (InstallError, OSError) as error:
                 problems.append(f"revert_failed: {item.product}: {error}")
@@ -303,10 +343,12 @@ class Installer:
         else:
             log(f"action {action.id}: done")
             self._trust.record({product: Release(*release) for product, release in action.approved.items()})
+            for item in action.items:
+                self._way_back.done(item, action.previous[item.product])
             body = feedback(action.id, "closed", "success", [f"installed: {action.content}"])
         self._state.close(action.id, action.content, body)
         reach("after_close")
-        self._store.sweep()
+        self.sweep()
         self._announce()
 
     def _enter(self, action: Action, phase: str) -> None:

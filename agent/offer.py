@@ -8,9 +8,16 @@ from typing import Any, NamedTuple
 from agent.config import is_segment
 from agent.errors import InstallError
 
+SCRIPT, SNAPSHOT = "script", "snapshot"
+WAYS_BACK = (SCRIPT, SNAPSHOT)
+
 
 class Item(NamedTuple):
-    """One product of an action: install ``version`` from ``url``, or remove the product."""
+    """One product of an action: install ``version`` from ``url``, or remove the product.
+
+    ``way_back`` is how it is left again later, or (``is_back``) how what runs now is left: "script", "snapshot", or ""
+    for nothing but the new version.
+    """
 
     product: str
     version: str = ""
@@ -19,10 +26,13 @@ class Item(NamedTuple):
     size: int = 0
     sha256: str = ""
     filename: str = ""
+    way_back: str = ""
+    is_back: bool = False
 
     def content(self) -> str:
         """What this item means, without the address it comes from."""
-        return f"{self.product}:remove" if self.remove else f"{self.product}={self.version}@{self.sha256}"
+        what = f"{self.product}:remove" if self.remove else f"{self.product}={self.version}@{self.sha256}"
+        return f"{what}{'<' if self.is_back else '!'}{self.way_back}" if self.way_back else what
 
 
 class Signed(NamedTuple):
@@ -102,8 +112,9 @@ def _read_item(chunk: Any) -> Item:
     if not is_segment(product):
         raise InstallError("bad_name", f"part {str(product)[:80]!r} is not a product slug")
     artifacts = chunk.get("artifacts")
+    way_back, is_back = _way_back(chunk.get("metadata"))
     if not artifacts and _asks_removal(chunk.get("metadata")):
-        return Item(product=str(product), remove=True)
+        return Item(product=str(product), remove=True, way_back=way_back, is_back=is_back)
     if not is_segment(version):
         raise InstallError("bad_name", f"version {str(version)[:80]!r} of {product} is not a version label")
     if not isinstance(artifacts, list) or not artifacts or not isinstance(artifacts[0], dict):
@@ -116,11 +127,29 @@ def _read_item(chunk: Any) -> Item:
         raise InstallError("missing_sha256", f"the artifact of {product} has no usable sha256")
     if not url:
         raise InstallError("bad_deployment", f"the artifact of {product} has no download link")
-    return Item(product=str(product), version=str(version), url=url, size=size, sha256=sha256, filename=filename)
+    return Item(
+        product=str(product),
+        version=str(version),
+        url=url,
+        size=size,
+        sha256=sha256,
+        filename=filename,
+        way_back=way_back,
+        is_back=is_back,
+    )
 
 
 def _asks_removal(metadata: Any) -> bool:
     return _value(metadata, "action") == "remove"
+
+
+def _way_back(metadata: Any) -> tuple[str, bool]:
+    """The way back that is asked for, and whether it is to be gone now. What the agent does not know it refuses."""
+    order = _value(metadata, "itsm.go_back")
+    way = order or _value(metadata, "itsm.way_back")
+    if way and way not in WAYS_BACK:
+        raise InstallError("way_back_unknown", f"this agent does not know {way[:40]!r}")
+    return way, bool(order)
 
 
 def _read_signed(metadata: Any) -> Signed:

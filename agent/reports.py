@@ -13,6 +13,7 @@ from agent.ddi import Answer, Client, Unreachable
 from agent.failpoint import reach
 from agent.journal import Journal
 from agent.log import log, printable
+from agent.offer import WAYS_BACK
 from agent.state import Report, State
 from agent.trust import Trust
 from agent.version import VERSION
@@ -142,7 +143,7 @@ class Reports:
         log(f"{name} answered {answer.status}, again in {delay:.1f} s")
 
     def _attributes(self) -> dict[str, str]:
-        data = {"agent.version": VERSION, "signatures": self._trust.mode}
+        data = {"agent.version": VERSION, "agent.ways_back": ",".join(WAYS_BACK), "signatures": self._trust.mode}
         if self._trust.keys_number is not None:
             data["signatures.keys"] = str(self._trust.keys_number)
         data.update((f"version.{product}", version) for product, version in self._running().items())

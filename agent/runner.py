@@ -133,7 +133,7 @@ class Agent:
             log(f"action {action.id}: found in phase {action.phase}")
         self._installer.finish()
         if self._state.action is None:
-            self._store.sweep()
+            self._installer.sweep()
 
     def run(self, *, once: bool) -> bool:
         """Polls for ever, or once. Returns whether all went well. Raises Stopped, StateError, OSError."""
@@ -222,7 +222,7 @@ class Agent:
         self._state.queue("cancel", target, feedback(target, "closed", "success", [detail]), terminal=True)
         self._state.save()
         if self._state.action is None:
-            self._store.sweep()
+            self._installer.sweep()
         self._announce()
 
     def _watch(self, seconds: float) -> None:

@@ -18,6 +18,7 @@ DOWNLOADING = "downloading"
 DOWNLOADED = "downloaded"
 UNPACKED = "unpacked"
 PREPARING = "preparing"
+LEAVING = "leaving"
 SWITCHING = "switching"
 SWITCHED = "switched"
 HEALTHY = "healthy"
@@ -60,6 +61,9 @@ class Action:
         self.pre_runs = 0
         self.health_runs = 0
         self.revert_runs = 0
+        self.leave_runs = 0
+        # Whether what leads back was kept, or what the version that runs had done was undone.
+        self.left = False
         # Version and counter per product that a signature allows; empty without signatures.
         self.approved: dict[str, tuple[str, int]] = {}
         self.failure: list[str] = []
@@ -79,6 +83,7 @@ class Action:
             setattr(action, name, raw[name])
         # Members that files of agent 1.0 do not have.
         action.pre_runs, action.revert_runs = int(raw.get("pre_runs", 0)), int(raw.get("revert_runs", 0))
+        action.leave_runs, action.left = int(raw.get("leave_runs", 0)), bool(raw.get("left", False))
         action.approved = {product: (str(v), int(c)) for product, (v, c) in raw.get("approved", {}).items()}
         return action
 

@@ -1,3 +1,3 @@
 """The agent's own version, reported as the attribute ``agent.version``."""
 
-VERSION = "1.0.0"
+VERSION = "1.1.0"

@@ -215,7 +215,7 @@ class WayBack(models.TextChoices):
 
     REINSTALL = "reinstall", _("the version of before is installed again")
     SCRIPT = "script", _("the package undoes what it did, then the version of before is installed again")
-    SNAPSHOT = "snapshot", _("a snapshot of the machine is restored")
+    SNAPSHOT = "snapshot", _("what the device kept before is put back, with its data of then")
     IMPOSSIBLE = "impossible", _("there is none")
 
 

@@ -20,7 +20,8 @@ def contents(d: str) -> str:
             product.slug, coalesce(target.label, origin.label), target.id IS NULL,
             json_build_array({ENVELOPES}),
             (SELECT json_agg(json_build_array({", ".join(f"a.{name}" for name in _FILE_FIELDS)}) ORDER BY a.id)
-                FROM software_artifact a WHERE a.version_id = target.id)
+                FROM software_artifact a WHERE a.version_id = target.id),
+            i.way_back
         ) ORDER BY i.position)
     FROM distribution_deploymentitem i JOIN software_product product ON product.id = i.product_id
     LEFT JOIN software_version target ON target.id = i.to_version_id
@@ -41,6 +42,7 @@ class Item:
     is_removal: bool
     files: list[Artifact]
     metadata: list[dict[str, str]]
+    way_back: str
 
 
 def read_items(rows: list[Any] | None) -> list[Item]:
@@ -52,8 +54,9 @@ def read_items(rows: list[Any] | None) -> list[Item]:
             is_removal,
             files=[Artifact.from_db(connection.alias, _FILE_FIELDS, values) for values in files or ()],
             metadata=metadata_of(envelopes),
+            way_back=way_back,
         )
-        for product, version, is_removal, envelopes, files in rows or ()
+        for product, version, is_removal, envelopes, files, way_back in rows or ()
     ]
 
 

@@ -10,6 +10,7 @@ from django.db import connection
 
 from distribution.failures import IS_FORWARD, failed_text
 from distribution.models import Batch, WayBack
+from distribution.ways_back import can_go
 
 # Reads `item`(ci_id, attempt, product_id, to_version_id, from_version_id, way_back, position, is_there) and
 # `failed`(ci_id, why): CIs that are left out.
@@ -80,8 +81,11 @@ WITH package AS (
     SELECT * FROM unnest(%(fresh_cis)s::bigint[], %(fresh_products)s::bigint[]) AS f(ci_id, product_id)
 ), item AS (
     SELECT ci.id AS ci_id, 1 AS attempt, p.product_id, p.version_id AS to_version_id,
-        iv.version_id AS from_version_id, p.way_back, p.position,
-        iv.version_id IS NOT DISTINCT FROM p.version_id AS is_there
+        iv.version_id AS from_version_id,
+        CASE WHEN %(or_reinstall)s::boolean AND p.way_back IN ('script', 'snapshot') AND NOT EXISTS (
+            SELECT 1 FROM cmdb_configurationitem able WHERE able.id = ci.id AND {can_go("able", "p.way_back")})
+            THEN 'reinstall' ELSE p.way_back END AS way_back,
+        p.position, iv.version_id IS NOT DISTINCT FROM p.version_id AS is_there
     FROM unnest(%(cis)s::bigint[]) AS ci(id)
     CROSS JOIN package p
     JOIN software_version wanted ON wanted.id = p.version_id
@@ -96,7 +100,7 @@ WITH package AS (
 
 # The newest deployment of each CI that its device was given, if it changed the CI or may have; with a way back for each
 # of its items. One that was skipped says nothing: an earlier rollout of those batches had brought the version.
-_CHANGED = """
+_CHANGED = f"""
 newest AS (
     SELECT DISTINCT ON (d.ci_id) d.id, d.ci_id, d.state, d.created_at
     FROM distribution_deployment d JOIN distribution_batch b ON b.id = d.batch_id
@@ -117,7 +121,9 @@ newest AS (
 ), without_way_back AS (
     SELECT c.ci_id FROM changed c
     JOIN distribution_deploymentitem i ON i.deployment_id = c.id
-    WHERE i.way_back IN ('snapshot', 'impossible') OR i.from_version_id IS NULL AND (EXISTS (
+    WHERE i.way_back = 'impossible' OR i.way_back IN ('script', 'snapshot') AND NOT EXISTS (
+            SELECT 1 FROM cmdb_configurationitem able WHERE able.id = c.ci_id AND {can_go("able", "i.way_back")})
+        OR i.from_version_id IS NULL AND (EXISTS (
             SELECT 1 FROM cmdb_configurationitem ci JOIN cmdb_agentprofile p ON p.id = ci.agent_profile_id
             WHERE ci.id = c.ci_id AND NOT p.can_remove)
         OR EXISTS (
@@ -125,7 +131,7 @@ newest AS (
             WHERE iv.ci_id = c.ci_id AND iv.product_id = i.product_id AND iv.valid_from <= c.created_at
                 AND (iv.valid_to IS NULL OR iv.valid_to > c.created_at)))
 )
-"""
+"""  # noqa: S608 - put together from constants
 _COUNT_CHANGED = f"""
 WITH {_CHANGED}
 SELECT count(*), count(*) FILTER (WHERE ci_id IN (SELECT ci_id FROM without_way_back)) FROM changed
@@ -161,13 +167,15 @@ def queue_deployments(
     package: Sequence[tuple[int, int, int]],
     fresh: Mapping[int, Iterable[int]] | None = None,
     ways_back: Mapping[int, str] | None = None,
+    or_reinstall: bool = False,
     again: Iterable[int] = (),
     now: datetime,
 ) -> int:
     """Writes the first attempt of each CI that has a product of the package, or gets one in `fresh` {ci:
     products}.
 
-    `package` is (product, version, position), `ways_back` says for products how a CI leaves the version again. A CI
+    `package` is (product, version, position), `ways_back` says for products how a CI leaves the version again, and
+    `or_reinstall` that those whose agent cannot do that itself are reinstalled. A CI
     that already runs every version of its items is `skipped` at once; one on which the same content failed before is
     `excluded`, unless a person ordered to try `again` there. Returns how many were written; CIs that have theirs
     already are left alone. Pass at most some thousand CIs.
@@ -182,6 +190,7 @@ def queue_deployments(
         versions=[item[1] for item in package],
         positions=[item[2] for item in package],
         ways_back=[(ways_back or {}).get(item[0], WayBack.REINSTALL) for item in package],
+        or_reinstall=or_reinstall,
         again=list(again),
         failed_text=failed_text(),
         fresh_cis=[pair[0] for pair in pairs],
@@ -202,9 +211,9 @@ def queue_rollback(
 
     Taken from the newest deployment per CI that its device was given: succeeded, closed by the device but not
     confirmed, or ended otherwise while the CI runs one of its versions. A product that was not there before is
-    removed. A CI is left out when it has no way back: the package says so, its agent cannot remove, or it ran a
-    version before that the media library does not know. A CI that is back already is `skipped`. `only_of`: only CIs
-    of this batch. Returns how many were written; repeating it writes nothing.
+    removed. A CI is left out when it has no way back: the package says so, its agent cannot remove or cannot go the
+    way that the package names, or it ran a version before that the media library does not know. A CI that is back
+    already is `skipped`. `only_of`: only CIs of this batch. Returns how many were written; repeating it writes nothing.
     """
     return write(
         _ROLLBACK,

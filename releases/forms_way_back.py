@@ -14,8 +14,6 @@ _PREFIX = "rollback_"
 _PER_ITEM = "way_back_"
 # What a plan that nobody has made yet proposes.
 _PROPOSED_THRESHOLD = 20
-# The others are refused.
-_WAYS = [(way.value, way.label) for way in (WayBack.REINSTALL, WayBack.IMPOSSIBLE)]
 
 
 def _own(label: Any, least: int = 1, help_text: Any = "") -> forms.IntegerField:
@@ -34,6 +32,14 @@ class WayBackForm(PortalForm):
         gettext_lazy("Seconds between reports on the way back"), 1, gettext_lazy("Empty: as forward")
     )
 
+    or_reinstall = forms.BooleanField(
+        label=gettext_lazy("CIs that cannot go that way are reinstalled"),
+        required=False,
+        help_text=gettext_lazy(
+            "Script and snapshot need an agent that says it can; otherwise those CIs hold the start up"
+        ),
+    )
+
     def prepare(self) -> None:
         policy = RolloutPolicy.from_json(self.instance.policy)
         for name, value in policy.rollback.items():
@@ -42,7 +48,7 @@ class WayBackForm(PortalForm):
             self.initial.setdefault(f"{_PREFIX}error_threshold", _PROPOSED_THRESHOLD)
         for item in self.instance.items.select_related("version__product"):
             self.fields[f"{_PER_ITEM}{item.product.slug}"] = forms.ChoiceField(
-                label=_("Way back from %s") % item.version, choices=_WAYS, initial=item.way_back
+                label=_("Way back from %s") % item.version, choices=WayBack.choices, initial=item.way_back
             )
 
     @property

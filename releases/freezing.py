@@ -9,6 +9,7 @@ from distribution import services as distribution
 from distribution.models import Deployment
 from failpoints import failpoint
 from releases.models import Rollout, RolloutEvent, Wave
+from releases.policy import RolloutPolicy
 from releases.selector import TargetSelector
 from releases.services.log import cis_text, log
 from releases.targets import target_cis
@@ -38,6 +39,7 @@ def freeze(rollout: Rollout, now: datetime) -> bool:
             package=[(item.product_id, item.version_id, item.position) for item in items],
             fresh=dict(selector.fresh),
             ways_back={item.product_id: item.way_back for item in items},
+            or_reinstall=RolloutPolicy.from_json(rollout.policy).or_reinstall,
             again=selector.again,
             now=now,
         )

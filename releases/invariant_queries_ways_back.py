@@ -71,7 +71,24 @@ QUERIES: tuple[tuple[str, str, str], ...] = (
         f"""
         SELECT r.id, d.ci_id FROM {FORWARD}
         JOIN distribution_deploymentitem i ON i.deployment_id = d.id
-        WHERE w.kind = 'rollback' AND i.way_back IN ('snapshot', 'impossible')
+        WHERE w.kind = 'rollback' AND i.way_back = 'impossible'
+        """,
+    ),
+    (
+        "I8",
+        "rollout {0} sent CI {1} back by “{2}”, but it was to leave the version by “{3}”",
+        f"""
+        SELECT r.id, d.ci_id, i.way_back, gone.way_back FROM {FORWARD}
+        JOIN distribution_deploymentitem i ON i.deployment_id = d.id
+        JOIN LATERAL (
+            SELECT g.way_back FROM distribution_deployment f
+            JOIN distribution_batch b ON b.id = f.batch_id AND b.purpose = 'forward'
+            JOIN distribution_deploymentitem g ON g.deployment_id = f.id AND g.product_id = i.product_id
+            WHERE f.ci_id = d.ci_id AND f.id < d.id AND f.offered_at IS NOT NULL
+                AND g.to_version_id IS NOT DISTINCT FROM i.from_version_id
+            ORDER BY f.id DESC LIMIT 1
+        ) gone ON gone.way_back <> i.way_back
+        WHERE w.kind = 'rollback' AND d.offered_at IS NOT NULL
         """,
     ),
     (

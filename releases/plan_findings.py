@@ -19,7 +19,7 @@ from releases.models import Release, RolloutException
 from releases.policy import RolloutPolicy
 from releases.services.content import release_hash
 from releases.services.log import cis_text
-from releases.targets import target_cis, without_way_back
+from releases.targets import target_cis, unable_to_go_back, without_way_back
 from releases.wave_plan import PlannedWave, planned_waves, shared_with
 from releases.windows import STAMP, planned_time
 
@@ -156,7 +156,11 @@ def _ways_back(release: Release) -> Iterator[Finding]:
         refused=Count("pk", filter=~Q(pk__in=accepted.values("ci"))),
         accepted=Count("pk", filter=Q(pk__in=accepted.values("ci"))),
     )
-    if lost["refused"]:
+    if unable := unable_to_go_back(release).exclude(pk__in=accepted.values("ci")).count():
+        finding = _unable(release, unable)
+        yield finding
+        lost["refused"] -= unable if finding.level == ERROR else 0
+    if lost["refused"] > 0:
         text = _(
             "%(cis)s could not go back. Put their present version into the media library, exclude them, or have an "
             "exception recorded."
@@ -165,6 +169,20 @@ def _ways_back(release: Release) -> Iterator[Finding]:
     if lost["accepted"]:
         text = _("%(cis)s could not go back, which was accepted: a breach cannot take the package off them.")
         yield Finding(WARNING, "no_way_back_accepted", text % {"cis": cis_text(lost["accepted"])})
+
+
+def _unable(release: Release, unable: int) -> Finding:
+    if RolloutPolicy.from_json(release.policy).or_reinstall:
+        text = _(
+            "%(cis)s have an agent that cannot go the way back that the package names: they would get the version of "
+            "before again, and nothing else that the package changed is undone."
+        )
+        return Finding(WARNING, "way_back_reinstalls", text % {"cis": cis_text(unable)})
+    text = _(
+        "%(cis)s have an agent that does not say that it can go the way back that the package names. Update their "
+        "agents, exclude them, have an exception recorded, or let the plan reinstall them."
+    )
+    return Finding(ERROR, "way_back_unsupported", text % {"cis": cis_text(unable)})
 
 
 # --- windows -----------------------------------------------------------------------------------

@@ -53,7 +53,8 @@ class RolloutPolicy:
     is different on the way back (`ROLLBACK`); without an `error_threshold` of its own a rollback never stops.
     `incident_gate` is `{"count": n, "then": "pause" | "breach"}`: more than n incidents on the CIs of a wave since the
     installation stop it. For `early_life_seconds` after the last wave has passed, the rollout is watched and not yet
-    completed. `probes` (`releases.probes`) are asked while a wave soaks.
+    completed. `probes` (`releases.probes`) are asked while a wave soaks. `or_reinstall`: CIs whose agent cannot go the
+    way back that the package names (`script`, `snapshot`) are reinstalled instead.
     """
 
     strategy: str = "phased"
@@ -81,6 +82,7 @@ class RolloutPolicy:
     early_life_seconds: int = 0
     probes: tuple[Mapping[str, Any], ...] = ()
     retry: Mapping[str, Any] | None = None
+    or_reinstall: bool = False
 
     @classmethod
     def from_json(cls, data: Any) -> "RolloutPolicy":
@@ -122,7 +124,7 @@ class RolloutPolicy:
         for name in ("max_in_flight", "max_downloads"):
             if values.get(name) is not None:
                 _whole(values, name, 1, 10_000_000)
-        for name in ("manual_gate", "supersede"):
+        for name in ("manual_gate", "supersede", "or_reinstall"):
             if not isinstance(values.get(name, False), bool):
                 raise policy_invalid(_("%s is true or false.") % name)
         if values.get("retry") is not None:

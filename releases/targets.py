@@ -10,7 +10,9 @@ from django.utils.translation import gettext as _
 from cmdb.groups import definition_digest
 from cmdb.models import CIGroup, ConfigurationItem, InstalledVersion
 from distribution.models import Batch, Deployment, DeploymentItem, DeploymentState
+from distribution.ways_back import BY_DEVICE, cannot_go, said
 from releases.models import PackageItem, Release
+from releases.policy import RolloutPolicy
 from releases.selector import TargetSelector
 from software.models import Artifact, Format, Version
 from tickets.exceptions import ConditionRefused, InvalidInput
@@ -104,14 +106,35 @@ def with_too_many_files(release: Release) -> QuerySet[ConfigurationItem]:
     return cis.filter(Q(files__gt=1) | fresh)
 
 
+def unable_to_go_back(release: Release) -> QuerySet[ConfigurationItem]:
+    """Targets whose agent does not say that it can go the way back that the package names for one of their products."""
+    ways: dict[str, list[int]] = {}
+    for product, way in release.items.filter(way_back__in=BY_DEVICE).values_list("product", "way_back"):
+        ways.setdefault(way, []).append(product)
+    selector = TargetSelector.from_json(release.targets)
+    cis = target_cis(release).alias(**said())
+    installed = InstalledVersion.objects.filter(ci=OuterRef("pk"), valid_to__isnull=True)
+    unable = Q(pk__in=[])
+    for way, products in ways.items():
+        added = [ci for ci, fresh in selector.fresh.items() if set(products) & set(fresh)]
+        unable |= cannot_go(way) & (Exists(installed.filter(product__in=products)) | Q(pk__in=added))
+    return cis.filter(unable)
+
+
 def without_way_back(release: Release) -> QuerySet[ConfigurationItem]:
-    """Targets that could not return: what they run is not ready in the media library, or cannot be uninstalled."""
+    """Targets that could not return: what they run is not ready in the media library, or cannot be uninstalled; or
+    their agent cannot go the way that the package names, and the plan does not have them reinstalled instead.
+    """
     selector = TargetSelector.from_json(release.targets)
     installed = InstalledVersion.objects.filter(
         ci=OuterRef("pk"), valid_to__isnull=True, product__in=release.items.values("product")
     )
     lost = installed.filter(Q(version__isnull=True) | ~Q(version__state=Version.State.READY))
-    return target_cis(release).filter(Exists(lost) | Q(pk__in=list(selector.fresh), agent_profile__can_remove=False))
+    is_lost = Exists(lost) | Q(pk__in=list(selector.fresh), agent_profile__can_remove=False)
+    by_device = release.items.filter(way_back__in=BY_DEVICE).exists()
+    if by_device and not RolloutPolicy.from_json(release.policy).or_reinstall:
+        is_lost |= Q(pk__in=unable_to_go_back(release).order_by().values("pk"))
+    return target_cis(release).filter(is_lost)
 
 
 def failed_before(release: Release) -> QuerySet[ConfigurationItem]:

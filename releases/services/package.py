@@ -7,7 +7,6 @@ from typing import Any
 from django.db import transaction
 from django.db.models import QuerySet
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy
 
 from accounts.models import User
 from changes.models import Change
@@ -36,16 +35,6 @@ EDITABLE = (
     Release.State.TEST_FAILED,
     Release.State.READY,
 )
-# Said instead of pretended.
-_NOT_YET: dict[str, Any] = {
-    WayBack.SNAPSHOT: gettext_lazy(
-        "Snapshots: no channel of this portal can take or restore one of a CI in production. Choose another way back "
-        "for %s, or “impossible”."
-    ),
-    WayBack.SCRIPT: gettext_lazy(
-        "Scripts: no agent of this portal runs one on the way back. Choose another way back for %s, or “impossible”."
-    ),
-}
 TESTED = (Release.State.TESTING, Release.State.TEST_FAILED, Release.State.READY)
 
 
@@ -244,8 +233,6 @@ def _set_ways_back(release: Release, ways_back: Mapping[str, str]) -> None:
         raise InvalidInput(_("Not in the package: %s.") % ", ".join(unknown), field="ways_back")
     for slug, item in items.items():
         way = ways_back.get(slug, WayBack.REINSTALL)
-        if way in _NOT_YET:
-            raise InvalidInput(_NOT_YET[way] % slug, field="ways_back", code="way_back_not_supported")
         if way not in WayBack.values:
             raise InvalidInput(
                 _("A way back is one of %s.") % ", ".join(WayBack.values), field="ways_back", code="way_back_unknown"

@@ -147,8 +147,15 @@ def _prepare(run: TestRun, now: datetime) -> bool:
         progress_deadline=TEST_DEADLINE,
         confirm_deadline=TEST_DEADLINE,
     )
-    package = list(run.release.items.values_list("product_id", "version_id", "position"))
-    if not distribution.queue_deployments(batch, ci_ids=[environment.copy_id], package=package, fresh=None, now=now):
+    items = list(run.release.items.all())
+    if not distribution.queue_deployments(
+        batch,
+        ci_ids=[environment.copy_id],
+        package=[(item.product_id, item.version_id, item.position) for item in items],
+        # So that a package that cannot be left as it says is found here.
+        ways_back={item.product_id: item.way_back for item in items},
+        now=now,
+    ):
         return _fail(run, now, _("The copy reports none of the products in this package."))
     environments.begin_apply(environment, now=now)
     distribution.open_batch(batch, now=now)

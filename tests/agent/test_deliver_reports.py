@@ -141,7 +141,7 @@ def test_refused_attributes_are_sent_again(ci: Ci, server: DdiServer) -> None:
     assert not ci.cycle()
     assert ci.cycle()
 
-    assert server.attributes == {"agent.version": "1.0.0", "signatures": "off"}
+    assert server.attributes == {"agent.version": "1.1.0", "agent.ways_back": "script,snapshot", "signatures": "off"}
 
 
 def test_the_token_is_nowhere_but_in_the_header(ci: Ci, server: DdiServer) -> None:

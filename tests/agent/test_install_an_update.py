@@ -16,7 +16,12 @@ def test_new_version_is_installed_and_reported(ci: Ci, server: DdiServer) -> Non
     assert ci.running() == "1.0"
     assert action.executions == ["download", "downloaded", "proceeding", "closed"]
     assert action.closes[0][0] == "success"
-    assert server.attributes == {"agent.version": "1.0.0", "signatures": "off", "version.app": "1.0"}
+    assert server.attributes == {
+        "agent.version": "1.1.0",
+        "agent.ways_back": "script,snapshot",
+        "signatures": "off",
+        "version.app": "1.0",
+    }
     assert server.attribute_puts[-1]["mode"] == "replace"
     assert ci.leftovers() == []
 
@@ -54,7 +59,7 @@ def test_failed_first_install_leaves_no_current_version(ci: Ci, server: DdiServe
 
     assert ci.running() is None
     assert action.closes[0][0] == "failure"
-    assert server.attributes == {"agent.version": "1.0.0", "signatures": "off"}
+    assert server.attributes == {"agent.version": "1.1.0", "agent.ways_back": "script,snapshot", "signatures": "off"}
 
 
 def test_several_products_are_installed_all_or_none(ci: Ci, server: DdiServer) -> None:
@@ -94,7 +99,7 @@ def test_removal_drops_current_and_keeps_the_versions(ci: Ci, server: DdiServer)
     assert ci.running() is None
     assert (ci.root / "app" / "versions" / "1.0" / "app.txt").is_file()
     assert action.closes[0][0] == "success"
-    assert server.attributes == {"agent.version": "1.0.0", "signatures": "off"}
+    assert server.attributes == {"agent.version": "1.1.0", "agent.ways_back": "script,snapshot", "signatures": "off"}
 
 
 def test_version_that_is_already_there_is_not_downloaded_again(ci: Ci, server: DdiServer) -> None:
@@ -141,7 +146,7 @@ def test_facts_are_reported_but_never_hide_what_runs(ci: Ci, server: DdiServer) 
 
     ci.cycle()
 
-    own = {"agent.version": "1.0.0", "signatures": "off", "version.app": "1.0"}
+    own = {"agent.version": "1.1.0", "agent.ways_back": "script,snapshot", "signatures": "off", "version.app": "1.0"}
     assert server.attributes == {**own, "kind": "replica", "os": "debian-12", "long": "y" * 128}
 
 

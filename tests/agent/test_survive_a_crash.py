@@ -18,6 +18,8 @@ from tests.agent.ddi_server import Action, DdiServer, running_server
 from tests.agent.signer import KeyHolder, removal
 
 REVERT_POINTS = ("mid_revert", "after_revert")
+# Only where a way back is asked for: see test_ways_back.py.
+LEAVE_POINTS = ("after_leave",)
 
 
 def assert_consistent(ci: Ci, server: DdiServer, action: Action) -> None:
@@ -39,7 +41,13 @@ def assert_consistent(ci: Ci, server: DdiServer, action: Action) -> None:
     assert all(body in events for body in answered), "what the journal says was accepted, the server has"
     assert events[-1] in [line["body"] for line in sent]
     running = {f"version.{p}": ci.running(p) for p in ("app", "lib") if ci.running(p)}
-    assert server.attributes == {"agent.version": "1.0.0", "signatures": "required", "signatures.keys": "1", **running}
+    assert server.attributes == {
+        "agent.version": "1.1.0",
+        "agent.ways_back": "script,snapshot",
+        "signatures": "required",
+        "signatures.keys": "1",
+        **running,
+    }
     installed = {f"version.{p}": release["version"] for p, release in ci.trust()["installed"].items()}
     if action.closes[0][0] == "success":
         assert installed.items() >= {name: v for name, v in running.items() if v == "2.0"}.items()
@@ -60,7 +68,7 @@ def trusting(folder: Path, server: DdiServer) -> Ci:
     return Ci(folder, server, root_keys=[server.holder.root.public])
 
 
-@pytest.mark.parametrize("point", [point for point in POINTS if point not in REVERT_POINTS])
+@pytest.mark.parametrize("point", [point for point in POINTS if point not in (*REVERT_POINTS, *LEAVE_POINTS)])
 def test_killed_while_installing_finishes_after_restart(ci: Ci, server: DdiServer, point: str) -> None:
     ci.seed("app", "1.0", "old")
     action = server.offer(server.chunk("app", "2.0", software("app", "2.0", size=200_000)))

@@ -34,13 +34,6 @@ def test_a_way_back_is_declared_for_a_product_of_the_package_and_kept_by_an_edit
             services.edit_release(release, actor=world.erik, now=world.now, ways_back=ways)
 
 
-@pytest.mark.parametrize(("way", "text"), [("snapshot", "no channel of this portal"), ("script", "no agent")])
-def test_what_nothing_can_do_yet_is_refused_and_not_pretended(world: World, way: str, text: str) -> None:
-    with pytest.raises(InvalidInput, match=text) as refused:
-        world.draft(ways_back={"billing": way})
-    assert refused.value.code == "way_back_not_supported"
-
-
 def test_another_way_back_voids_the_approval_and_the_usual_one_changes_no_hash(world: World) -> None:
     world.add_cis(1)
     release = world.approved()

@@ -56,6 +56,8 @@ class Device:
 
     def __init__(self, ci: ConfigurationItem, runs: dict[str, str]) -> None:
         self.ci, self.runs, self.mood = ci, dict(runs), "ok"
+        # What its agent says besides the versions.
+        self.says: dict[str, str] = {}
         self.accepted: Counter[int] = Counter()
         self.sent: list[Callable[[datetime], None]] = []
 
@@ -143,7 +145,7 @@ class Device:
         send(now)
 
     def _attributes(self) -> dict[str, str]:
-        return {f"version.{slug}": label for slug, label in self.runs.items()}
+        return {**{f"version.{slug}": label for slug, label in self.runs.items()}, **self.says}
 
     def _tell(self, now: datetime) -> None:
         device.record_attributes(self.ci, data=self._attributes(), mode="replace", now=now)

@@ -13,6 +13,7 @@ from distribution.channels.ddi.pace import sleep_time
 from distribution.device import Action, modes
 from distribution.models import Deployment, DeploymentEvent
 from distribution.packages import Item, items_of
+from distribution.ways_back import metadata as way_back_metadata
 from software.models import Artifact
 
 MAX_HISTORY = 100
@@ -62,7 +63,7 @@ def deployment(base: str, row: Deployment, ci: ConfigurationItem, history: int, 
         "deployment": {
             "download": download,
             "update": update,
-            "chunks": [_chunk(base, item, ci.takes, now) for item in items_of(row)],
+            "chunks": [_chunk(base, item, ci.takes, row.batch.purpose, now) for item in items_of(row)],
         },
     }
     if is_window_open is not None:
@@ -72,8 +73,10 @@ def deployment(base: str, row: Deployment, ci: ConfigurationItem, history: int, 
     return body
 
 
-def _chunk(base: str, item: Item, takes: str, now: datetime) -> dict[str, Any]:
-    metadata = [{"key": "action", "value": "remove"}, *item.metadata] if item.is_removal else item.metadata
+def _chunk(base: str, item: Item, takes: str, purpose: str, now: datetime) -> dict[str, Any]:
+    metadata = [*way_back_metadata(item.way_back, purpose), *item.metadata]
+    if item.is_removal:
+        metadata.insert(0, {"key": "action", "value": "remove"})
     return {
         "part": item.product,
         "name": item.product,

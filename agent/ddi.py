@@ -21,6 +21,7 @@ _MAX_REDIRECTS = 5
 _MAX_RETRY_AFTER = 3600.0
 _MAX_SLEEP = 86_400.0
 _SLEEP = re.compile(r"(\d{2}):(\d{2}):(\d{2})")
+_ASKED_HEALTH = re.compile(r"/configData\?health=(\d{1,18})$")
 _LINKED_ACTION = re.compile(r"/(deploymentBase|cancelAction)/(\d{1,10})(\?[\x21-\x7e]*)?$")
 
 
@@ -41,13 +42,17 @@ class Answer(NamedTuple):
 
 
 class Poll(NamedTuple):
-    """One answer to a poll. ``sleep`` in seconds, None if not said; ids are None without a link."""
+    """One answer to a poll. ``sleep`` in seconds, None if not said; ids are None without a link.
+
+    ``health`` is the number of a health check that is asked for, "" if none is.
+    """
 
     sleep: float | None
     deployment: str | None
     deployment_query: str
     cancel: str | None
     wants_attributes: bool
+    health: str = ""
 
 
 class Client:
@@ -78,7 +83,7 @@ class Client:
         links = links if isinstance(links, dict) else {}
         deployment, query = _linked_action(links, "deploymentBase")
         cancel, _ = _linked_action(links, "cancelAction")
-        return Poll(_polling_sleep(body), deployment, query, cancel, "configData" in links)
+        return Poll(_polling_sleep(body), deployment, query, cancel, "configData" in links, _asked_health(links))
 
     def deployment(self, action: str, query: str) -> dict[str, Any] | None:
         """The body of deploymentBase, or None when it is gone. Raises Unreachable."""
@@ -234,6 +239,13 @@ def _linked_action(links: dict[str, Any], name: str) -> tuple[str | None, str]:
     if not found or found[1] != name or not is_action_id(found[2]):
         return None, ""
     return found[2], found[3] or ""
+
+
+def _asked_health(links: dict[str, Any]) -> str:
+    link = links.get("configData")
+    href = link.get("href") if isinstance(link, dict) else None
+    found = _ASKED_HEALTH.search(href) if isinstance(href, str) and href.isascii() else None
+    return found[1] if found else ""
 
 
 def _polling_sleep(body: dict[str, Any]) -> float | None:

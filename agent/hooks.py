@@ -14,7 +14,7 @@ from agent.command import HEALTH, POST, PRE, ROLLBACK, Command
 from agent.errors import InstallError
 from agent.package import read_hooks_of
 
-INSTALL, REMOVE, REVERT, UNDO = "install", "remove", "revert", "rollback"
+INSTALL, REMOVE, REVERT, UNDO, CHECK = "install", "remove", "revert", "rollback", "check"
 CODES = {
     PRE: "pre_hook_failed",
     POST: "post_hook_failed",

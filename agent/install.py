@@ -13,7 +13,7 @@ from agent.config import Config
 from agent.ddi import Client, Unreachable
 from agent.errors import Abandoned, Cancelled, InstallError
 from agent.failpoint import reach
-from agent.hooks import CODES, INSTALL, REMOVE, REVERT, Hooks, Move
+from agent.hooks import CHECK, CODES, INSTALL, REMOVE, REVERT, Hooks, Move
 from agent.log import log
 from agent.offer import Item, Offer
 from agent.package import Limits
@@ -127,6 +127,18 @@ class Installer:
         """Deletes what is left of actions that are over. Only while none is in hand."""
         self._store.sweep()
         self._way_back.sweep()
+
+    def check_health(self) -> dict[str, str]:
+        """Runs the health checks of everything that runs, and what each said: pass, none (there is none), fail."""
+        said = {}
+        for product, version in self._store.running().items():
+            move = Move(CHECK, product, version, version, self._store.folder(product, version))
+            try:
+                said[product] = "pass" if self._hooks.has(HEALTH, move) else "none"
+                self._hooks.run(HEALTH, move)
+            except InstallError as error:
+                said[product] = f"fail: {error.details()[0]}"
+        return said
 
     def _prepare(self, action: Action, offer: Offer) -> bool:
         """Downloads and unpacks; False when the server does not want more yet. Raises InstallError."""

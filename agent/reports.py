@@ -26,6 +26,8 @@ _MAX_BACKOFF = 60.0
 # Answers that will not change by asking again.
 _REFUSED = (400, 405, 413, 415, 422)
 _GONE = (404, 410)
+# What facts may not overwrite.
+_OWN = ("version.", "agent.", "signatures", "health.")
 
 
 def feedback(action: str, execution: str, finished: str, details: list[str]) -> dict[str, Any]:
@@ -64,6 +66,8 @@ class Reports:
         self._failures = 0
         self._not_before = 0.0
         self.attributes_due = True  # at every start
+        # What the health checks said when the server asked last.
+        self.health: dict[str, str] = {}
         # Actions in hand that the server said it does not know (any more).
         self.gone: set[str] = set()
 
@@ -87,6 +91,12 @@ class Reports:
         if self._state.attributes_due:
             self.attributes_due = True
         return self._put_attributes() if self.attributes_due else True
+
+    def tell_health(self, request: str, said: dict[str, str]) -> None:
+        """Sends what the health checks said with the attributes, from now on, until they are asked for again."""
+        self.health = {f"health.{product}": printable(word, _MAX_ATTRIBUTE) for product, word in said.items()}
+        self.health["health.request"] = request
+        self.attributes_due = True
 
     def _deliver(self, report: Report) -> bool:
         reach("before_report")
@@ -147,9 +157,10 @@ class Reports:
         if self._trust.keys_number is not None:
             data["signatures.keys"] = str(self._trust.keys_number)
         data.update((f"version.{product}", version) for product, version in self._running().items())
+        data.update(self.health)
         for key, value in self._read_facts().items():
             is_plain = isinstance(value, (str, int, float)) and 0 < len(key) <= _MAX_ATTRIBUTE
-            if is_plain and not key.startswith(("version.", "agent.", "signatures")) and len(data) < _MAX_ATTRIBUTES:
+            if is_plain and not key.startswith(_OWN) and len(data) < _MAX_ATTRIBUTES:
                 data[key] = printable(str(value), _MAX_ATTRIBUTE)
         return data
 

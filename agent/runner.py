@@ -155,6 +155,7 @@ class Agent:
             if poll.wants_attributes:
                 self._reports.attributes_due = True
             self._act(poll)
+            self._check_health(poll.health)
             self._reports.flush()
         except Unreachable as error:
             return self._back_off(error)
@@ -162,6 +163,19 @@ class Agent:
         self._set_online(True, "")
         retry = self._reports.retry_in
         return self._sleep if retry is None else max(min(self._sleep, retry), 0.05)
+
+    def _check_health(self, request: str) -> None:
+        """Runs the health checks that the server asks for, once for each request; not in the middle of an action."""
+        if not request or self._state.action is not None or self._reports.health.get("health.request") == request:
+            return
+        log(f"health check {request}")
+        if self._state.health_request == request:
+            said = dict.fromkeys(self._store.running(), "unknown: the agent ended during it")
+        else:
+            self._state.health_request = request
+            self._state.save()
+            said = self._installer.check_health()
+        self._reports.tell_health(request, said)
 
     def _act(self, poll: Poll) -> None:
         try:

@@ -99,6 +99,8 @@ class State:
         self.closed: dict[str, dict[str, Any]] = {}
         self.attributes_due = False
         self.last_report = 0
+        # Number of the health check that was begun last; it is never begun again.
+        self.health_request = ""
 
     @classmethod
     def load(cls, path: Path) -> State:
@@ -118,6 +120,7 @@ class State:
             state.closed = dict(raw["closed"])
             state.attributes_due = bool(raw["attributes_due"])
             state.last_report = int(raw["last_report"])
+            state.health_request = str(raw.get("health_request", ""))
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise StateError(f"{path}: not a state of this agent ({error!r})") from None
         return state
@@ -133,6 +136,7 @@ class State:
                 "closed": self.closed,
                 "attributes_due": self.attributes_due,
                 "last_report": self.last_report,
+                "health_request": self.health_request,
             },
         )
 

@@ -9,6 +9,7 @@ from django.db.models import Q
 from cmdb.models import AgentProfile, ConfigurationItem, InstalledVersion
 from cmdb.services import record_installed, record_removed, replace_installed
 from distribution.failures import record_reverted
+from distribution.health import REQUEST, take_answer
 from distribution.models import LIVE, Batch, Deployment, DeploymentEvent, DeploymentItem, DeploymentState
 from distribution.steps import record_step
 from failpoints import failpoint
@@ -62,6 +63,8 @@ def record_attributes(
         products = [i.product for i in items], [c.product for c in current]
         said = _said(ci, after, before, set(data), mode, *products)
         ended = _act(ci, deployments, items, current, said, now)
+        if REQUEST in data:
+            take_answer(ci, data, now=now)
         failpoint("attributes.before_commit")
         return ended
 

@@ -291,6 +291,34 @@ class DeploymentEvent(models.Model):
         return f"{self.deployment_id}: {self.from_state} → {self.to_state}"
 
 
+class HealthCheck(models.Model):
+    """A question to a CI: is what this deployment brought well? Answered once; `inconclusive` when its time is over."""
+
+    class Outcome(models.TextChoices):
+        PASS = "pass", _("pass")
+        FAIL = "fail", _("fail")
+        INCONCLUSIVE = "inconclusive", _("inconclusive")
+
+    ci = models.ForeignKey("cmdb.ConfigurationItem", models.PROTECT, related_name="health_checks", db_index=False)
+    deployment = models.ForeignKey(Deployment, models.PROTECT, related_name="health_checks")
+    asked_at = models.DateTimeField()
+    due_at = models.DateTimeField()
+    outcome = models.CharField(max_length=12, choices=Outcome, blank=True)
+    detail = models.CharField(max_length=200, blank=True)
+    answered_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        verbose_name = _("health check")
+        verbose_name_plural = _("health checks")
+        constraints = [
+            models.UniqueConstraint(fields=["ci"], name="distribution_one_open_check", condition=Q(outcome=""))
+        ]
+        indexes = [models.Index(fields=["due_at"], name="distribution_check_due", condition=Q(outcome=""))]
+
+    def __str__(self) -> str:
+        return f"health of {self.ci_id}: {self.outcome or 'asked'}"
+
+
 # The models of a channel live in its folder.
 from distribution.channels.ansible.models import PushRun, PushTarget  # noqa: E402
 
@@ -305,6 +333,7 @@ __all__ = [
     "DeploymentEvent",
     "DeploymentItem",
     "DeploymentState",
+    "HealthCheck",
     "PushRun",
     "PushTarget",
     "WayBack",

@@ -83,7 +83,8 @@ class PlanForm(WayBackForm):
         required=False,
         widget=forms.Textarea(attrs={"rows": 2}),
         help_text=gettext_lazy(
-            "One address on each line, if need be with the status that it must answer: https://shop.example.org/ok 204"
+            "One on each line: an address, if need be with the status that it must answer (https://shop.example.org/ok "
+            "204), or the word health: CIs of the wave run the health check of their packages in turn"
         ),
     )
     max_in_flight = forms.IntegerField(

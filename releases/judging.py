@@ -11,6 +11,7 @@ from releases import conditions
 from releases.gates import incidents_since_installation, probe_verdicts
 from releases.models import Rollout, RolloutEvent, Verdict, Wave
 from releases.policy import RolloutPolicy
+from releases.probes import name_of
 from releases.services.breach import open_breach_incident
 from releases.services.failures import numbers_of_waves, retry_by_itself
 from releases.services.log import log
@@ -64,7 +65,7 @@ def judge_errors(rollout: Rollout, now: datetime) -> bool:
         elif wave.state == Wave.State.SOAKING:
             # Neither yes nor no: a person has to look.
             text = _(
-                "Wave %(wave)d: the portal could not ask the probe %(url)s. Look yourself, then resume or roll back."
+                "Wave %(wave)d: the probe %(url)s says neither yes nor no. Look yourself, then resume or roll back."
             )
             unsure += [text % {"wave": wave.number, "url": url} for url in _that_say("inconclusive", policy, said)]
     if reasons:
@@ -88,8 +89,8 @@ def _with_gates(
 
 
 def _that_say(verdict: str, policy: RolloutPolicy, said: list[str]) -> list[str]:
-    """The addresses of the probes with this verdict."""
-    return [probe["url"] for probe, one in zip(policy.probes, said, strict=True) if one == verdict]
+    """The names of the probes with this verdict."""
+    return [name_of(probe) for probe, one in zip(policy.probes, said, strict=True) if one == verdict]
 
 
 def _incidents_text(wave: Wave, numbers: conditions.WaveNumbers, policy: RolloutPolicy) -> str:

@@ -1,7 +1,9 @@
-"""The probes of a plan: addresses that must answer as expected while a wave soaks, and the verdict on their answers.
+"""The probes of a plan: what is asked while a wave soaks, and the verdict on the answers.
 
-A probe is `{"url": …, "status": 200, "every": 30, "timeout": 5, "samples": 3, "failures": 2}`: it is asked every so
-many seconds; of its last `samples` answers, `failures` bad ones are a failure of the wave.
+`{"url": …, "status": 200, "every": 30, "timeout": 5, "samples": 3, "failures": 2}` is an address that must answer as
+expected; `{"check": "health", …}` asks CIs of the wave in turn to run the health check of their packages. A plan names
+a check of a fixed list and no command: what is run came with the version. A probe is asked every so many seconds; of
+its last `samples` answers, `failures` bad ones are a failure of the wave.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -23,6 +25,14 @@ NUMBERS = {
     "samples": (3, 1, 100),
     "failures": (2, 1, 100),
 }
+# What CIs can be asked to check, and how long they may take; agents ask every few minutes.
+CHECKS = ("health",)
+CHECK_NUMBERS = {
+    "every": (30, 5, 86400),
+    "timeout": (900, 10, 86400),
+    "samples": (3, 1, 100),
+    "failures": (2, 1, 100),
+}
 
 
 def probes_from_json(value: Any) -> tuple[Mapping[str, Any], ...]:
@@ -33,13 +43,24 @@ def probes_from_json(value: Any) -> tuple[Mapping[str, Any], ...]:
 
 
 def _probe(value: Any, position: int) -> Mapping[str, Any]:
-    if not isinstance(value, Mapping) or set(value) - {"url", *NUMBERS} or not _is_url(value.get("url")):
-        raise policy_invalid(
-            _("Probe %(n)d: give its url (http or https) and, if need be, %(names)s.")
-            % {"n": position, "names": ", ".join(NUMBERS)}
-        )
-    probe = {"url": value["url"]}
-    for name, (default, least, most) in NUMBERS.items():
+    probe: dict[str, Any]
+    if isinstance(value, Mapping) and "check" in value:
+        numbers = CHECK_NUMBERS
+        if set(value) - {"check", *numbers} or value["check"] not in CHECKS:
+            raise policy_invalid(
+                _("Probe %(n)d: a check is one of %(checks)s; if need be, with %(names)s.")
+                % {"n": position, "checks": ", ".join(CHECKS), "names": ", ".join(numbers)}
+            )
+        probe = {"check": value["check"]}
+    else:
+        numbers = NUMBERS
+        if not isinstance(value, Mapping) or set(value) - {"url", *numbers} or not _is_url(value.get("url")):
+            raise policy_invalid(
+                _("Probe %(n)d: give its url (http or https) and, if need be, %(names)s.")
+                % {"n": position, "names": ", ".join(numbers)}
+            )
+        probe = {"url": value["url"]}
+    for name, (default, least, most) in numbers.items():
         number = value.get(name, default)
         if isinstance(number, bool) or not isinstance(number, int) or not least <= number <= most:
             text = _("Probe %(n)d: %(name)s is a whole number from %(least)d to %(most)d.")
@@ -84,21 +105,29 @@ def is_allowed(url: str) -> bool:
 def check_hosts(probes: Iterable[Mapping[str, Any]]) -> None:
     """Refuses a probe of a host that the portal may not call."""
     for position, probe in enumerate(probes, start=1):
-        if not is_allowed(probe["url"]):
+        if "url" in probe and not is_allowed(probe["url"]):
             text = _("Probe %(n)d: the portal may not call this address. An administrator allows hosts in PROBE_HOSTS.")
             raise InvalidInput(text % {"n": position}, field="policy", code="probe_not_allowed")
 
 
 def probe_lines(probes: Iterable[Mapping[str, Any]]) -> str:
-    """One probe on each line, as the form of a plan shows them: address and status."""
-    return "\n".join(f"{probe['url']} {probe['status']}" for probe in probes)
+    """One probe on each line, as the form of a plan shows them: address and status, or the check."""
+    return "\n".join(f"{probe['url']} {probe['status']}" if "url" in probe else probe["check"] for probe in probes)
+
+
+def name_of(probe: Mapping[str, Any]) -> str:
+    """What people call it: its address, or its check."""
+    return str(probe.get("url") or probe["check"])
 
 
 def read_probe_lines(text: str, stored: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """The probes of such lines; the numbers that they do not show stay as they are stored for the same address."""
-    known = {probe["url"]: dict(probe) for probe in stored}
+    """The probes of such lines; the numbers that they do not show stay as they are stored for the same one."""
+    known = {name_of(probe): dict(probe) for probe in stored}
     found = []
     for line in filter(None, map(str.strip, text.splitlines())):
+        if line in CHECKS:
+            found.append(known.get(line, {"check": line}))
+            continue
         url, _space, status = line.partition(" ")
         probe = {**known.get(url, {}), "url": url}
         if status.strip():

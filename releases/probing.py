@@ -1,13 +1,16 @@
 """Asks the probes of soaking waves: one short transaction claims a sample, the call is made outside of any, another one
-writes the answer. The tick decides on the stored samples only."""
+writes the answer. What CIs check comes back by their channel. The tick decides on the stored samples only."""
 
 import socket
 from datetime import datetime, timedelta
 
 import httpx
 from django.db import transaction
+from django.db.models import Exists, OuterRef
 from django.utils.translation import gettext as _
 
+from distribution import health
+from distribution.models import Deployment, DeploymentState, HealthCheck
 from releases.models import ProbeSample, Rollout, Wave
 from releases.policy import RolloutPolicy
 from releases.probes import is_allowed
@@ -21,15 +24,29 @@ Outcome = ProbeSample.Outcome
 
 
 def take_samples() -> int:
-    """Asks what is due now; how many were answered."""
+    """Asks what is due now, and takes in what CIs have answered; how many samples were asked for."""
     taken = 0
+    _collect(now=database_now())
     for key in list(_probed_waves()):
         while taken < MOST_SAMPLES and (claimed := _claim(key, now=database_now())) is not None:
             sample, probe = claimed
-            outcome, detail = ask(probe)
-            _store(sample, outcome, detail, timeout=probe["timeout"], now=database_now())
+            if "url" in probe:
+                outcome, detail = ask(probe)
+                _store(sample, outcome, detail, timeout=probe["timeout"], now=database_now())
             taken += 1
     return taken
+
+
+def _collect(*, now: datetime) -> None:
+    """Copies the answers of CIs, and ends the questions whose time is over."""
+    health.expire(now=now)
+    open_samples = ProbeSample.objects.filter(outcome="", health_check__isnull=False)
+    for sample in open_samples.exclude(health_check__outcome="").select_related("health_check__ci")[:500]:
+        check = sample.health_check
+        assert check is not None
+        ProbeSample.objects.filter(pk=sample.pk, outcome="").update(
+            outcome=check.outcome, detail=f"{check.ci.name}: {check.detail or check.outcome}"[:200], answered_at=now
+        )
 
 
 def _probed_waves() -> list[int]:
@@ -49,10 +66,28 @@ def _claim(key: int, *, now: datetime) -> tuple[ProbeSample, dict[str, object]] 
             return None
         for position, probe in enumerate(RolloutPolicy.from_json(rollout.policy).probes, start=1):
             asked = ProbeSample.objects.filter(wave=wave, position=position, round=rollout.round)
-            if not asked.filter(asked_at__gt=now - timedelta(seconds=probe["every"])).exists():
-                sample = ProbeSample.objects.create(wave=wave, position=position, round=rollout.round, asked_at=now)
-                return sample, dict(probe)
+            if asked.filter(asked_at__gt=now - timedelta(seconds=probe["every"])).exists():
+                continue
+            check = None
+            if "check" in probe:
+                due_at = now + timedelta(seconds=probe["timeout"])
+                newest = asked.order_by("-pk").values_list("health_check__deployment", flat=True).first()
+                check = _ask_next(wave, after=newest or 0, now=now, due_at=due_at)
+                if check is None:
+                    continue
+            sample = ProbeSample.objects.create(
+                wave=wave, position=position, round=rollout.round, asked_at=now, health_check=check
+            )
+            return sample, dict(probe)
     return None
+
+
+def _ask_next(wave: Wave, *, after: int, now: datetime, due_at: datetime) -> HealthCheck | None:
+    """Asks the next CI of the wave that has the package and is not being asked, in turn; None: there is none."""
+    done = Deployment.objects.filter(batch=wave.batch_id, state=DeploymentState.SUCCEEDED)
+    free = done.exclude(Exists(HealthCheck.objects.filter(ci=OuterRef("ci"), outcome=""))).order_by("pk")
+    chosen = free.filter(pk__gt=after).first() or free.first()
+    return health.ask(chosen, now=now, due_at=due_at) if chosen is not None else None
 
 
 def _store(sample: ProbeSample, outcome: str, detail: str, *, timeout: object, now: datetime) -> None:

@@ -151,7 +151,8 @@ class CIQuerySet(models.QuerySet["ConfigurationItem"]):
 
 
 @pghistory.track(
-    exclude=["last_seen_at", "attributes", "attributes_at", "attributes_wanted"], model_name="ConfigurationItemHistory"
+    exclude=["last_seen_at", "attributes", "attributes_at", "attributes_wanted", "health_request"],
+    model_name="ConfigurationItemHistory",
 )
 class ConfigurationItem(models.Model):
     """A thing under configuration control. Never deleted, only retired.
@@ -217,6 +218,9 @@ class ConfigurationItem(models.Model):
     attributes = models.JSONField(_("reported attributes"), default=dict, blank=True)
     attributes_at = models.DateTimeField(null=True, blank=True)
     attributes_wanted = models.BooleanField(default=True)
+    health_request = models.PositiveBigIntegerField(
+        null=True, blank=True, editable=False, help_text=_("Number of the health check that its agent is asked for.")
+    )
     last_seen_at = models.DateTimeField(_("last seen"), null=True, blank=True)
     created_at = models.DateTimeField(_("created"))
 

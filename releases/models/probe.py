@@ -7,7 +7,8 @@ from releases.models.wave import Wave
 
 
 class ProbeSample(models.Model):
-    """One answer to one probe of a wave; append-only, but that the answer comes after the question.
+    """One answer to one probe of a wave; append-only, but that the answer comes after the question. A check by a CI
+    stands in `health_check`; its answer is copied from there.
 
     A sample without an outcome was asked for and not answered: its worker is at it, or died. It counts for nothing.
     """
@@ -20,6 +21,9 @@ class ProbeSample(models.Model):
     wave = models.ForeignKey(Wave, models.PROTECT, related_name="samples")
     position = models.PositiveSmallIntegerField(help_text=_("Of the probe in the policy, from 1."))
     round = models.PositiveSmallIntegerField()
+    health_check = models.OneToOneField(
+        "distribution.HealthCheck", models.PROTECT, null=True, blank=True, related_name="sample"
+    )
     asked_at = models.DateTimeField()
     outcome = models.CharField(max_length=12, choices=Outcome, blank=True)
     detail = models.CharField(max_length=200, blank=True)

@@ -59,6 +59,7 @@ class DdiServer:
         self.faults: list[tuple[str, str, dict[str, Any]]] = []
         self.poll_answer: Any = None  # given instead of the right one
         self.sleep = "00:00:01"
+        self.health: object = None  # number of a health check that is asked for
         self.chunk_delay = 0.0
         self.lock = threading.RLock()
         self.tls: ssl.SSLContext | None = None
@@ -229,6 +230,8 @@ class _Handler(BaseHTTPRequestHandler):
             links["deploymentBase"] = {"href": f"{self.ddi.url}{BASE}/deploymentBase/{action.id}?c=17"}
         if self.ddi.attributes is None:
             links["configData"] = {"href": f"{self.ddi.url}{BASE}/configData"}
+        if self.ddi.health is not None:
+            links["configData"] = {"href": f"{self.ddi.url}{BASE}/configData?health={self.ddi.health}"}
         return {"config": {"polling": {"sleep": self.ddi.sleep}}, "_links": links}
 
     def _download(self, name: str, fault: dict[str, Any]) -> None:

@@ -64,6 +64,15 @@ WHERE d.state = 'unknown'
     AND run.ended_at + least(run.probes * %(pause)s * interval '1 second', interval '1 hour') <= %(now)s
 ORDER BY d.id LIMIT %(limit)s
 """
+# Hosts whose health somebody asked for. A run that was lost is followed by another one while there is time.
+_ASKED = """
+SELECT h.deployment_id FROM distribution_healthcheck h
+JOIN cmdb_configurationitem ci ON ci.id = h.ci_id AND ci.channel = 'ansible'
+JOIN cmdb_connection c ON c.ci_id = h.ci_id
+WHERE h.outcome = '' AND h.due_at > %(now)s AND NOT EXISTS (
+    SELECT 1 FROM distribution_pushtarget t WHERE t.deployment_id = h.deployment_id AND t.ended_at IS NULL)
+ORDER BY h.id LIMIT %(limit)s
+"""
 
 
 class LeaseLost(Exception):
@@ -82,13 +91,13 @@ def wanted_runs(*, now: datetime) -> int:
     room = settings.PUSH_RUNS - PushRun.objects.filter(ended_at=None).count()
     if room <= 0:
         return 0
-    probes = bool(_ids(_UNKNOWN, now, 1))
+    probes = bool(_ids(_UNKNOWN, now, 1)) + bool(_ids(_ASKED, now, 1))
     waiting = len(_ids(_WAITING, now, room * settings.PUSH_BATCH))
     return min(room, probes + -(-waiting // settings.PUSH_BATCH))
 
 
 def claim(*, now: datetime) -> PushRun | None:
-    """Takes hosts for one run, probes first; None: nothing to do, or as many runs as may be are under way.
+    """Takes hosts for one run, those to be read first; None: nothing to do, or as many runs as may be are under way.
 
     Each deployment is offered through the same door as to a device, so a batch's cap and state hold exactly.
     """
@@ -98,6 +107,8 @@ def claim(*, now: datetime) -> PushRun | None:
         if PushRun.objects.filter(ended_at=None).count() >= settings.PUSH_RUNS:
             return None
         kind, ids = PushRun.Kind.PROBE, _ids(_UNKNOWN, now, settings.PUSH_BATCH)
+        if not ids:
+            kind, ids = PushRun.Kind.CHECK, _ids(_ASKED, now, settings.PUSH_BATCH)
         if not ids:
             kind, ids = PushRun.Kind.INSTALL, [i for i in _ids(_WAITING, now, settings.PUSH_BATCH) if _offered(i, now)]
         if not ids:

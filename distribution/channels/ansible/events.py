@@ -14,7 +14,8 @@ from distribution.attributes import DEFAULT_KEY, record_attributes
 from distribution.channels.ansible.claims import held, let_go, runs_of, step
 from distribution.channels.ansible.models import PushRun, PushTarget
 from distribution.channels.ansible.run_folder import RunFolder
-from distribution.models import TERMINAL, Deployment, DeploymentItem, DeploymentState
+from distribution.health import finish
+from distribution.models import TERMINAL, Deployment, DeploymentItem, DeploymentState, HealthCheck
 
 State = DeploymentState
 # A deployment whose runs were lost so often is given up.
@@ -46,6 +47,7 @@ class Results:
                 deployment = _locked(pk)
                 if self.run.kind == PushRun.Kind.INSTALL:
                     self._fail(deployment, code, text, now)
+                self._say_health(deployment, HealthCheck.Outcome.INCONCLUSIVE, f"{code}: {text}", now)
                 self._done(deployment, [f"{code}: {text}"], now)
 
     def take(self, line: dict[str, Any]) -> None:
@@ -100,6 +102,7 @@ class Results:
             deployment = _locked(self.folder.hosts[host].pk)
             if self.run.kind == PushRun.Kind.INSTALL and deployment.state in {State.OFFERED, State.DOWNLOADING}:
                 self._fail(deployment, code, text, now)
+            self._say_health(deployment, HealthCheck.Outcome.INCONCLUSIVE, f"{code}: {text}", now)
             self._done(deployment, [], now)
 
     def _verdict(self, host: str, running: dict[str, str | None], health: str) -> None:
@@ -111,6 +114,11 @@ class Results:
             code, text = self._failures.get(host, ("", ""))
             if health:
                 code, _colon, text = health.partition(": ")
+            different = [
+                f"{p}: runs {running.get(p) or '–'}" for p, label in sorted(wanted.items()) if running.get(p) != label
+            ]
+            outcome = HealthCheck.Outcome.FAIL if health or different else HealthCheck.Outcome.PASS
+            self._say_health(deployment, outcome, health or "; ".join(different), now)
             if code and deployment.state not in TERMINAL:
                 self._fail(deployment, code, text, now)
             template = deployment.ci.agent_profile.attribute_key if deployment.ci.agent_profile else DEFAULT_KEY
@@ -121,6 +129,12 @@ class Results:
             if deployment.state == State.UNKNOWN:
                 self._try_again(deployment, running, now)
             self._done(deployment, [f"runs {p} {v or '–'}" for p, v in sorted(running.items())], now)
+
+    def _say_health(self, deployment: Deployment, outcome: str, detail: str, now: datetime) -> None:
+        """The answer of a run that was made to ask for it."""
+        asked = HealthCheck.objects.filter(deployment=deployment, outcome="", due_at__gt=now).first()
+        if self.run.kind == PushRun.Kind.CHECK and asked is not None:
+            finish(asked, outcome, detail, now=now)
 
     def _try_again(self, deployment: Deployment, running: dict[str, str | None], now: datetime) -> None:
         """A lost run did not bring the version: the next run installs it, unless it was cancelled or lost too often."""

@@ -16,6 +16,7 @@ class PushRun(models.Model):
     class Kind(models.TextChoices):
         INSTALL = "install", _("installation")
         PROBE = "probe", _("probe: reads what runs")
+        CHECK = "check", _("health check: reads what runs")
 
     class Outcome(models.TextChoices):
         FINISHED = "finished", _("finished")

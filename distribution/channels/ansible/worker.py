@@ -24,7 +24,7 @@ from tickets.clock import database_now
 
 logger = logging.getLogger(__name__)
 _BEAT_SECONDS = LEASE.total_seconds() / 6
-_PLAYS = {PushRun.Kind.INSTALL: "install.yml", PushRun.Kind.PROBE: "probe.yml"}
+_PLAYS = {PushRun.Kind.INSTALL: "install.yml", PushRun.Kind.PROBE: "probe.yml", PushRun.Kind.CHECK: "probe.yml"}
 
 
 def is_installed() -> bool:

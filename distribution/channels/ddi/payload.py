@@ -45,8 +45,10 @@ def poll(base: str, ci: ConfigurationItem, action: Action, now: datetime) -> dic
         links["deploymentBase"] = f"{base}/deploymentBase/{action.deploy}?c={action.mark}"
     if action.installed is not None:
         links["installedBase"] = f"{base}/installedBase/{action.installed}"
-    if ci.attributes_wanted:
-        links["configData"] = f"{base}/configData"
+    if ci.attributes_wanted or ci.health_request is not None:
+        # Agents make the address of the PUT themselves; one that knows the number answers with it.
+        asked = f"?health={ci.health_request}" if ci.health_request is not None else ""
+        links["configData"] = f"{base}/configData{asked}"
     return {
         "config": {"polling": {"sleep": sleep_time(ci, now, is_idle=action.is_idle)}},
         "_links": {name: {"href": href} for name, href in links.items()},

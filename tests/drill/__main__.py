@@ -159,6 +159,7 @@ class Drill:
         for name, runs in said["runs"].items():
             if in_database.get(name) != runs:
                 found.append(f"{name} runs {runs}; the configuration database says {in_database.get(name)}")
+        found += [f"an agent broke: {why}" for why in said["broken"]]
         if said["unsaid"]:
             found.append(f"{said['unsaid']} reports were never answered")
         if len(self.stack.rows("SELECT 1 FROM releases_rollout")) != len(ROLLOUTS):

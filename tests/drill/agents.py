@@ -186,7 +186,9 @@ class Fleet:
         runs = {agent.name: agent.runs for agent in self.agents}
         seconds = round(time.monotonic() - began)
         pending = sum(len(agent._pending) for agent in self.agents)
-        return {"runs": runs, "counts": dict(self.counts), "seconds": seconds, "unsaid": pending}
+        broken = [repr(life.exception()) if life.done() else "it never came to an end" for life in lives]
+        broken = [said for said in broken if said != "None"]
+        return {"runs": runs, "counts": dict(self.counts), "seconds": seconds, "unsaid": pending, "broken": broken}
 
 
 def _path(address: str) -> str:

@@ -247,14 +247,22 @@ class Stack:
         assert self._director.stdout is not None
         self._director.stdin.write(json.dumps({"do": order, **values}) + "\n")
         self._director.stdin.flush()
-        answer = json.loads(self._director.stdout.readline() or '{"error": "the director is dead"}')
+        line = self._director.stdout.readline()
+        if not line:
+            self._director.wait()
+        answer = json.loads(line or '{"error": "the director is dead"}')
         assert "error" not in answer, answer["error"]
         return answer["answer"]
 
     def rows(self, query: str, *params: Any) -> list[tuple[Any, ...]]:
         assert self._db is not None
-        if self._db.closed:
-            self._db = psycopg.connect(self.database_url, autocommit=True)
+        try:
+            return self._db.execute(query, params).fetchall()
+        except psycopg.OperationalError:
+            if not self._db.closed:
+                raise
+        # The server was restarted since.
+        self._db = psycopg.connect(self.database_url, autocommit=True)
         return self._db.execute(query, params).fetchall()
 
     def until(self, what: str, ask: Callable[[], Any], seconds: float = PATIENCE) -> Any:

@@ -65,7 +65,7 @@ class Device:
         """One exchange with the portal; False: nothing to do."""
         if self.mood == "offline":
             return False
-        self.ci.refresh_from_db()
+        self._look_up()
         action = device.current_action(self.ci, now=now)
         if action.cancel is not None:
             return self._answer_cancel(action.cancel, now)
@@ -81,8 +81,14 @@ class Device:
         if deployment.state == "offered":
             return self._report(deployment.pk, "download", now)
         if deployment.state == "downloading":
-            return self._report(deployment.pk, "proceeding", now)
+            may_begin = deployment.batch.ignores_windows or self.ci.window is None or self.ci.window.is_open(now)
+            return may_begin and self._report(deployment.pk, "proceeding", now)
         return self._install(deployment, now)
+
+    def _look_up(self) -> None:
+        """Its CI as the portal knows it now."""
+        self.ci.refresh_from_db(fields=["agent_profile", "attributes", "attributes_wanted", "maintenance_window"])
+        self.ci.__dict__.pop("window", None)  # kept once asked for
 
     def run(self, now: datetime) -> None:
         """Until there is nothing more to do."""

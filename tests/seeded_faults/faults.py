@@ -225,6 +225,35 @@ def _lost_incident_link(patch: Patch) -> None:
     patch.setattr(cascade, "not_running", lambda _rollout, _cis: set())
 
 
+def _freezes_hold_nobody(patch: Patch) -> None:
+    from releases import running
+
+    patch.setattr(running, "hold", lambda _rollout, _now: False)
+
+
+def _failing_rollback_goes_on(patch: Patch) -> None:
+    from releases import going_back
+
+    patch.setattr(going_back, "_stop", lambda _rollout, _wave, _now: False)
+
+
+def _impossible_goes_back(patch: Patch) -> None:
+    from releases import judging
+
+    patch.setattr(judging, "has_impossible", lambda _rollout: False)
+
+
+def _inconclusive_is_pass(patch: Patch) -> None:
+    from releases import gates
+
+    decide = gates.verdict_of
+    patch.setattr(
+        gates,
+        "verdict_of",
+        lambda outcomes, probe: decide([o.replace("inconclusive", "pass") for o in outcomes], probe),
+    )
+
+
 FAULTS = [
     Fault(
         "no unique index",
@@ -346,5 +375,36 @@ FAULTS = [
         "The cascade resolves incidents of CIs that do not run the version.",
         "tests/releases/test_cascade.py::test_a_ci_that_failed_keeps_its_incident_on_hold_and_names_the_ci",
         _lost_incident_link,
+    ),
+    Fault(
+        "freezes hold nobody",
+        "A rollout that runs into a freeze goes on.",
+        "tests/releases/test_windows.py::"
+        "test_a_rollout_that_runs_into_a_freeze_lets_in_flight_cis_finish_and_goes_on_by_itself",
+        _freezes_hold_nobody,
+    ),
+    Fault(
+        "freezes hold nobody, in any sequence",
+        "The same, found without a test written for it.",
+        "tests/releases/test_any_sequence.py::test_some_sequences",
+        _freezes_hold_nobody,
+    ),
+    Fault(
+        "a failing rollback goes on",
+        "A rollback that fails on too many CIs is not stopped.",
+        "tests/releases/test_ways_back.py::test_a_rollback_that_fails_on_too_many_stops_and_calls_a_person",
+        _failing_rollback_goes_on,
+    ),
+    Fault(
+        "impossible goes back",
+        "The engine rolls back by itself what has no way back.",
+        "tests/releases/test_ways_back.py::test_a_breach_only_stops_what_has_no_way_back",
+        _impossible_goes_back,
+    ),
+    Fault(
+        "inconclusive is a pass",
+        "A probe that could not be asked counts as one that answered well.",
+        "tests/releases/test_probes.py::test_what_the_portal_cannot_ask_pauses_it_and_asks_a_person",
+        _inconclusive_is_pass,
     ),
 ]

@@ -46,9 +46,15 @@ class TwoRollouts(Plans, Devices, TimePasses, Orders, WaysBack, Gates):
         self.no_wave_opened_in_a_freeze()
 
     def everything_ends(self) -> None:
-        """When every device answers and people decide, no rollout stays under way; then nothing moves any more."""
+        """When every device answers and people decide, no rollout stays under way; then nothing moves any more.
+
+        People who are not patient abort what goes forward at once; others wait, and abort what cannot go on.
+        """
         self.the_invariants_hold()
         self.nothing_is_in_the_way()
+        if not self.patient:
+            for rollout in Rollout.objects.active().order_by("pk"):
+                self.verb(services.abort_rollout, rollout, person="olga")
         for _ in range(ROUNDS):
             self.world.work()
             self.ask_probes("pass")

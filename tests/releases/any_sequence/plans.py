@@ -44,10 +44,16 @@ extras = st.lists(st.sampled_from(sorted(EXTRAS)), max_size=2, unique=True)
 
 
 class Plans(Stage):
-    @initialize(plain=plain, extras=extras, supersede=st.booleans(), returns=st.sampled_from([True, True, True, False]))
-    def start(self, plain: dict[str, Any], extras: list[str], supersede: bool, returns: bool) -> None:
-        """`returns`: the package has a way back."""
-        self.extras = extras
+    @initialize(
+        plain=plain,
+        extras=extras,
+        supersede=st.booleans(),
+        returns=st.sampled_from([True, True, True, False]),
+        patient=st.booleans(),
+    )
+    def start(self, plain: dict[str, Any], extras: list[str], supersede: bool, returns: bool, patient: bool) -> None:
+        """`returns`: the package has a way back. `patient`: at the end people let everything come to its own end."""
+        self.extras, self.patient = extras, patient
         policy = {**POLICY, **plain}
         for name in extras:
             policy |= EXTRAS[name]

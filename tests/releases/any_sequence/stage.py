@@ -51,6 +51,7 @@ class Stage(RuleBasedStateMachine):
         self.tolerance = 0
         # Names of `plans.EXTRAS` that the policy of this example has.
         self.extras: list[str] = []
+        self.patient = True
 
     def teardown(self) -> None:
         try:

@@ -53,8 +53,11 @@ def offerable(d: str, b: str, *, may_change: str = "%(may_change)s::boolean", ca
             -- Found changed by somebody else since it was queued: a person has to look first.
             iv.is_drift AND iv.valid_from > {d}.created_at
                 AND iv.version_id IS DISTINCT FROM i.from_version_id AND iv.version_id IS DISTINCT FROM i.to_version_id
-            -- Forward never means an older version, whatever was installed meanwhile.
-            OR {b}.purpose = 'forward' AND running."order" > wanted."order"))
+            -- Forward never means an older version, whatever was installed meanwhile, and skips no step.
+            OR {b}.purpose = 'forward' AND (running."order" > wanted."order" OR EXISTS (
+                SELECT 1 FROM software_version step WHERE step.must_not_skip AND step.state = 'ready'
+                    AND step.product_id = i.product_id
+                    AND step."order" > running."order" AND step."order" < wanted."order"))))
 """  # noqa: S608 - put together from constants
 
 

@@ -2,7 +2,7 @@
 
 Waiting → superseded; fetched or downloading → its device is asked to stop, and the new one waits; installing → the new
 one waits behind it. A deployment is superseded only by one that brings each of its products in the same or a later
-version.
+version, and never when it brings a version that must not be skipped.
 """
 
 from collections.abc import Iterable
@@ -29,15 +29,19 @@ _BRINGS_ALL = """NOT EXISTS (
     WHERE old.deployment_id = d.id AND NOT EXISTS (
         SELECT 1 FROM distribution_deploymentitem new JOIN software_version gets ON gets.id = new.to_version_id
         WHERE new.deployment_id = newer.id AND new.product_id = old.product_id AND gets."order" >= had."order"))"""
+# What must not be skipped is never superseded: it ends when the CI runs it or something later.
+_NO_STEP = """NOT EXISTS (
+    SELECT 1 FROM distribution_deploymentitem i JOIN software_version step ON step.id = i.to_version_id
+    WHERE i.deployment_id = d.id AND step.must_not_skip)"""
 _OLDER = f"""
-{_FORWARD} AND EXISTS (
+{_FORWARD} AND {_NO_STEP} AND EXISTS (
     SELECT 1 FROM distribution_deployment newer
-    WHERE newer.batch_id = %(batch)s AND newer.ci_id = d.ci_id AND newer.id > d.id AND newer.batch_id <> d.batch_id
-        AND newer.state = 'queued' AND {_BRINGS_ALL})
+    WHERE newer.batch_id = ANY(%(batches)s) AND newer.ci_id = d.ci_id AND newer.id > d.id
+        AND newer.batch_id <> d.batch_id AND newer.state = 'queued' AND {_BRINGS_ALL})
 """  # noqa: S608 - put together from constants
 # Of a rollout that is over: a newer one has reached the CI and brings each of its products as well.
 _LEFT_BEHIND = f"""
-d.batch_id = ANY(%(batches)s) AND {_FORWARD} AND EXISTS (
+d.batch_id = ANY(%(batches)s) AND {_FORWARD} AND {_NO_STEP} AND EXISTS (
     SELECT 1 FROM distribution_deployment newer JOIN distribution_batch nb ON nb.id = newer.batch_id
     WHERE newer.ci_id = d.ci_id AND newer.id > d.id AND newer.batch_id <> d.batch_id
         AND nb.purpose = 'forward' AND nb.mode <> 'download_only' AND nb.opened_at IS NOT NULL
@@ -72,7 +76,7 @@ def supersede_left_behind(batch_ids: Iterable[int], *, now: datetime) -> int:
 def supersede_older(batch: Batch, *, now: datetime) -> tuple[int, int]:
     """Makes way for the waiting deployments of this batch; how many were superseded, and asked to stop."""
     reason = _("Superseded by %s.") % batch.label
-    params = {"batch": batch.pk, "reason": reason[:200]}
+    params: dict[str, object] = {"batches": [batch.pk], "reason": reason[:200]}
     with transaction.atomic():
         superseded = _supersede(_OLDER, params, reason, now)
         stopping = move_where(
@@ -88,10 +92,13 @@ def supersede_older(batch: Batch, *, now: datetime) -> tuple[int, int]:
     return len(superseded), len(stopping)
 
 
-def displaced_by(batch: Batch) -> tuple[int, int, int]:
-    """What `supersede_older` would do now: end, ask to stop, and leave alone because it is further. Writes nothing."""
+def displaced_by(batch_ids: Iterable[int]) -> tuple[int, int, int]:
+    """What `supersede_older` would do now for these batches: end, ask to stop, and leave alone because it is further.
+
+    Writes nothing; one statement.
+    """
     with connection.cursor() as cursor:
-        cursor.execute(_DISPLACED, {"batch": batch.pk, "open": [str(state) for state in OPEN]})
+        cursor.execute(_DISPLACED, {"batches": list(batch_ids), "open": [str(state) for state in OPEN]})
         ended, stopping, kept = cursor.fetchone()
     return int(ended), int(stopping), int(kept)
 

@@ -13,6 +13,7 @@ from django.utils.translation import gettext_lazy
 
 from changes.models import Change
 from cmdb.models import ConfigurationItem, InstalledVersion
+from distribution.models import Batch, Deployment
 from incidents.models import Incident
 from problems.models import Problem
 from releases.models import PackageItem, Release, Rollout
@@ -243,12 +244,12 @@ def _ci_step(instance: Any, release: Any, rollout: Any, user: Any) -> Step:
         return Step("ci", label, (link,), 1, is_here, text, missing, since=since)
     if not products:
         return Step("ci", label, missing=_("nothing installed yet"))
-    count = InstalledVersion.objects.filter(
-        version__in=list(products.values()),
-        valid_to__isnull=True,
-        ci__in=ConfigurationItem.objects.production().values("pk"),
-    ).count()
     target = rollout.target_count if rollout is not None else None
+    # Of a rollout's own targets; else of all CIs.
+    frozen = Deployment.objects.filter(batch__wave__rollout=rollout, batch__purpose=Batch.Purpose.FORWARD, attempt=1)
+    among: Any = frozen.values("ci") if target else ConfigurationItem.objects.production().values("pk")
+    running = InstalledVersion.objects.filter(version__in=list(products.values()), valid_to__isnull=True, ci__in=among)
+    count = running.aggregate(n=Count("ci", distinct=True))["n"]
     names = ", ".join(str(version) for version in products.values())
     if not count:
         later = rollout is not None and rollout.finished_at is not None

@@ -1,20 +1,30 @@
 """What the live page of a rollout shows: lanes, counts, cells; read in a constant number of queries."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from django.db import connection
 from django.db.models import Exists, Max, OuterRef, Q
 from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
 from cmdb.models import ConfigurationItem
 from distribution.counting import Counts, counts, last_event_position
 from distribution.models import OPEN, Deployment, DeploymentState
 from releases.models import FailureDecision, Rollout, RolloutEvent, Wave
 from releases.wave_text import wave_text
+from releases.windows import STAMP
 from tickets.appearance import Appearance, appearance_of
 
+ENDING = (
+    Rollout.State.ABORTING,
+    Rollout.State.ABORTED,
+    Rollout.State.ROLLING_BACK,
+    Rollout.State.ROLLED_BACK,
+    Rollout.State.ROLLED_BACK_WITH_EXCEPTIONS,
+)
 # Beyond this many CIs a cell stands for several.
 MOST_CELLS = 2000
 SOME_FAILURES = 20
@@ -97,6 +107,11 @@ class LiveView:
     is_live: bool
 
     @property
+    def is_stopped(self) -> bool:
+        """Whether a rollback failed on too many CIs and waits for a person."""
+        return any(lane.wave.kind == Wave.Kind.ROLLBACK and lane.wave.state == Wave.State.FAILED for lane in self.lanes)
+
+    @property
     def tiles(self) -> list[tuple[str, int, str]]:
         """Numbers over all forward waves: label, count, tone where the count matters."""
         totals = self.totals
@@ -150,7 +165,9 @@ def failures_of(rollout: Rollout, user: Any) -> list[Deployment]:
     """Newest attempts that did not succeed, or wait for another try, on CIs that the person may see; some of them."""
     decided = FailureDecision.objects.filter(deployment=OuterRef("pk"), kind=FailureDecision.Kind.IGNORED)
     later = Deployment.objects.filter(batch=OuterRef("batch"), ci=OuterRef("ci"), attempt__gt=OuterRef("attempt"))
-    lost = Q(state__in=["failed", "cancelled"]) | Q(state__in=OPEN, overdue_at__isnull=False)
+    # What an abort or a rollback cancels is no news.
+    ended = ["failed"] if rollout.state in ENDING else ["failed", "cancelled"]
+    lost = Q(state__in=ended) | Q(state__in=OPEN, overdue_at__isnull=False)
     waits = Q(state=DeploymentState.QUEUED, not_before__isnull=False)
     rows = Deployment.objects.visible_to(user).filter(lost | waits, ~Exists(later), batch__wave__rollout=rollout)
     rows = rows.filter(batch__wave__kind=Wave.Kind.FORWARD).annotate(is_ignored=Exists(decided))
@@ -187,7 +204,7 @@ def _single(batch_ids: list[int], user: Any) -> dict[int, list[Cell]]:
         if deployment.overdue_at:
             words.append(_("overdue"))
         if deployment.not_before and deployment.state == DeploymentState.QUEUED:
-            words.append(_("next attempt at %s") % deployment.not_before.isoformat(timespec="seconds"))
+            words.append(_("next attempt at %s") % deployment.not_before.strftime(STAMP))
         words += [text for text in (deployment.error_code, deployment.message) if text]
         cells.setdefault(deployment.batch_id, []).append(
             Cell(
@@ -228,3 +245,23 @@ def _grouped(batch_ids: list[int], total: int) -> dict[int, list[Cell]]:
             )
         )
     return cells
+
+
+# The numbers of a verdict, in the order in which people ask for them.
+_NUMBERS = {
+    "confirmed": gettext_lazy("%d confirmed"),
+    "failed": gettext_lazy("%d failed"),
+    "overdue": gettext_lazy("%d overdue"),
+    "under_way": gettext_lazy("%d under way"),
+    "excluded": gettext_lazy("%d excluded"),
+    "cancelled": gettext_lazy("%d cancelled"),
+    "accepted": gettext_lazy("%d accepted"),
+    "incidents": gettext_lazy("%d new incidents"),
+    "failed_probes": gettext_lazy("%d failed probes"),
+}
+
+
+def numbers_text(numbers: Mapping[str, int]) -> str:
+    """What a verdict saw, in words: `of 12: 9 confirmed, 3 failed`."""
+    parts = [str(text) % numbers[name] for name, text in _NUMBERS.items() if numbers.get(name)]
+    return _("of %(size)d: %(parts)s") % {"size": numbers.get("size", 0), "parts": ", ".join(parts) or "–"}

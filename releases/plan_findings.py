@@ -19,9 +19,10 @@ from releases.models import Release, RolloutException
 from releases.policy import RolloutPolicy
 from releases.services.content import release_hash
 from releases.services.log import cis_text
-from releases.targets import target_cis, unable_to_go_back, without_way_back
+from releases.targets import before_a_step, target_cis, unable_to_go_back, without_way_back
 from releases.wave_plan import PlannedWave, planned_waves, shared_with
 from releases.windows import STAMP, planned_time
+from tickets.exceptions import ConditionRefused
 
 ERROR, WARNING = "error", "warning"
 
@@ -45,10 +46,23 @@ def findings(release: Release, *, now: datetime, planned: list[PlannedWave] | No
     found = [
         *_thresholds(policy, [wave.size for wave in waves]),
         *_waves(release, waves),
+        *_steps(release),
         *_ways_back(release),
         *_windows(release, now),
     ]
     return sorted(found, key=lambda finding: finding.level != ERROR)
+
+
+def check_plan(release: Release, *, now: datetime) -> None:
+    """Refuses a start whose rollout would stop at once, or could never do what the plan asks for.
+
+    What else is an error (no target, no way back) the start refuses itself, with the names of the CIs.
+    """
+    sizes = [wave.size for wave in planned_waves(release)]
+    found = [*_thresholds(RolloutPolicy.from_json(release.policy), sizes), *_steps(release), *_windows(release, now)]
+    errors = [finding for finding in found if finding.level == ERROR]
+    if errors:
+        raise ConditionRefused(" ".join(finding.text for finding in errors), code=errors[0].code)
 
 
 # --- thresholds --------------------------------------------------------------------------------
@@ -142,6 +156,16 @@ def _overlap(wave: PlannedWave, shares: dict[int, int]) -> Finding:
         "them if that is not meant."
     )
     return Finding(WARNING, "waves_overlap", text % values)
+
+
+# --- steps -------------------------------------------------------------------------------------
+def _steps(release: Release) -> Iterator[Finding]:
+    if skipping := before_a_step(release).count():
+        text = _(
+            "%(cis)s would skip a version that must not be skipped: they run an older one. Roll that version out to "
+            "them first, or exclude them."
+        )
+        yield Finding(ERROR, "step_skipped", text % {"cis": cis_text(skipping)})
 
 
 # --- ways back ---------------------------------------------------------------------------------

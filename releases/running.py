@@ -17,7 +17,7 @@ from releases.services.failures import numbers_of_wave
 from releases.services.log import cis_text, log, wait_for
 from releases.services.pausing import pause
 from releases.services.rollouts import standing_waves
-from releases.windows import blocks
+from releases.windows import STAMP, blocks
 from tickets.lifecycle import move
 from tickets.services import move_ticket
 
@@ -102,7 +102,7 @@ def _soak(rollout: Rollout, wave: Wave, numbers: conditions.WaveNumbers, policy:
     if not soaking.is_over(wave, policy, now):
         text = _("the problem-free period of wave %(wave)d, until %(time)s") % {
             "wave": wave.number,
-            "time": soaking.ends_at(wave, policy, now).isoformat(timespec="minutes"),
+            "time": soaking.ends_at(wave, policy, now).strftime(STAMP),
         }
         return wait_for(rollout, text, now)
     if policy.probes and set(probe_verdicts(wave, policy, round=rollout.round, until=now)) != {"pass"}:
@@ -125,7 +125,7 @@ def _complete(rollout: Rollout, now: datetime) -> bool:
         return wait_for(rollout, going_back.waits_for(rollout) or _("CIs on their way back"), now)
     watched_until = early_life_ends(rollout, RolloutPolicy.from_json(rollout.policy))
     if watched_until is not None and now < watched_until:
-        text = _("early life support, until %s") % watched_until.isoformat(timespec="minutes")
+        text = _("early life support, until %s") % watched_until.strftime(STAMP)
         return wait_for(rollout, text, now)
     move(rollout, "complete", actor=None, now=now, update={"finished_at": now, "waits_for": ""})
     move_ticket(rollout.release, "complete", actor=None, now=now, text=_("%s completed.") % rollout.number)

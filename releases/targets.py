@@ -106,6 +106,18 @@ def with_too_many_files(release: Release) -> QuerySet[ConfigurationItem]:
     return cis.filter(Q(files__gt=1) | fresh)
 
 
+def before_a_step(release: Release) -> QuerySet[ConfigurationItem]:
+    """Targets that would skip a version that must not be skipped: they run an older one, the package brings a later."""
+    installed = InstalledVersion.objects.filter(ci=OuterRef("pk"), valid_to__isnull=True)
+    skips: Any = Q(pk__in=[])
+    for item in release.items.select_related("version"):
+        steps = Version.objects.ready().filter(product=item.product_id, must_not_skip=True)
+        last = steps.filter(order__lt=item.version.order).order_by("order").last()
+        if last is not None:
+            skips |= Exists(installed.filter(product=item.product_id, version__order__lt=last.order))
+    return target_cis(release).filter(skips)
+
+
 def unable_to_go_back(release: Release) -> QuerySet[ConfigurationItem]:
     """Targets whose agent does not say that it can go the way back that the package names for one of their products."""
     ways: dict[str, list[int]] = {}

@@ -36,7 +36,7 @@ from releases.presets import PRESETS
 from releases.services.approval import has_right_to_approve
 from releases.services.generations import history
 from releases.services.pausing import STOP
-from releases.services.previews import Preview
+from releases.services.preview_parts import Preview
 from releases.services.rollouts import START
 from releases.services.start_preview import preview_start
 from releases.tables import ReleaseTable

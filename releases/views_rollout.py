@@ -22,18 +22,20 @@ from releases.forms_rollout import (
     ResumeForm,
     WaveForm,
 )
-from releases.live import failures_of, live_view, mark_of, visible_exceptions
+from releases.live import failures_of, live_view, mark_of, numbers_text, visible_exceptions
 from releases.models import Rollout, RolloutEvent, Verdict, Wave
 from releases.policy import RolloutPolicy
 from releases.services.failure_report import FailureReport, failure_report
-from releases.services.previews import Choice, Preview, preview_rollout
+from releases.services.preview_parts import Choice, Preview
+from releases.services.previews import preview_rollout
+from releases.services.rollbacks import GONE, stopped_waves
 from releases.services.rollbacks import RIGHT as ROLL_BACK
-from releases.services.rollbacks import stopped_waves
 from releases.services.rollouts import START
 from releases.tables import RolloutTable
 from releases.views_stragglers import first_stragglers
 from releases.wave_text import wave_text
-from tickets.clock import now_of
+from releases.windows import blocks
+from tickets.clock import database_now, now_of
 from tickets.exceptions import DomainError
 from tickets.forms import PortalForm, ReasonForm
 from tickets.verbs import VerbPage, buttons_for
@@ -81,8 +83,11 @@ def _failure(rollout: Rollout, request: HttpRequest, form: PortalForm) -> Failur
 
 
 def _may_override_window(rollout: Rollout, user: Any) -> bool:
-    is_stopped = rollout.pause_kind == "window" or (rollout.state == "running" and rollout.waits_for != "")
-    return is_stopped and user.has_perm("releases.override_window")
+    if not user.has_perm("releases.override_window"):
+        return False
+    # Of a running one that waits, only the planned start is a reason; it stands in the change schedule.
+    waits = rollout.state == "running" and rollout.waits_for != ""
+    return rollout.pause_kind == "window" or (waits and bool(blocks(rollout, database_now())))
 
 
 def _may_exclude(rollout: Rollout, user: Any) -> bool:
@@ -125,10 +130,11 @@ VERBS = {
     ),
     "continue_rollback": VerbPage(
         ContinueRollbackForm, label=gettext_lazy("Decide about the rollback"), style="primary", icon="arrow-back-up",
-        service="continue_rollback", allowed=_may_continue_rollback,
+        service="continue_rollback", allowed=_may_continue_rollback, panel=_preview("continue_rollback"),
+        panel_template=_PREVIEW,
     ),
     "retry": VerbPage(
-        label=gettext_lazy("Retry failed"), style="primary", icon="refresh", service="retry_failed_cis", right=START,
+        label=gettext_lazy("Retry failed"), icon="refresh", service="retry_failed_cis", right=START,
         panel=_preview("retry_failed"), panel_template=_PREVIEW,
         allowed=lambda rollout, user: rollout.state == "paused" and user.has_perm(START),
     ),
@@ -138,7 +144,8 @@ VERBS = {
     ),
     "override_window": VerbPage(
         ReasonForm, label=gettext_lazy("Override the window"), style="warning", icon="clock",
-        service="override_window", allowed=_may_override_window,
+        service="override_window", allowed=_may_override_window, panel=_preview("override_window"),
+        panel_template=_PREVIEW,
     ),
     "exclude_ci": VerbPage(
         CIReasonForm, label=gettext_lazy("Exclude a CI"), icon="eye-off", service="exclude_ci", allowed=_may_exclude,
@@ -185,6 +192,7 @@ class RolloutDetail(DetailPage):
         count, first = first_stragglers(instance, self.request.user, now_of(self.request))
         return {
             "straggler_count": count,
+            "is_going_back": instance.state in GONE,
             "stragglers": first,
             "policy": policy,
             "waves": wave_text(policy.waves),
@@ -194,11 +202,10 @@ class RolloutDetail(DetailPage):
 
 def live_context(rollout: Rollout, user: Any) -> dict[str, Any]:
     """What the live fragment needs, on the page and alone."""
+    verdicts = Verdict.objects.filter(wave__rollout=rollout).select_related("wave")
     return {
         "live": live_view(rollout, user),
-        "verdicts": list(
-            Verdict.objects.filter(wave__rollout=rollout).select_related("wave").order_by("-at", "-pk")[:20]
-        ),
+        "verdicts": [(verdict, numbers_text(verdict.numbers)) for verdict in verdicts.order_by("-at", "-pk")[:20]],
         "events": list(
             RolloutEvent.objects.filter(rollout=rollout).select_related("actor", "wave").order_by("-pk")[:40]
         ),

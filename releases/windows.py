@@ -55,9 +55,9 @@ def _outside_planned_time(release: Release, now: datetime) -> list[Block]:
     start, end = planned_time(release)
     found = []
     if start is not None and now < start:
-        text = _("the planned start of its RFCs: %s") % start.isoformat(timespec="minutes")
+        text = _("the planned start of its RFCs: %s") % start.strftime(STAMP)
         found.append(Block(f"start:{start.isoformat()}", text, start))
     if end is not None and now >= end:
-        text = _("The planned end of its RFCs has passed: %s") % end.isoformat(timespec="minutes")
+        text = _("The planned end of its RFCs has passed: %s") % end.strftime(STAMP)
         found.append(Block(f"end:{end.isoformat()}", text))
     return found

@@ -129,9 +129,9 @@ class ProductViewSet(ObjectViewSet):
         return found or super().get_object()
 
 
-def create_version(*, actor: Any, now: datetime, product: Product, label: str, notes: str) -> Version:
+def create_version(*, actor: Any, now: datetime, product: Product, **values: Any) -> Version:
     """Makes a version without a file yet."""
-    return services.create_version(product, actor=actor, now=now, label=label, notes=notes)
+    return services.create_version(product, actor=actor, now=now, **values)
 
 
 class VersionFilter(filters.FilterSet):

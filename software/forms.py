@@ -25,6 +25,11 @@ class ProductForm(PortalForm):
 class VersionForm(PortalForm):
     label = forms.CharField(label=_("Version"), max_length=64, help_text=_("For example 2.4.1"))
     notes = LongText(label=_("Release notes"), required=False, rows=6, help_text=_("Markdown"))
+    must_not_skip = forms.BooleanField(
+        label=_("It must not be skipped"),
+        required=False,
+        help_text=_("A CI that runs an older version gets this one before any later one."),
+    )
 
 
 class ArtifactForm(PortalForm):

@@ -92,6 +92,7 @@ class VersionSerializer(VersionListSerializer):
             *VersionListSerializer.Meta.fields,
             "state_reason",
             "notes",
+            "must_not_skip",
             "created_by",
             "counter",
             "artifacts",
@@ -111,6 +112,7 @@ class CreateVersionSerializer(serializers.Serializer):
     product = NameField(slug_field="slug", queryset=Product.objects.all())
     label = serializers.CharField(max_length=64)  # type: ignore[assignment]
     notes = serializers.CharField(max_length=50_000, allow_blank=True, default="")
+    must_not_skip = serializers.BooleanField(default=False)
 
 
 class FileSerializer(serializers.Serializer):

@@ -35,12 +35,17 @@ def create_product(*, actor: Any, now: datetime, name: str, slug: str, descripti
     return product
 
 
-def create_version(product: Product, *, actor: Any, now: datetime, label: str, notes: str = "") -> Version:
-    """A new version of the product, without a file yet. Refuses a label that the product has with
-    `InvalidInput`.
+def create_version(
+    product: Product, *, actor: Any, now: datetime, label: str, notes: str = "", must_not_skip: bool = False
+) -> Version:
+    """A new version of the product, without a file yet. Refuses a label that the product has with `InvalidInput`.
+
+    With `must_not_skip` no CI gets from an older version to a later one without it.
     """
     check_permission(actor, MANAGE, str(_MANAGE_TEXT))
-    version = Version(product=product, label=label, notes=notes, created_by=actor, created_at=now)
+    version = Version(
+        product=product, label=label, notes=notes, must_not_skip=must_not_skip, created_by=actor, created_at=now
+    )
     validate(version, exclude=("state", "order", "created_by"))
     if Version.objects.filter(product=product, label=label).exists():
         raise InvalidInput(

@@ -7,8 +7,8 @@ from django.utils.translation import gettext as _
 from accounts.models import User
 from releases.models import Rollout, RolloutEvent
 from releases.services.log import log
-from releases.windows import blocks
-from tickets.exceptions import SeparationOfDuties
+from releases.windows import Block, blocks
+from tickets.exceptions import ConditionRefused, SeparationOfDuties
 from tickets.lifecycle import check_permission
 
 OVERRIDE = "releases.override_window"
@@ -19,14 +19,21 @@ def accept_blocks(rollout: Rollout, *, actor: User, now: datetime, reason: str) 
     standing = blocks(rollout, now)
     if not standing:
         return False
-    check_permission(actor, OVERRIDE, _("override freezes and planned times"))
-    if actor.pk == rollout.started_by_id:
-        raise SeparationOfDuties(
-            _("You started %(number)s; somebody else must decide that it goes on in spite of that.")
-            % {"number": rollout.number}
-        )
+    check_override(rollout, standing, actor=actor)
     rollout.overridden = [*rollout.overridden, *(block.key for block in standing)]
     Rollout.objects.filter(pk=rollout.pk).update(overridden=rollout.overridden, updated_at=now)
     text = f"{reason} ({' '.join(block.reason for block in standing)})"
     log(rollout, RolloutEvent.Kind.WINDOW_OVERRIDDEN, now=now, text=text, actor=actor)
     return True
+
+
+def check_override(rollout: Rollout, standing: list[Block], *, actor: User) -> None:
+    """Refuses by right, who started it, and where nothing stands against it."""
+    check_permission(actor, OVERRIDE, _("override freezes and planned times"))
+    if not standing:
+        raise ConditionRefused(_("No freeze and no planned time stands against %s now.") % rollout.number)
+    if actor.pk == rollout.started_by_id:
+        raise SeparationOfDuties(
+            _("You started %(number)s; somebody else must decide that it goes on in spite of that.")
+            % {"number": rollout.number}
+        )

@@ -5,24 +5,24 @@ verb itself uses: what is refused here is refused there.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
 from django.db import connection
 from django.utils.translation import gettext as _
 
-from accounts.models import User
-from cmdb.models import ConfigurationItem
 from distribution import services as distribution
-from distribution.models import Batch, Deployment, DeploymentState
+from distribution.models import DeploymentState
 from distribution.services import Counts
 from releases import conditions
 from releases.models import Rollout, Wave
 from releases.policy import RolloutPolicy
-from releases.services import failures, pausing, rollbacks
+from releases.services import failures, overriding, pausing, previews_of_rollbacks
+from releases.services.preview_parts import Choice, Effect, Facts, Preview, effects_of, refusal_of
 from releases.services.rollouts import standing_waves
-from tickets.exceptions import DomainError, InvalidInput
+from releases.windows import blocks
+from tickets.exceptions import InvalidInput
 from tickets.lifecycle import check_move
 
 _SECONDS = """
@@ -34,81 +34,6 @@ FROM (
     ORDER BY d.id DESC LIMIT 1000
 ) newest
 """
-
-
-@dataclass(frozen=True, slots=True)
-class Effect:
-    """One thing that happens, to so many CIs. `key` is stable for API clients, `text` is for people."""
-
-    key: str
-    text: str
-    count: int
-
-
-@dataclass(frozen=True, slots=True)
-class Choice:
-    """One way to give the order (`name` is the verb's mode; empty: there is only one). `refusal`: why not now."""
-
-    name: str
-    label: str
-    effects: list[Effect] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)
-    refusal: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Preview:
-    """What an order would do. `is_done`: it was given before, and giving it again changes nothing.
-
-    `seconds` is how long it takes until what is under way has ended, or has gone back: the half and the nine tenths of
-    `measured_on` CIs of the same rollout needed at most so long. None: nothing was measured yet.
-    """
-
-    verb: str
-    choices: list[Choice]
-    in_flight: str = ""
-    told: str = ""
-    is_done: bool = False
-    seconds_p50: int | None = None
-    seconds_p90: int | None = None
-    measured_on: int = 0
-
-    @property
-    def is_possible(self) -> bool:
-        return self.is_done or any(not choice.refusal for choice in self.choices)
-
-
-@dataclass(slots=True)
-class Facts:
-    """Everything that previews of a rollout look at."""
-
-    rollout: Rollout
-    actor: User
-    now: datetime
-    policy: RolloutPolicy
-    waves: list[Wave]
-    counts: dict[int, Counts]
-    accepted: dict[int, conditions.Accepted]
-    asked: dict[str, Any]
-
-    @property
-    def total(self) -> Counts:
-        return sum(self.counts.values(), Counts())
-
-    def numbers(self, wave: Wave) -> conditions.WaveNumbers:
-        return conditions.numbers_of(self.counts[wave.batch_id], size=wave.size, accepted=self.accepted[wave.pk])
-
-    def current(self) -> Wave | None:
-        return next((wave for wave in self.waves if wave.state != Wave.State.PASSED), None)
-
-    def count(self, *states: str) -> int:
-        return sum(getattr(self.total, state) for state in states)
-
-    def ci(self) -> ConfigurationItem:
-        if self.asked.get("ci") is None:
-            raise InvalidInput(_("Name the CI."), field="ci")
-        found: ConfigurationItem = self.asked["ci"]
-        return found
 
 
 def preview_rollout(rollout: Rollout, verb: str, *, actor: Any, now: datetime, **asked: Any) -> Preview:
@@ -136,26 +61,13 @@ def preview_rollout(rollout: Rollout, verb: str, *, actor: Any, now: datetime, *
     return replace(found, seconds_p50=round(half), seconds_p90=round(most), measured_on=measured)
 
 
-def _refusal(check: Callable[..., Any], *args: Any, **values: Any) -> str:
-    """Why the order would be refused; empty: it would not."""
-    try:
-        check(*args, **values)
-    except DomainError as error:
-        return error.message
-    return ""
-
-
-def _effects(*rows: tuple[str, str, int]) -> list[Effect]:
-    return [Effect(*row) for row in rows if row[2]]
-
-
 def _pause(facts: Facts) -> Preview:
     total, rollout = facts.total, facts.rollout
     going = [wave for wave in facts.waves if wave.batch.is_open]
     queued = sum(facts.counts[wave.batch_id].queued for wave in going)
     go_on = ("under_way", _("are under way and go on to their end"), total.live)
     later = total.queued - queued
-    refused = _refusal(check_move, rollout, "pause", actor=facts.actor)
+    refused = refusal_of(check_move, rollout, "pause", actor=facts.actor)
     held = rollout.state == Rollout.State.PAUSED
     return Preview(
         "pause",
@@ -163,13 +75,13 @@ def _pause(facts: Facts) -> Preview:
             Choice(
                 pausing.FREEZE,
                 _("Freeze offers"),
-                _effects(("held", _("wait, and are offered nothing until it is resumed"), total.queued), go_on),
+                effects_of(("held", _("wait, and are offered nothing until it is resumed"), total.queued), go_on),
                 refusal="" if held else refused,
             ),
             Choice(
                 pausing.LET_RUN,
                 _("Let the open waves run"),
-                _effects(
+                effects_of(
                     ("offered", _("wait in open waves, and are still offered"), queued),
                     ("held", _("wait in later waves, which do not open"), later),
                     go_on,
@@ -196,14 +108,14 @@ def _resume(facts: Facts) -> Preview:
     accept = Choice(
         pausing.ACCEPT,
         _("Accept the failures") if after else _("Go on"),
-        _effects(("ignored", _("failed or silent so far, and count no longer"), lost if after else 0), offered),
-        refusal=_refusal(pausing.check_resume, rollout, actor=facts.actor),
+        effects_of(("ignored", _("failed or silent so far, and count no longer"), lost if after else 0), offered),
+        refusal=refusal_of(pausing.check_resume, rollout, actor=facts.actor),
     )
     again = [replace(n, failed=0, accepted_failed=0, under_way=n.under_way + n.failed) for n in numbers]
     retry = Choice(
         pausing.RETRY,
         _("Try the failed ones again"),
-        _effects(("retried", _("failed, and get one more attempt"), failed), offered),
+        effects_of(("retried", _("failed, and get one more attempt"), failed), offered),
         warnings=[
             _("It would stop again at once: too many CIs are overdue. Accept or exclude them.")
             for n in again
@@ -217,12 +129,12 @@ def _resume(facts: Facts) -> Preview:
     skip = Choice(
         pausing.SKIP,
         _("Skip the rest of this wave"),
-        _effects(
+        effects_of(
             ("excluded", _("wait in this wave, and are taken out"), number.queued),
             ("under_way", _("are under way in it, and go on to their end"), number.live),
             ("next", _("get it with the next wave"), following.size if following is not None else 0),
         ),
-        refusal=_refusal(pausing.check_resume, rollout, actor=facts.actor, mode=pausing.SKIP),
+        refusal=refusal_of(pausing.check_resume, rollout, actor=facts.actor, mode=pausing.SKIP),
     )
     return Preview(
         "resume",
@@ -235,7 +147,7 @@ def _resume(facts: Facts) -> Preview:
 
 def _abort(facts: Facts) -> Preview:
     asked = facts.count("offered", "downloading", "installing")
-    effects = _effects(
+    effects = effects_of(
         ("cancelled", _("wait, and are cancelled at once"), facts.total.queued),
         ("cancelling", _("are under way: their devices are asked to stop, and may refuse"), asked),
         ("confirming", _("have installed it and still confirm it"), facts.total.confirming),
@@ -243,81 +155,23 @@ def _abort(facts: Facts) -> Preview:
     )
     return Preview(
         "abort",
-        [Choice("", _("Abort"), effects, refusal=_refusal(check_move, facts.rollout, "abort", actor=facts.actor))],
+        [Choice("", _("Abort"), effects, refusal=refusal_of(check_move, facts.rollout, "abort", actor=facts.actor))],
         in_flight=_("A device that has begun to install usually ends what it does. It can be rolled back later."),
         told=_("The release's timeline. The release is ready again, so it can be started once more."),
         is_done=facts.rollout.state in {Rollout.State.ABORTING, Rollout.State.ABORTED},
     )
 
 
-def _back_effects(
-    facts: Facts, batches: list[int], cis: list[int] | None = None, only_of: int | None = None
-) -> list[Effect]:
-    changed, lost = distribution.count_changed(facts.rollout.forward_batch_ids(), ci_ids=cis, only_of=only_of)
-    back = Deployment.objects.filter(
-        batch__wave__rollout=facts.rollout,
-        batch__purpose=Batch.Purpose.ROLLBACK,
-        state__in=[DeploymentState.SUCCEEDED, DeploymentState.SKIPPED],
-        ci__in=Deployment.objects.filter(batch__in=batches).values("ci"),
-    )
-    were = back.filter(ci__in=cis).count() if cis is not None else back.count()
-    counts = [facts.counts[batch] for batch in batches] if cis is None else []
-    going = sum(c.offered + c.downloading + c.installing for c in counts)
-    return _effects(
-        ("back", _("go back to what they ran before"), max(changed - lost - were, 0)),
-        ("lost", _("have no way back, and are listed"), lost),
-        ("cancelling", _("are under way: stopped, or taken back when they have ended"), going),
-        ("cancelled", _("wait, and are cancelled"), sum(c.queued for c in counts)),
-        ("were_back", _("are back already"), were),
-    )
-
-
-def _back(facts: Facts, verb: str, label: str, effects: list[Effect], refusal: str, *, is_done: bool) -> Preview:
-    return Preview(
-        verb,
-        [Choice("", label, effects, refusal=refusal)],
-        in_flight=_("What is being installed is stopped if its device agrees; else it ends first, and then goes back."),
-        told=_("When it has ended: owners of the CIs and requesters whose tickets this release was to fix."),
-        is_done=is_done,
-    )
-
-
-def _roll_back(facts: Facts) -> Preview:
-    batches = list(facts.counts)
-    refusal = _refusal(rollbacks.check_roll_back, facts.rollout, actor=facts.actor, now=facts.now)
-    is_done = facts.rollout.state in rollbacks.GONE
-    return _back(facts, "roll_back", _("Roll back"), _back_effects(facts, batches), refusal, is_done=is_done)
-
-
-def _roll_back_wave(facts: Facts) -> Preview:
-    wave = facts.rollout.waves.filter(kind=Wave.Kind.FORWARD, number=facts.asked.get("wave") or 0).first()
-    if wave is None:
-        raise InvalidInput(_("Name the wave."), field="wave")
-    refusal = _refusal(rollbacks.check_roll_back_wave, facts.rollout, wave, actor=facts.actor, now=facts.now)
-    effects = _back_effects(facts, [wave.batch_id], only_of=wave.batch_id)
-    return _back(facts, "roll_back_wave", _("Roll back"), effects, refusal, is_done=wave.rollbacks.exists())
-
-
-def _roll_back_ci(facts: Facts) -> Preview:
-    ci = facts.ci()
-    refusal = _refusal(rollbacks.check_roll_back_ci, facts.rollout, ci, actor=facts.actor, now=facts.now)
-    effects = _back_effects(facts, list(facts.counts), [ci.pk])
-    is_done = rollbacks.way_back_of(facts.rollout, ci) is not None
-    if not effects and not is_done:
-        refusal = refusal or _("%(ci)s did not get the package, so there is nothing to take back.") % {"ci": ci}
-    return _back(facts, "roll_back_ci", _("Roll back"), effects, refusal, is_done=is_done)
-
-
 def _retry(facts: Facts) -> Preview:
     failed = sum(facts.counts[wave.batch_id].failed for wave in facts.waves)
-    refusal = _refusal(failures.check_retry, facts.rollout, actor=facts.actor)
+    refusal = refusal_of(failures.check_retry, facts.rollout, actor=facts.actor)
     return Preview(
         "retry_failed",
         [
             Choice(
                 "",
                 _("Retry failed"),
-                _effects(("retried", _("failed, and get one more attempt when it is resumed"), failed)),
+                effects_of(("retried", _("failed, and get one more attempt when it is resumed"), failed)),
                 refusal=refusal or ("" if failed else _("No CI of this rollout has failed.")),
             )
         ],
@@ -329,7 +183,7 @@ def _retry(facts: Facts) -> Preview:
 def _exclude(facts: Facts) -> Preview:
     ci = facts.ci()
     deployment = failures.newest_deployment(facts.rollout, ci)
-    refusal = _refusal(failures.check_exclude, facts.rollout, deployment, actor=facts.actor)
+    refusal = refusal_of(failures.check_exclude, facts.rollout, deployment, actor=facts.actor)
     can = {DeploymentState.QUEUED, DeploymentState.OFFERED, DeploymentState.FAILED, DeploymentState.EXCLUDED}
     if deployment.state not in can:
         refusal = refusal or _("The deployment is “%s”: its device has begun.") % deployment.get_state_display()
@@ -355,8 +209,8 @@ def _next_wave(facts: Facts) -> Preview:
     is_gate = facts.rollout.pause_kind == Rollout.PauseKind.GATE
     check = pausing.check_resume if is_gate else pausing.check_next_wave
     size = current.size if is_gate and current is not None else following.size if following is not None else 0
-    effects = _effects(("next", _("get it with the next wave, by the normal rules"), size))
-    refusal = _refusal(check, facts.rollout, actor=facts.actor)
+    effects = effects_of(("next", _("get it with the next wave, by the normal rules"), size))
+    refusal = refusal_of(check, facts.rollout, actor=facts.actor)
     return Preview(
         "next_wave",
         [Choice("", _("Next wave now"), effects, [] if is_gate else warnings, refusal)],
@@ -366,11 +220,10 @@ def _next_wave(facts: Facts) -> Preview:
 
 
 def _supersede(facts: Facts) -> Preview:
-    refusal = _refusal(pausing.check_supersede, facts.rollout, actor=facts.actor)
+    refusal = refusal_of(pausing.check_supersede, facts.rollout, actor=facts.actor)
     waves = [wave for wave in facts.waves if wave.batch.is_open]
-    found = [distribution.displaced_by(wave.batch) for wave in waves]
-    ended, stopping, kept = (sum(one[n] for one in found) for n in range(3))
-    effects = _effects(
+    ended, stopping, kept = distribution.displaced_by([wave.batch_id for wave in waves])
+    effects = effects_of(
         ("superseded", _("deployments of older rollouts wait, and are ended"), ended),
         ("cancelling", _("of them are fetched or downloading: their devices are asked to stop"), stopping),
         ("kept", _("of them are further, and come first all the same"), kept),
@@ -383,15 +236,42 @@ def _supersede(facts: Facts) -> Preview:
     )
 
 
+def _override_window(facts: Facts) -> Preview:
+    rollout = facts.rollout
+    standing = blocks(rollout, facts.now)
+    is_paused = rollout.state == Rollout.State.PAUSED and rollout.pause_kind == Rollout.PauseKind.WINDOW
+    begun = {Wave.State.DEPLOYING, Wave.State.SOAKING, Wave.State.PASSED}
+    waves = [wave for wave in facts.waves if wave.state in begun or wave is facts.waves[0]]
+    waiting = sum(facts.counts[wave.batch_id].queued for wave in waves)
+    effects = effects_of(("offered", _("wait, and are offered in spite of it"), waiting)) if standing else []
+    return Preview(
+        "override_window",
+        [
+            Choice(
+                "",
+                _("Override the window"),
+                effects,
+                [block.reason for block in standing],
+                refusal_of(overriding.check_override, rollout, standing, actor=facts.actor),
+            )
+        ],
+        in_flight=_("What is under way goes on.")
+        + ("" if is_paused else " " + _("The rollout is not paused by it now.")),
+        told=_("The release's timeline. Another freeze, or a time that is moved, binds it again."),
+    )
+
+
 PREVIEWS: dict[str, Callable[[Facts], Preview]] = {
     "pause": _pause,
     "resume": _resume,
     "abort": _abort,
-    "roll_back": _roll_back,
-    "roll_back_wave": _roll_back_wave,
-    "roll_back_ci": _roll_back_ci,
+    "roll_back": previews_of_rollbacks.roll_back,
+    "roll_back_wave": previews_of_rollbacks.roll_back_wave,
+    "roll_back_ci": previews_of_rollbacks.roll_back_ci,
+    "continue_rollback": previews_of_rollbacks.continue_rollback,
     "retry_failed": _retry,
     "exclude_ci": _exclude,
     "next_wave": _next_wave,
     "supersede": _supersede,
+    "override_window": _override_window,
 }

@@ -256,6 +256,15 @@ def stopped_waves(rollout: Rollout) -> QuerySet[Wave]:
     return stopped.select_related("batch").order_by("number")
 
 
+def check_continue(rollout: Rollout, *, actor: User) -> list[Wave]:
+    """Refuses by right, and where no rollback was stopped; gives those that were."""
+    check_permission(actor, RIGHT, _("decide about a rollback"))
+    waves = list(stopped_waves(rollout))
+    if not waves:
+        raise TransitionRefused(_("No rollback of %s has been stopped.") % rollout.number)
+    return waves
+
+
 def continue_rollback(rollout: Rollout, *, actor: User, now: datetime, reason: str, choice: str = GO_ON) -> None:
     """A person decides about rollbacks that were stopped: `go_on` with the rest, `retry` what failed as well, or `end`.
 
@@ -267,10 +276,7 @@ def continue_rollback(rollout: Rollout, *, actor: User, now: datetime, reason: s
         raise InvalidInput(_("Choose one of go_on, retry, end."), field="choice")
     with transaction.atomic():
         rollout = lock_rollout(rollout)
-        check_permission(actor, "releases.roll_back_rollout", _("decide about a rollback"))
-        waves = list(stopped_waves(rollout))
-        if not waves:
-            raise TransitionRefused(_("No rollback of %s has been stopped.") % rollout.number)
+        waves = check_continue(rollout, actor=actor)
         Rollout.objects.filter(pk=rollout.pk).update(
             round=rollout.round + 1, waits_for="", settled_at=None, updated_at=now
         )

@@ -14,6 +14,7 @@ from distribution.models import Batch, WayBack
 from problems.models import Problem
 from problems.services import fix_problem_by_release
 from releases.models import Release, Rollout, RolloutEvent, RolloutException, Wave
+from releases.plan_findings import check_plan
 from releases.policy import RolloutPolicy
 from releases.selector import TargetSelector
 from releases.services.approval import valid_approval
@@ -141,6 +142,7 @@ def check_start(release: Release, actor: User, now: datetime) -> None:
             ),
             code="failed_before",
         )
+    check_plan(release, now=now)
     unfit = release.changes.exclude(
         state__in=[Change.State.AUTHORISED, Change.State.SCHEDULED, Change.State.IMPLEMENTING]
     )

@@ -14,6 +14,7 @@ from releases.models import Release
 from releases.services.approval import has_valid_approval
 from releases.services.content import lock_release
 from releases.services.rollouts import START, start_rollout
+from releases.windows import STAMP
 from tickets.exceptions import DomainError, InvalidInput, TransitionRefused
 from tickets.lifecycle import check_permission
 from tickets.models import Decision, EntryKind
@@ -39,7 +40,7 @@ def schedule_start(release: Release, *, actor: User, now: datetime, start_at: da
         if (release.start_at, release.start_for_id) == (start_at, actor.pk):
             return
         Release.objects.filter(pk=release.pk).update(start_at=start_at, start_for=actor, updated_at=now)
-        text = _("The rollout is to start on %s.") % start_at.isoformat(timespec="minutes")
+        text = _("The rollout is to start on %s.") % start_at.strftime(STAMP)
         record(release, kind=EntryKind.SYSTEM, actor=actor, now=now, text=text)
     release.refresh_from_db()
 
@@ -125,5 +126,5 @@ def _give_up(now: datetime) -> int:
 
 
 def _missed(start_at: datetime) -> str:
-    when = start_at.isoformat(timespec="minutes")
+    when = start_at.strftime(STAMP)
     return _("It did not start at its time, %s, and does not start by itself any more.") % when

@@ -9,7 +9,7 @@ from accounts.models import User
 from distribution.models import OPEN, Deployment
 from releases.models import Release
 from releases.policy import RolloutPolicy
-from releases.services.previews import Choice, Effect, Preview
+from releases.services.preview_parts import Choice, Effect, Preview
 from releases.services.rollouts import START, check_start, started
 from releases.services.schedule import check_schedule
 from releases.targets import target_cis, without_way_back

@@ -5,6 +5,7 @@ from django.conf import settings
 from django.core.files.storage import Storage, storages
 from django.core.validators import RegexValidator
 from django.db import models
+from django.db.models import Q
 from django.utils.translation import gettext_lazy as _
 
 from software.versions import LABEL, sort_key
@@ -93,6 +94,12 @@ class Version(models.Model):
         blank=True,
         help_text=_("From its signed manifest: agents go to a lower one only by a signed decision. Never changes."),
     )
+    must_not_skip = models.BooleanField(
+        _("must not be skipped"),
+        default=False,
+        db_default=False,
+        help_text=_("A CI that runs an older version gets this one before any later one."),
+    )
     created_by = models.ForeignKey(settings.AUTH_USER_MODEL, models.PROTECT, null=True, related_name="+")
     created_at = models.DateTimeField(_("created"))
 
@@ -106,6 +113,8 @@ class Version(models.Model):
             models.UniqueConstraint(fields=["product", "label"], name="software_version_once"),
             models.UniqueConstraint(fields=["product", "counter"], name="software_counter_once"),
         ]
+        # They are few: each offer asks whether one lies on its way.
+        indexes = [models.Index(fields=["product", "order"], name="software_steps", condition=Q(must_not_skip=True))]
 
     def save(self, *args: object, **kwargs: object) -> None:
         self.order = sort_key(self.label)

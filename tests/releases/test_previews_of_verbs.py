@@ -1,5 +1,6 @@
 """Before an order is given: what it would do, in numbers, and for whom; and that this is what it then does."""
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -9,8 +10,10 @@ from django.test.utils import CaptureQueriesContext
 from releases import services
 from releases.models import Rollout
 from releases.services.failure_report import failure_report
-from releases.services.previews import PREVIEWS, Preview, preview_rollout
+from releases.services.preview_parts import Preview
+from releases.services.previews import PREVIEWS, preview_rollout
 from releases.services.start_preview import preview_start
+from tests.releases.test_going_back import completed
 from tests.releases.test_verbs_of_a_rollout import TWO_WAVES, breached, running
 from tests.releases.world import BIG_BANG, World, deployments, state
 from tickets.exceptions import InvalidInput
@@ -126,6 +129,72 @@ def test_who_would_have_to_make_way(world: World) -> None:
     services.supersede_older(newer, actor=world.mona, now=world.now, reason="3.0 is better")
     assert sorted(deployments(older).values()) == ["cancelling", "superseded", "superseded"]
     assert numbers(preview(world, newer, "supersede")) == {}
+
+
+def test_an_override_names_what_stands_against_it_and_needs_a_second_person(world: World) -> None:
+    change = world.change(planned_end=world.now + timedelta(seconds=50))
+    world.add_cis(4)
+    rollout = world.started(policy=TWO_WAVES, changes=[change])
+    world.tick()
+    assert "No freeze" in preview(world, rollout, "override_window").choices[0].refusal
+    world.tick(60)
+    assert state(rollout) == "paused"
+    found = preview(world, rollout, "override_window")
+    assert (found.choices[0].refusal, numbers(found)) == ("", {"offered": 2})
+    assert "planned end" in found.choices[0].warnings[0]
+    assert "somebody else" in preview(world, rollout, "override_window", "sven").choices[0].refusal
+    assert preview(world, rollout, "override_window", "rita").choices[0].refusal
+    services.override_window(rollout, actor=world.mona, now=world.now, reason="it is urgent")
+    assert "No freeze" in preview(world, rollout, "override_window").choices[0].refusal
+
+
+def test_each_way_to_go_on_with_a_stopped_rollback_says_what_it_does(world: World) -> None:
+    cis = world.add_cis(10)
+    policy = {**BIG_BANG, "rollback": {"error_threshold": 10, "max_in_flight": 3}}
+    rollout = completed(world, policy=policy)
+    assert preview(world, rollout, "continue_rollback").choices[0].refusal
+    services.roll_back_rollout(rollout, actor=world.sven, now=world.now, reason="broken")
+    world.tick()
+    world.mood("fails", *cis[:3])
+    world.work(*cis[:3])
+    world.tick()
+    found = preview(world, rollout, "continue_rollback")
+    assert [choice.name for choice in found.choices] == ["go_on", "retry", "end"]
+    assert [numbers(found, n) for n in range(3)] == [
+        {"back": 7, "lost": 3}, {"back": 7, "retried": 3}, {"left": 7, "lost": 3},
+    ]  # fmt: skip
+    assert preview(world, rollout, "continue_rollback", "olga").choices[0].refusal
+    services.continue_rollback(rollout, actor=world.sven, now=world.now, reason="the rest", choice="end")
+    world.tick()
+    assert state(rollout) == "rolled_back_with_exceptions"
+    assert rollout.exceptions.count() == 10
+
+
+def test_displacing_asks_as_many_queries_for_many_waves_as_for_one(world: World) -> None:
+    found = []
+    for number in (1, 4):
+        world.devices.clear()
+        cis = [world.add_ci(f"w{number}-{n}") for n in range(4)]
+        waves = [{"count": 1}] * (number - 1) + [{"rest": True}]
+        policy = {**TWO_WAVES, "waves": waves, "soak_seconds": 1}
+        rollout = world.started(policy=policy, targets={"cis": [ci.pk for ci in cis]}, changes=[world.change()])
+        for _ in range(number):
+            world.tick(2)
+            world.work()
+            world.tick()
+        with CaptureQueriesContext(connection) as queries:
+            preview(world, rollout, "supersede")
+        found.append(len(queries))
+    assert found[0] == found[1]
+
+
+def test_a_way_back_by_snapshot_says_what_is_lost(world: World) -> None:
+    for ci in world.add_cis(2):
+        device = next(one for one in world.devices if one.ci == ci)
+        device.says = {"agent.ways_back": "snapshot"}
+        device._tell(world.now)
+    rollout = completed(world, ways_back={"billing": "snapshot"})
+    assert "what they wrote since is lost" in preview(world, rollout, "roll_back").choices[0].warnings[0]
 
 
 def test_a_start_names_the_gate_that_is_shut(world: World) -> None:

@@ -59,7 +59,7 @@ test-all: .venv/dev.stamp static/vendor/.stamp ## The longer suites: kill tests,
 check: .venv/dev.stamp static/vendor/.stamp ## Style, types, layers, migrations, templates, deployment settings
 	@sh checks.sh
 
-bench: .venv/dev.stamp static/vendor/.stamp ## Benchmarks: make bench NAME=rollout, poll, cycle, herd, plan or profiling
+bench: .venv/dev.stamp static/vendor/.stamp ## Benchmarks: make bench NAME=rollout, engine, plan, poll, cycle, herd or profiling
 	@PORTAL_PROFILE=test DATA_DIR=.data/bench $(RUN) --data .data/bench -- $(BIN)/python -m benchmarks.$(NAME) $(ARGS)
 
 drill-model: .venv/dev.stamp ## Any sequence against the engine, 20,000 times (SEED=, EXAMPLES=)

@@ -3,7 +3,7 @@
 import hashlib
 import io
 import secrets
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -23,6 +23,7 @@ from software.services import create_product, create_version, store_artifact
 
 ARTIFACT_BYTES = 1024
 CIS_OF_ONE_OWNER = 50
+COPIED_AT_ONCE = 10_000
 CAST = {
     "author": "change requester",
     "assessor": "change manager",
@@ -33,6 +34,26 @@ CAST = {
     "starter": "release manager",
 }
 POLICY = {"strategy": "big_bang", "soak_seconds": 1, "error_threshold": 0, "on_error": "pause"}
+
+
+# The first CI once more for each further one.
+_COPIES = """
+WITH made AS (
+    INSERT INTO cmdb_configurationitem
+    SELECT copy.* FROM (SELECT c FROM cmdb_configurationitem c ORDER BY id LIMIT 1) model,
+        generate_series(%(first)s, %(last)s) n
+    LEFT JOIN accounts_user owner ON n %% 10 = 0 AND owner.username = 'owner-' || n / %(of_one)s
+    CROSS JOIN LATERAL jsonb_populate_record(model.c, jsonb_build_object(
+        'id', nextval(pg_get_serial_sequence('cmdb_configurationitem', 'id')), 'owner_id', owner.id,
+        'name', 'srv-' || lpad(n::text, 6, '0'), 'agent_id', 'srv-' || lpad(n::text, 6, '0'))) copy
+    ORDER BY n
+    RETURNING id
+)
+INSERT INTO cmdb_installedversion (ci_id, product_id, version_id, label, valid_from, source, is_drift)
+SELECT made.id, v.product_id, v.id, v.label, %(now)s, '', false
+FROM made, software_version v
+WHERE v.id = %(version)s ORDER BY made.id
+"""
 
 
 @dataclass
@@ -103,6 +124,22 @@ class Fleet:
         )
         self.agents += tokens.items()
 
+    def grow_in_sets(self, size: int, now: datetime) -> None:
+        """Adds CIs up to `size` without tokens, so that no agent can speak for them: for fleets that nobody polls.
+
+        One of ten has an owner, each owner fifty.
+        """
+        if not self.agents:
+            self.grow(1, now)
+        of_one = CIS_OF_ONE_OWNER * 10
+        self._owners(set(range(size // of_one + 1)))
+        params = {"of_one": of_one, "version": self.version.pk, "now": now}
+        with connection.cursor() as cursor:
+            for first in range(len(self.agents) + 1, size + 1, COPIED_AT_ONCE):
+                last = min(first + COPIED_AT_ONCE - 1, size)
+                cursor.execute(_COPIES, params | {"first": first, "last": last})
+        self.agents += [("", "")] * (size - len(self.agents))
+
     def _owners(self, blocks: set[int]) -> dict[int, int]:
         names = {f"owner-{block}": block for block in blocks}
         users = [User(username=name, email=f"{name}@example.org") for name in names]
@@ -112,15 +149,21 @@ class Fleet:
 
     def start_rollout(self, now: datetime) -> Rollout:
         """A new version for the whole fleet: RFC, release and rollout, through every gate but the test on a copy."""
+        return releases.start_rollout(self.approved_release(now, POLICY), actor=self.people["starter"], now=now)
+
+    def approved_release(self, now: datetime, policy: dict[str, object], **links: Iterable[object]) -> Release:
+        """A release of a new version for the whole fleet that may be started; `links` of its RFC."""
         people = self.people
-        release = self.draft_release(now, POLICY)
-        releases.plan_release(release, actor=people["engineer"], now=now)
+        release = self.draft_release(now, policy, **links)
+        # Those that were rolled back before wait for another release.
+        left_out = {change.pk: "another time" for change in releases.left_out_changes(release)}
+        releases.plan_release(release, actor=people["engineer"], now=now, left_out=left_out)
         releases.build_release(release, actor=people["engineer"], now=now)
         releases.skip_test(release, actor=people["tester"], now=now, reason="A benchmark.")
         releases.approve_release(release, actor=people["approver"], now=now)
-        return releases.start_rollout(release, actor=people["starter"], now=now)
+        return release
 
-    def draft_release(self, now: datetime, policy: dict[str, object]) -> Release:
+    def draft_release(self, now: datetime, policy: dict[str, object], **links: Iterable[object]) -> Release:
         """A new version for the whole fleet, with its scheduled RFC, in a release that is not planned yet."""
         people = self.people
         self.version = self._next_version(now)
@@ -132,6 +175,7 @@ class Fleet:
             implementation_plan="Roll out.",
             test_plan="On a copy.",
             backout_plan="Roll back.",
+            **links,
         )
         changes.submit_change(change, actor=people["author"], now=now)
         changes.assess_change(change, actor=people["assessor"], now=now, risk="low", risk_reason="A benchmark.")
@@ -192,6 +236,7 @@ _AS_IF_PLAYED = """
 WITH timed AS (
     SELECT d.id, d.created_at + random() * interval '300 s' AS offered, random() AS luck
     FROM distribution_deployment d WHERE d.batch_id = ANY(%(batches)s) AND d.state = 'queued'
+    LIMIT 10000
 ), phased AS (
     SELECT id, luck, offered, offered + (5 + 20 * random()) * interval '1 s' AS fetched FROM timed
 ), ended AS (
@@ -214,6 +259,9 @@ SELECT id, kind, before, after, at, '', '', '[]'::jsonb, false FROM step ORDER B
 
 
 def finish_as_if_played(rollout: Rollout) -> None:
-    """Ends every waiting deployment with the times of its steps, as devices leave them; in one statement."""
+    """Ends every waiting deployment with the times of its steps, as devices leave them; 10,000 in a statement."""
+    params = {"batches": list(rollout.waves.values_list("batch", flat=True))}
     with connection.cursor() as cursor:
-        cursor.execute(_AS_IF_PLAYED, {"batches": list(rollout.waves.values_list("batch", flat=True))})
+        cursor.execute(_AS_IF_PLAYED, params)
+        while cursor.rowcount > 0:
+            cursor.execute(_AS_IF_PLAYED, params)

@@ -120,7 +120,7 @@ def _release(fleet: Any, size: int) -> Any:
     from tickets.clock import database_now
 
     say(f"a fleet of {size}")
-    fleet.grow(size, database_now())
+    fleet.grow_in_sets(size, database_now())
     window, _ = MaintenanceWindow.objects.get_or_create(
         name="night", defaults={"start": clock_time(22), "minutes": 240, "zone": "UTC"}
     )

@@ -1,19 +1,32 @@
-"""How far batches are: one aggregate over the highest attempt per CI."""
+"""How far batches are: one aggregate over the highest attempt per CI. Nothing of it is kept: what a decision sees was
+counted for it.
+"""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
 
 from django.db import connection
 
-from distribution.models import LIVE, OPEN, TERMINAL
+from distribution.models import LIVE, TERMINAL, Deployment
 
+# All of them by the index; less those that have a further attempt, and the overdue ones beside it: both are few, and
+# have indexes of their own. An earlier attempt has ended, so it is not overdue.
 _COUNTS = """
-SELECT batch_id, state, count(*), count(*) FILTER (WHERE overdue_at IS NOT NULL)
-FROM (
-    SELECT DISTINCT ON (batch_id, ci_id) batch_id, state, overdue_at
-    FROM distribution_deployment WHERE batch_id = ANY(%s)
-    ORDER BY batch_id, ci_id, attempt DESC
-) newest
+SELECT batch_id, state, sum(number)::int, sum(overdue)::int FROM (
+    SELECT batch_id, state, count(*) AS number, 0 AS overdue
+    FROM distribution_deployment WHERE batch_id = ANY(%(batches)s) GROUP BY batch_id, state
+    UNION ALL
+    SELECT batch_id, state, -count(*), 0 FROM (
+        SELECT DISTINCT d.id, d.batch_id, d.state
+        FROM distribution_deployment later JOIN distribution_deployment d
+            ON d.batch_id = later.batch_id AND d.ci_id = later.ci_id AND d.attempt < later.attempt
+        WHERE later.batch_id = ANY(%(batches)s) AND later.attempt > 1
+    ) earlier GROUP BY batch_id, state
+    UNION ALL
+    SELECT batch_id, state, 0, count(*)
+    FROM distribution_deployment
+    WHERE batch_id = ANY(%(batches)s) AND overdue_at IS NOT NULL AND finished_at IS NULL GROUP BY batch_id, state
+) parts
 GROUP BY batch_id, state
 """
 # One look at the end of each deployment's part of the index, not at all its events.
@@ -71,14 +84,19 @@ def counts(batch_ids: Iterable[int]) -> dict[int, Counts]:
     ids = list(batch_ids)
     found: dict[int, dict[str, int]] = {batch_id: {"total": 0, "overdue": 0} for batch_id in ids}
     with connection.cursor() as cursor:
-        cursor.execute(_COUNTS, [ids])
+        cursor.execute(_COUNTS, {"batches": ids})
         for batch_id, state, number, overdue in cursor.fetchall():
             numbers = found[batch_id]
             numbers[state] = number
             numbers["total"] += number
-            if state in OPEN:
-                numbers["overdue"] += overdue
+            numbers["overdue"] += overdue
     return {batch_id: Counts(**numbers) for batch_id, numbers in found.items()}
+
+
+def ended(batch_ids: Iterable[int]) -> int:
+    """How many deployments of these batches have ended, every attempt. It only grows: what has ended stays so."""
+    rows = Deployment.objects.filter(batch__in=list(batch_ids), state__in=[state.value for state in TERMINAL])
+    return rows.count()
 
 
 def last_event_position(batch_ids: Iterable[int]) -> int:

@@ -3,6 +3,7 @@
 from datetime import datetime, timedelta
 from typing import Any
 
+from django.contrib.postgres.fields import ArrayField
 from django.db import models
 from django.db.models import Q
 from django.utils.translation import gettext_lazy as _
@@ -47,6 +48,12 @@ class Batch(models.Model):
     )
     cancel_deadline = models.PositiveIntegerField(
         null=True, blank=True, help_text=_("Seconds until a cancellation is closed without its device; empty: never.")
+    )
+    versions = ArrayField(
+        models.BigIntegerField(),
+        null=True,
+        blank=True,
+        help_text=_("Every version that its deployments bring, written with them; empty: nobody knows."),
     )
     created_at = models.DateTimeField()
     opened_at = models.DateTimeField(null=True, blank=True)
@@ -200,9 +207,18 @@ class Deployment(models.Model):
                 name="distribution_open_of_ci",
                 condition=Q(state__in=[s.value for s in OPEN]),
             ),
-            models.Index(fields=["batch", "state"], name="distribution_batch_state"),
+            # Counts, and what has stood in its state for so long.
+            models.Index(fields=["batch", "state", "moved_at"], name="distribution_batch_state_since"),
             # They are few: what failed on a CI is not offered to it again.
             models.Index(fields=["ci", "finished_at"], name="distribution_failed", condition=Q(state="failed")),
+            models.Index(fields=["finished_at"], name="distribution_failed_since", condition=Q(state="failed")),
+            # Few, too: what a count has to look at beside the index.
+            models.Index(fields=["batch"], name="distribution_further_attempt", condition=Q(attempt__gt=1)),
+            models.Index(
+                fields=["batch", "state"],
+                name="distribution_overdue",
+                condition=Q(overdue_at__isnull=False, finished_at__isnull=True),
+            ),
             models.Index(fields=["ci", "-id"], name="distribution_of_ci"),
         ]
 

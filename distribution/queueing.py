@@ -10,6 +10,7 @@ from django.db import connection
 
 from distribution.failures import IS_FORWARD, failed_text
 from distribution.models import Batch, WayBack
+from distribution.steps import CHUNK
 from distribution.ways_back import can_go
 
 # Reads `item`(ci_id, attempt, product_id, to_version_id, from_version_id, way_back, position, is_there) and
@@ -40,6 +41,15 @@ target AS (
         (deployment_id, product_id, to_version_id, from_version_id, way_back, position)
     SELECT made.id, item.product_id, item.to_version_id, item.from_version_id, item.way_back, item.position
     FROM made JOIN item USING (ci_id) ORDER BY made.id, item.position
+), brought AS (
+    -- Once for each version: the batch is not opened yet when its first deployments are written.
+    UPDATE distribution_batch b SET versions = b.versions || news.versions
+    FROM (
+        SELECT array_agg(DISTINCT item.to_version_id) AS versions
+        FROM distribution_batch b, made JOIN item USING (ci_id)
+        WHERE b.id = %(batch)s AND item.to_version_id IS NOT NULL AND item.to_version_id <> ALL(b.versions)
+    ) news
+    WHERE b.id = %(batch)s AND b.purpose = 'forward' AND news.versions IS NOT NULL
 ), events AS (
     INSERT INTO distribution_deploymentevent
         (deployment_id, kind, from_state, to_state, at, execution, result, details, is_duplicate)
@@ -52,8 +62,8 @@ target AS (
     ) history
     ORDER BY id, step
 )
-SELECT count(*) FROM made
 """
+HOW_MANY = "SELECT count(*) FROM made"
 
 NOBODY = "failed AS (SELECT NULL::bigint AS ci_id, NULL::text AS why WHERE false)"
 # CIs on which the newest try of the same content failed, unless a person ordered another one.
@@ -95,11 +105,12 @@ WITH package AS (
     -- Forward never means an older version: such an item is left out.
     WHERE iv.id IS NOT NULL AND (running.id IS NULL OR running."order" <= wanted."order")
         OR iv.id IS NULL AND EXISTS (SELECT 1 FROM fresh WHERE fresh.ci_id = ci.id AND fresh.product_id = p.product_id)
-), {_FAILED}, {WRITE}
+), {_FAILED}, {WRITE} {HOW_MANY}
 """  # noqa: S608 - put together from constants
 
 # The newest deployment of each CI that its device was given, if it changed the CI or may have; with a way back for each
 # of its items. One that was skipped says nothing: an earlier rollout of those batches had brought the version.
+# Of the CIs after one of them, so many, and only those that the rollback `batch` does not have yet.
 _CHANGED = f"""
 newest AS (
     SELECT DISTINCT ON (d.ci_id) d.id, d.ci_id, d.state, d.created_at
@@ -109,7 +120,9 @@ newest AS (
         AND (%(only)s::bigint IS NULL OR d.ci_id IN (
             SELECT o.ci_id FROM distribution_deployment o WHERE o.batch_id = %(only)s::bigint))
         AND (d.offered_at IS NOT NULL OR d.state = 'succeeded')
-    ORDER BY d.ci_id, d.id DESC
+        AND d.ci_id > %(after)s AND NOT EXISTS (
+            SELECT 1 FROM distribution_deployment back WHERE back.batch_id = %(batch)s AND back.ci_id = d.ci_id)
+    ORDER BY d.ci_id, d.id DESC LIMIT %(limit)s
 ), changed AS (
     SELECT n.* FROM newest n
     WHERE n.state IN ('succeeded', 'confirming')
@@ -148,16 +161,20 @@ WITH {_CHANGED}, item AS (
         ON iv.ci_id = c.ci_id AND iv.product_id = i.product_id AND iv.valid_to IS NULL
     WHERE c.ci_id NOT IN (SELECT ci_id FROM without_way_back)
 ), {NOBODY}, {WRITE}
+SELECT (SELECT count(*) FROM made), (SELECT count(*) FROM newest), (SELECT max(ci_id) FROM newest)
 """  # noqa: S608 - put together from constants
 
 
 def write(statement: str, batch: Batch, now: datetime, *, backoff: int | None = None, **params: Any) -> int:
     """Carries out a statement that ends in `WRITE`; how many deployments it wrote. `backoff` in seconds: not sooner."""
+    return int(_carry_out(statement, batch, now, backoff=backoff, **params)[0])
+
+
+def _carry_out(statement: str, batch: Batch, now: datetime, *, backoff: int | None = None, **params: Any) -> Any:
     values = {"batch": batch.pk, "weight": batch.weight, "now": now, "backoff": backoff, **params}
     with connection.cursor() as cursor:
         cursor.execute(statement, values)
-        row = cursor.fetchone()
-    return int(row[0])
+        return cursor.fetchone()
 
 
 def queue_deployments(
@@ -213,16 +230,20 @@ def queue_rollback(
     confirmed, or ended otherwise while the CI runs one of its versions. A product that was not there before is
     removed. A CI is left out when it has no way back: the package says so, its agent cannot remove or cannot go the
     way that the package names, or it ran a version before that the media library does not know. A CI that is back
-    already is `skipped`. `only_of`: only CIs of this batch. Returns how many were written; repeating it writes nothing.
+    already is `skipped`. `only_of`: only CIs of this batch.
+    Returns how many were written, at most some thousand: repeat it until it writes nothing.
     """
-    return write(
-        _ROLLBACK,
-        batch,
-        now,
-        forward=list(forward_batch_ids),
-        only=only_of,
-        cis=None if ci_ids is None else list(ci_ids),
-    )
+    params: dict[str, Any] = {
+        "forward": list(forward_batch_ids),
+        "only": only_of,
+        "cis": None if ci_ids is None else list(ci_ids),
+        "limit": CHUNK,
+    }
+    written, looked_at, after = 0, CHUNK, 0
+    # On: past CIs that have nothing to take back.
+    while not written and looked_at == CHUNK:
+        written, looked_at, after = _carry_out(_ROLLBACK, batch, now, after=after, **params)
+    return int(written)
 
 
 def count_changed(
@@ -231,6 +252,9 @@ def count_changed(
     """How many CIs `queue_rollback` would concern now, and how many of them have no way back."""
     cis = None if ci_ids is None else list(ci_ids)
     with connection.cursor() as cursor:
-        cursor.execute(_COUNT_CHANGED, {"forward": list(forward_batch_ids), "cis": cis, "only": only_of})
+        cursor.execute(
+            _COUNT_CHANGED,
+            {"forward": list(forward_batch_ids), "cis": cis, "only": only_of, "batch": None, "after": 0, "limit": None},
+        )
         changed, lost = cursor.fetchone()
     return int(changed), int(lost)

@@ -6,7 +6,7 @@ from datetime import datetime
 from django.db import transaction
 
 from distribution.models import Batch, Deployment, DeploymentEvent, DeploymentState
-from distribution.queueing import NOBODY, WRITE, write
+from distribution.queueing import HOW_MANY, NOBODY, WRITE, write
 from distribution.steps import CHUNK, move_where
 
 # A failure that nobody wants to be tried again: no list of error classes names it.
@@ -36,7 +36,7 @@ WITH newest AS (
     JOIN distribution_deploymentitem i ON i.deployment_id = n.id
     LEFT JOIN cmdb_installedversion iv
         ON iv.ci_id = n.ci_id AND iv.product_id = i.product_id AND iv.valid_to IS NULL
-), {NOBODY}, {WRITE}
+), {NOBODY}, {WRITE} {HOW_MANY}
 """  # noqa: S608 - put together from constants
 
 

@@ -12,9 +12,9 @@ from django.db import connection, transaction
 from django.utils.translation import gettext as _
 
 from cmdb.models import ConfigurationItem
-from distribution.counting import Counts, counts, last_event_position
+from distribution.counting import Counts, counts, ended, last_event_position
 from distribution.failures import exclude_failed
-from distribution.models import Batch, Deployment, DeploymentEvent, DeploymentState
+from distribution.models import LIVE, OPEN, Batch, Deployment, DeploymentEvent, DeploymentState
 from distribution.queueing import count_changed, queue_deployments, queue_rollback
 from distribution.retrying import (
     exclude_after_failure,
@@ -42,34 +42,52 @@ _SEEN_DELAY_SECONDS = 10
 
 
 _OVERDUE = f"""
-WITH picked AS (
-    SELECT d.id, d.state FROM distribution_deployment d
-    JOIN distribution_batch b ON b.id = d.batch_id
+WITH batch AS MATERIALIZED (
+    SELECT b.*, EXISTS (
+        SELECT 1 FROM distribution_deployment other WHERE other.batch_id = b.id AND other.state = ANY(%(states)s)
+            AND other.moved_at > %(now)s - make_interval(secs => b.offer_deadline)) AS has_moved
+    FROM distribution_batch b WHERE b.id = ANY(%(batches)s)
+), due AS (
+    SELECT d.id, d.moved_at FROM batch b
+    JOIN distribution_deployment d ON d.batch_id = b.id AND d.state = 'queued'
+        AND d.moved_at <= %(now)s - make_interval(secs => b.offer_deadline)
     JOIN cmdb_configurationitem ci ON ci.id = d.ci_id
-    WHERE d.batch_id = ANY(%(batches)s) AND d.overdue_at IS NULL AND d.finished_at IS NULL AND (
-        d.state = 'queued' AND b.is_open AND b.offer_deadline IS NOT NULL
-            AND greatest(b.opened_at, d.moved_at, d.not_before) <= %(now)s - make_interval(secs => b.offer_deadline)
-            -- It waits for its turn on the CI, not for the CI.
-            AND NOT EXISTS (
-                SELECT 1 FROM distribution_deployment other
-                WHERE other.ci_id = d.ci_id AND other.state = ANY(%(live)s) AND other.overdue_at IS NULL)
-            -- It waits for room under the cap while the CI asks and others move; a host without an agent never asks.
-            AND (b.max_in_flight IS NULL AND b.max_downloads IS NULL AND ci.channel = 'ddi'
-                OR ci.channel = 'ddi' AND (ci.last_seen_at IS NULL OR ci.last_seen_at <=
-                    %(now)s - make_interval(secs => b.offer_deadline + %(seen_step)s))
-                OR NOT EXISTS (
-                    SELECT 1 FROM distribution_deployment other WHERE other.batch_id = b.id
-                        AND other.moved_at > %(now)s - make_interval(secs => b.offer_deadline)))
-            AND {had_its_window("greatest(b.opened_at, d.moved_at, d.not_before)", "b.offer_deadline")}
-        OR d.state IN ('offered', 'downloading', 'installing', 'cancelling', 'unknown')
-            AND d.moved_at <= %(now)s - make_interval(secs => b.progress_deadline)
-            AND (d.state IN ('cancelling', 'unknown') OR {had_its_window("d.moved_at", "b.progress_deadline")})
-        OR d.state = 'confirming'
-            AND coalesce(d.closed_at, d.moved_at) <= %(now)s - make_interval(secs => b.confirm_deadline)
-        -- Whatever it waits for: turn, room, window or device.
-        OR (b.is_open OR d.state <> 'queued')
-            AND greatest(b.opened_at, d.created_at) <= %(now)s - make_interval(secs => b.total_deadline)
-    )
+    WHERE b.is_open AND d.overdue_at IS NULL
+        AND greatest(b.opened_at, d.not_before) <= %(now)s - make_interval(secs => b.offer_deadline)
+        -- It waits for its turn on the CI, not for the CI.
+        AND NOT EXISTS (
+            SELECT 1 FROM distribution_deployment other
+            WHERE other.ci_id = d.ci_id AND other.state = ANY(%(live)s) AND other.overdue_at IS NULL)
+        -- It waits for room under the cap while the CI asks and others move; a host without an agent never asks.
+        AND (NOT b.has_moved
+            OR ci.channel = 'ddi' AND (b.max_in_flight IS NULL AND b.max_downloads IS NULL
+                OR ci.last_seen_at IS NULL
+                OR ci.last_seen_at <= %(now)s - make_interval(secs => b.offer_deadline + %(seen_step)s)))
+        AND {had_its_window("greatest(b.opened_at, d.moved_at, d.not_before)", "b.offer_deadline")}
+    UNION
+    SELECT d.id, d.moved_at FROM batch b
+    JOIN distribution_deployment d ON d.batch_id = b.id
+        AND d.state IN ('offered', 'downloading', 'installing', 'cancelling', 'unknown')
+        AND d.moved_at <= %(now)s - make_interval(secs => b.progress_deadline)
+    WHERE d.overdue_at IS NULL
+        AND (d.state IN ('cancelling', 'unknown') OR {had_its_window("d.moved_at", "b.progress_deadline")})
+    UNION
+    -- Since its device closed it.
+    SELECT d.id, d.moved_at FROM batch b
+    JOIN distribution_deployment d ON d.batch_id = b.id AND d.state = 'confirming'
+        AND d.moved_at <= %(now)s - make_interval(secs => b.confirm_deadline)
+    WHERE d.overdue_at IS NULL
+    UNION
+    -- Whatever it waits for: turn, room, window or device.
+    SELECT d.id, d.moved_at FROM batch b
+    JOIN distribution_deployment d ON d.batch_id = b.id AND d.state = ANY(%(open)s)
+    WHERE b.total_deadline IS NOT NULL AND d.overdue_at IS NULL AND (b.is_open OR d.state <> 'queued')
+        AND coalesce(b.opened_at <= %(now)s - make_interval(secs => b.total_deadline), true)
+        AND d.created_at <= %(now)s - make_interval(secs => b.total_deadline)
+), picked AS (
+    -- One that has moved since it was looked at is left alone.
+    SELECT d.id, d.state FROM distribution_deployment d JOIN due ON due.id = d.id AND due.moved_at = d.moved_at
+    WHERE d.overdue_at IS NULL AND d.finished_at IS NULL
     ORDER BY d.id LIMIT %(limit)s FOR UPDATE OF d
 ), moved AS (
     UPDATE distribution_deployment d SET overdue_at = %(now)s FROM picked WHERE d.id = picked.id
@@ -90,9 +108,10 @@ SELECT id, 'engine', 'unknown', 'unknown', %(now)s, '', '', jsonb_build_array(%(
 FROM noted ORDER BY id
 """
 _QUIT = """
-d.batch_id = ANY(%(batches)s) AND EXISTS (
-    SELECT 1 FROM distribution_batch b WHERE b.id = d.batch_id
-        AND d.moved_at <= %(now)s - make_interval(secs => b.cancel_deadline))
+d.id IN (
+    SELECT c.id FROM distribution_batch b JOIN distribution_deployment c ON c.batch_id = b.id
+        AND c.state = 'cancelling' AND c.moved_at <= %(now)s - make_interval(secs => b.cancel_deadline)
+    WHERE b.id = ANY(%(batches)s))
 """
 
 
@@ -131,6 +150,7 @@ def create_batch(
         mode=mode,
         force_after=force_after,
         ignores_windows=ignores_windows,
+        versions=[],
         created_at=now,
     )
 
@@ -294,7 +314,9 @@ def mark_overdue(batch_ids: Iterable[int], *, now: datetime) -> int:
                     "batches": list(batch_ids),
                     "now": now,
                     "limit": CHUNK,
-                    "live": [*map(str, _CANCELLABLE), "confirming", "cancelling", "unknown"],
+                    "live": [str(state) for state in LIVE],
+                    "open": [str(state) for state in OPEN],
+                    "states": list(DeploymentState.values),
                     "seen_step": SEEN_STEP_SECONDS + _SEEN_DELAY_SECONDS,
                 },
             )
@@ -321,6 +343,7 @@ __all__ = [
     "counts",
     "create_batch",
     "displaced_by",
+    "ended",
     "exclude_after_failure",
     "exclude_deployment",
     "exclude_failed",

@@ -23,6 +23,18 @@ d.batch_id = ANY(%(batches)s) AND {_FORWARD} AND EXISTS (
     JOIN software_version running ON running.id = iv.version_id
     WHERE i.deployment_id = d.id AND running."order" > wanted."order")
 """  # noqa: S608 - put together from constants
+# Whether any CI runs a later version of what the batches bring, as far as they say what they bring. Mostly none does,
+# and nobody who waits has to be looked at.
+_IS_AHEAD = """
+SELECT EXISTS (
+    SELECT 1 FROM distribution_batch b WHERE b.id = ANY(%(batches)s) AND b.purpose = 'forward' AND (
+        b.versions IS NULL OR EXISTS (
+            SELECT 1 FROM software_version wanted
+            JOIN software_version running ON running.product_id = wanted.product_id AND running."order" > wanted."order"
+            WHERE wanted.id = ANY(b.versions) AND EXISTS (
+                SELECT 1 FROM cmdb_installedversion iv WHERE iv.product_id = running.product_id
+                    AND iv.version_id = running.id AND iv.valid_to IS NULL))))
+"""
 # Each product of `d` comes in the same or a later version by `newer`.
 _BRINGS_ALL = """NOT EXISTS (
     SELECT 1 FROM distribution_deploymentitem old JOIN software_version had ON had.id = old.to_version_id
@@ -53,18 +65,22 @@ SELECT count(*) FILTER (WHERE d.state = 'queued'), count(*) FILTER (WHERE d.stat
 FROM distribution_deployment d WHERE d.state = ANY(%(open)s) AND {_OLDER}
 """  # noqa: S608 - put together from constants
 _BEHIND = """
-SELECT b.label, count(*) FROM distribution_deployment d
-JOIN distribution_deployment ahead ON ahead.ci_id = d.ci_id AND ahead.state = ANY(%(live)s)
+SELECT b.label, count(*) FROM distribution_deployment ahead
+JOIN distribution_deployment d ON d.ci_id = ahead.ci_id AND d.batch_id = %(batch)s AND d.state = 'queued'
 JOIN distribution_batch b ON b.id = ahead.batch_id
-WHERE d.batch_id = %(batch)s AND d.state = 'queued'
+WHERE ahead.batch_id = ANY(%(others)s) AND ahead.state = ANY(%(live)s)
 GROUP BY b.label ORDER BY b.label
 """
 
 
 def supersede_overtaken(batch_ids: Iterable[int], *, now: datetime) -> int:
     """Ends waiting forward deployments whose CI runs a later version by now; how many."""
+    batches = list(batch_ids)
+    with connection.cursor() as cursor:
+        cursor.execute(_IS_AHEAD, {"batches": batches})
+        is_ahead = cursor.fetchone()[0]
     reason = _("The CI runs a later version already.")
-    return len(_supersede(_OVERTAKEN, {"batches": list(batch_ids)}, reason, now))
+    return len(_supersede(_OVERTAKEN, {"batches": batches}, reason, now)) if is_ahead else 0
 
 
 def supersede_left_behind(batch_ids: Iterable[int], *, now: datetime) -> int:
@@ -116,8 +132,11 @@ def _supersede(where: str, params: dict[str, object], reason: str, now: datetime
     )
 
 
-def waits_behind(batch: Batch) -> list[tuple[str, int]]:
-    """Whose deployments are under way on CIs that this batch waits for: label and number of CIs."""
+def waits_behind(batch: Batch, others: Iterable[int]) -> list[tuple[str, int]]:
+    """Whose deployments, of these other batches, are under way on CIs that this one waits for: label, number of CIs."""
+    keys = list(others)
+    if not keys:
+        return []
     with connection.cursor() as cursor:
-        cursor.execute(_BEHIND, {"batch": batch.pk, "live": [str(state) for state in LIVE]})
+        cursor.execute(_BEHIND, {"batch": batch.pk, "others": keys, "live": [str(state) for state in LIVE]})
         return [(label, number) for label, number in cursor.fetchall()]

@@ -23,7 +23,7 @@ State = Rollout.State
 def finish_abort(rollout: Rollout, now: datetime) -> bool:
     """Ends an abort as soon as nothing is under way any more."""
     batches = close_forward_batches(rollout)
-    if judge_errors(rollout, now) or distribution.pass_deadlines(batches, now=now):
+    if judge_errors(rollout, now).has_acted or distribution.pass_deadlines(batches, now=now):
         return True
     counts = distribution.counts(batches)
     waiting = sum(c.open - c.overdue for c in counts.values())
@@ -55,8 +55,8 @@ def settle(rollout: Rollout, now: datetime) -> bool:
     if going_back.open_waves(rollout).exists():
         return wait_for(rollout, going_back.waits_for(rollout) or _("CIs on their way back"), now)
     kind = _CASCADES.get(State(rollout.state))
-    if kind and cascade.position_of(rollout) > rollout.cascade_position:
-        # Somebody caught up, or an agent reported once more: tell whom it concerns.
+    if kind and cascade.ended_of(rollout) != rollout.cascade_ended:
+        # Somebody caught up, or fell back: tell whom it concerns.
         cascade.begin(rollout, kind, now=now)
         return True
     batches = list(rollout.waves.values_list("batch", flat=True))

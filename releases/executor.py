@@ -25,25 +25,33 @@ from tickets.exceptions import DomainError
 
 logger = logging.getLogger(__name__)
 State = Rollout.State
+# The rollout at which the last tick of this process ran out of time; a hint, no more.
+_ran_out_at: int | None = None
 
 
 def advance_rollouts(*, now: datetime, budget_seconds: float = 1.0) -> int:
     """One tick: test runs and every unsettled rollout. Stops after the budget; the next tick goes on.
 
-    Returns how many objects moved. A rollout that somebody else holds just now is left to him.
+    Returns how many objects moved. A rollout that somebody else holds just now is left to him. After a tick that ran
+    out of time this process begins with the rollout behind the last one, so that large ones starve nobody.
     """
+    global _ran_out_at
     deadline = time.monotonic() + budget_seconds
     moved = advance_test_runs(now=now) + start_ordered(now=now) + tell_unsigned(now=now)
     # Those that only wait for stragglers come last, so that they cannot use up the time of the others.
     has_ended = Case(When(state__in=Rollout.ACTIVE, then=0), default=1)
     unsettled = Rollout.objects.filter(settled_at__isnull=True).order_by(has_ended, "updated_at", "pk")
-    for key in list(unsettled.values_list("pk", flat=True)):
+    keys = list(unsettled.values_list("pk", flat=True))
+    first = keys.index(_ran_out_at) + 1 if _ran_out_at in keys else 0
+    _ran_out_at = None
+    for key in keys[first:] + keys[:first]:
         while _advance_one(key, now=now):
             failpoint("tick.committed")
             moved += 1
             if time.monotonic() >= deadline:
-                return moved
+                break
         if time.monotonic() >= deadline:
+            _ran_out_at = key
             break
     return moved
 

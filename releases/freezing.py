@@ -2,9 +2,8 @@
 
 from datetime import datetime
 
-from django.db.models import Exists, OuterRef, QuerySet
+from django.db import connection
 
-from cmdb.models import ConfigurationItem
 from distribution import services as distribution
 from distribution.models import Deployment
 from failpoints import failpoint
@@ -15,21 +14,34 @@ from releases.services.log import cis_text, log
 from releases.targets import target_cis
 from releases.wave_plan import condition_of
 from tickets.lifecycle import move
-from tickets.services import content_hash
 
 FREEZE_CHUNK = 5000
+# How many CIs, and `tickets.services.content_hash({"cis": [their ids]})`.
+_FROZEN = """
+SELECT count(*), encode(sha256(convert_to(
+    '{"cis":[' || coalesce(string_agg(ci_id::text, ',' ORDER BY ci_id), '') || ']}', 'UTF8')), 'hex')
+FROM distribution_deployment WHERE batch_id = ANY(%s) AND attempt = 1
+"""
 
 
 def freeze(rollout: Rollout, now: datetime) -> bool:
     """Writes the next chunk of deployments. The waves are filled one after the other, each in the order of the ids."""
     waves = list(rollout.waves.filter(kind=Wave.Kind.FORWARD).select_related("batch").order_by("number"))
-    have = distribution.counts([wave.batch_id for wave in waves])
     wave = next((wave for wave in waves if wave.number >= rollout.freeze_wave), waves[-1])
     is_last = wave is waves[-1]
-    takes_all = is_last or condition_of(wave.rule) is not None
-    room = FREEZE_CHUNK if takes_all else min(FREEZE_CHUNK, wave.size - have[wave.batch_id].total)
-    left = _left_for(rollout, wave, [one.batch_id for one in waves], is_last=is_last)
-    cis = list(left.values_list("pk", flat=True)[: max(0, room)])
+    chunk = _next_targets(rollout, wave, is_last=is_last) if _has_room(wave, is_last=is_last) else []
+    if not chunk:
+        if is_last:
+            _finish(rollout, waves, now)
+        else:
+            _mark(rollout, wave.number + 1, 0, now)
+        return True
+    taken = Deployment.objects.filter(batch__in=[one.batch_id for one in waves], ci__in=chunk)
+    frozen = set(taken.values_list("ci", flat=True))
+    cis, mark = [ci for ci in chunk if ci not in frozen], chunk[-1]
+    if not _takes_all(wave, is_last=is_last) and (room := wave.size - _total(wave)) < len(cis):
+        cis = cis[:room]
+        mark = cis[-1]
     if cis:
         items = list(rollout.release.items.all())
         selector = TargetSelector.from_json(rollout.targets)
@@ -44,21 +56,29 @@ def freeze(rollout: Rollout, now: datetime) -> bool:
             now=now,
         )
         failpoint("freeze.written")
-        _mark(rollout, wave.number, cis[-1], now)
-        return True
-    if not is_last:
-        _mark(rollout, wave.number + 1, 0, now)
-        return True
-    _finish(rollout, waves, now)
+    _mark(rollout, wave.number, mark, now)
     return True
 
 
-def _left_for(rollout: Rollout, wave: Wave, batches: list[int], *, is_last: bool) -> QuerySet[ConfigurationItem]:
-    """Targets that fit the wave and are in none yet. The last wave takes whoever is left, so that nobody is lost."""
-    frozen = Deployment.objects.filter(batch__in=batches, ci=OuterRef("pk"))
-    left = target_cis(rollout.release).filter(~Exists(frozen), pk__gt=rollout.freeze_mark)
+def _takes_all(wave: Wave, *, is_last: bool) -> bool:
+    """Whether it takes everybody who fits; the last wave takes whoever is left, so that nobody is lost."""
+    return is_last or condition_of(wave.rule) is not None
+
+
+def _has_room(wave: Wave, *, is_last: bool) -> bool:
+    return _takes_all(wave, is_last=is_last) or _total(wave) < wave.size
+
+
+def _total(wave: Wave) -> int:
+    return Deployment.objects.filter(batch=wave.batch_id).count()
+
+
+def _next_targets(rollout: Rollout, wave: Wave, *, is_last: bool) -> list[int]:
+    """The next targets that fit the wave, by id; some may be in an earlier one."""
+    targets = target_cis(rollout.release).filter(pk__gt=rollout.freeze_mark)
     condition = None if is_last else condition_of(wave.rule)
-    return left if condition is None else left.filter(condition)
+    fitting = targets if condition is None else targets.filter(condition)
+    return list(fitting.values_list("pk", flat=True)[:FREEZE_CHUNK])
 
 
 def _mark(rollout: Rollout, wave: int, ci: int, now: datetime) -> None:
@@ -70,11 +90,8 @@ def _finish(rollout: Rollout, waves: list[Wave], now: datetime) -> None:
     for wave in waves:
         if wave.size != have[wave.batch_id].total:
             Wave.objects.filter(pk=wave.pk).update(size=have[wave.batch_id].total)
-    frozen = list(
-        Deployment.objects.filter(batch__in=[wave.batch_id for wave in waves], attempt=1)
-        .order_by("ci_id")
-        .values_list("ci", flat=True)
-    )
-    update = {"frozen_at": now, "target_count": len(frozen), "target_hash": content_hash({"cis": frozen})}
-    move(rollout, "run", actor=None, now=now, update=update)
-    log(rollout, RolloutEvent.Kind.FROZEN, now=now, text=cis_text(len(frozen)))
+    with connection.cursor() as cursor:
+        cursor.execute(_FROZEN, [[wave.batch_id for wave in waves]])
+        number, digest = cursor.fetchone()
+    move(rollout, "run", actor=None, now=now, update={"frozen_at": now, "target_count": number, "target_hash": digest})
+    log(rollout, RolloutEvent.Kind.FROZEN, now=now, text=cis_text(number))

@@ -41,7 +41,7 @@ def waits_for(rollout: Rollout) -> str:
 
 def roll_back(rollout: Rollout, now: datetime) -> bool:
     """Queues the way back for each CI as soon as its forward deployment has ended; ends when all have ended."""
-    if judge_errors(rollout, now):
+    if judge_errors(rollout, now).has_acted:
         return True
     *parts, wave = open_waves(rollout)  # the last one is that of the whole rollback
     for part in parts:
@@ -175,22 +175,24 @@ def _end_wave(rollout: Rollout, wave: Wave, forward: list[int], now: datetime) -
 def _list_exceptions(rollout: Rollout, wave: Wave, forward: list[int], now: datetime) -> None:
     """Lists the CIs that are not back: their rollback failed or is overdue, or they had no way back."""
     back = Deployment.objects.filter(batch__wave__rollout=rollout, batch__purpose=Batch.Purpose.ROLLBACK)
-    done = back.filter(state__in=[DeploymentState.SUCCEEDED, DeploymentState.SKIPPED]).values("ci")
+    done = back.filter(state__in=[DeploymentState.SUCCEEDED, DeploymentState.SKIPPED])
+    # Not as a list of ids, which would be looked through once for each CI of a large fleet.
+    is_done, is_on_its_way = Exists(done.filter(ci=OuterRef("ci"))), Exists(back.filter(ci=OuterRef("ci")))
     silent = _("It did not answer.")
     rows: dict[int, tuple[str, str]] = {}
-    for d in Deployment.objects.filter(batch=wave.batch_id).exclude(ci__in=done).order_by("attempt"):
+    for d in Deployment.objects.filter(~is_done, batch=wave.batch_id).order_by("attempt"):
         why = silent if d.state in OPEN else d.message or d.error_code or str(d.get_state_display())
         rows[d.ci_id] = (RolloutException.Kind.ROLLBACK_FAILED, why)
     changed = Deployment.objects.filter(batch__in=forward, offered_at__isnull=False)
     # One that fell back by itself has a later attempt that says so.
     later = Deployment.objects.filter(batch=OuterRef("batch"), ci=OuterRef("ci"), attempt__gt=OuterRef("attempt"))
-    for d in changed.exclude(Exists(later)).exclude(ci__in=back.values("ci")):
+    for d in changed.filter(~Exists(later), ~is_on_its_way):
         if d.state == DeploymentState.SUCCEEDED:
             rows[d.ci_id] = (RolloutException.Kind.NO_WAY_BACK, _("It had no way back."))
         elif d.state in OPEN:
             rows[d.ci_id] = (RolloutException.Kind.ROLLBACK_FAILED, silent)
     # Those that a rollback of a part had listed, and that are back now.
-    rollout.exceptions.filter(kind__in=_NOT_BACK, recorded_by__isnull=True, ci__in=done).delete()
+    rollout.exceptions.filter(kind__in=_NOT_BACK, recorded_by__isnull=True, ci__in=done.values("ci")).delete()
     RolloutException.objects.bulk_create(
         [
             RolloutException(

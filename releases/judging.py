@@ -1,6 +1,7 @@
 """Verdicts: what the engine decides about a wave, stored with the numbers it saw, and what a breach leads to."""
 
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from django.utils.translation import gettext as _
@@ -8,7 +9,7 @@ from django.utils.translation import gettext as _
 from distribution import services as distribution
 from failpoints import failpoint
 from releases import conditions
-from releases.gates import incidents_since_installation, probe_verdicts
+from releases.gates import Incidents, incidents_since_installation, probe_verdicts
 from releases.models import Rollout, RolloutEvent, Verdict, Wave
 from releases.policy import RolloutPolicy
 from releases.probes import name_of
@@ -19,6 +20,20 @@ from releases.services.pausing import pause
 from releases.services.rollbacks import has_impossible, order_rollback, order_wave_rollback
 from releases.services.rollouts import standing_waves
 from tickets.lifecycle import move
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """What one step of the engine has seen of the waves that are under way, by wave: the counts, where the policy asks
+    for them the incidents, what the probes say; and whether that led to anything already.
+
+    It serves whoever only looks. A verdict counts again.
+    """
+
+    has_acted: bool = False
+    numbers: Mapping[int, conditions.WaveNumbers] = field(default_factory=dict)
+    incidents: Mapping[int, Incidents] = field(default_factory=dict)
+    said: Mapping[int, list[str]] = field(default_factory=dict)
 
 
 def store_verdict(
@@ -40,7 +55,7 @@ def store_verdict(
     failpoint("verdict.stored")
 
 
-def judge_errors(rollout: Rollout, now: datetime) -> bool:
+def judge_errors(rollout: Rollout, now: datetime) -> Sight:
     """The failure test of every wave that is under way or has passed, before anything else, in every state.
 
     All of them are judged before the engine reacts, so that waves that breach at the same time are treated alike.
@@ -48,18 +63,22 @@ def judge_errors(rollout: Rollout, now: datetime) -> bool:
     policy = RolloutPolicy.from_json(rollout.policy)
     waves = [wave for wave in _started(rollout) if wave.state != Wave.State.FAILED]
     if not waves:
-        return False
+        return Sight()
     wrote = distribution.pass_deadlines([wave.batch_id for wave in waves], now=now)
     wrote += retry_by_itself(rollout, waves, policy, now)
     reasons: dict[Wave, str] = {}
     stops: list[str] = []
     unsure: list[str] = []
     plain = numbers_of_waves(waves)
+    incidents = {wave.pk: incidents_since_installation(rollout, wave) for wave in waves} if policy.incident_gate else {}
+    said = {wave.pk: probe_verdicts(wave, policy, round=rollout.round, until=now) for wave in waves}
     for wave in waves:
-        said = probe_verdicts(wave, policy, round=rollout.round, until=now)
-        numbers = _with_gates(rollout, wave, plain[wave.pk], policy, said)
+        numbers = replace(plain[wave.pk], failed_probes=said[wave.pk].count("fail"))
+        if wave.pk in incidents:
+            count = incidents[wave.pk].count
+            numbers = replace(numbers, incidents=count, accepted_incidents=wave.accepted_incidents)
         if conditions.is_breached(numbers, policy):
-            reasons[wave] = _fail(rollout, wave, numbers, policy, said, now)
+            reasons[wave] = _fail(rollout, wave, numbers, policy, said[wave.pk], now)
         elif conditions.is_over_incidents(numbers, policy):
             stops.append(_incidents_text(wave, numbers, policy))
         elif wave.state == Wave.State.SOAKING:
@@ -67,25 +86,16 @@ def judge_errors(rollout: Rollout, now: datetime) -> bool:
             text = _(
                 "Wave %(wave)d: the probe %(url)s says neither yes nor no. Look yourself, then resume or roll back."
             )
-            unsure += [text % {"wave": wave.number, "url": url} for url in _that_say("inconclusive", policy, said)]
+            urls = _that_say("inconclusive", policy, said[wave.pk])
+            unsure += [text % {"wave": wave.number, "url": url} for url in urls]
     if reasons:
         failpoint("breach.told")
         _react(rollout, list(reasons), policy, " ".join(reasons.values()), now)
     elif (stops or unsure) and rollout.state == Rollout.State.RUNNING:
         kind = Rollout.PauseKind.INCIDENTS if stops else Rollout.PauseKind.PROBE
         pause(rollout, kind=kind, reason=" ".join(stops + unsure), actor=None, now=now)
-        return True
-    return bool(reasons) or wrote > 0
-
-
-def _with_gates(
-    rollout: Rollout, wave: Wave, numbers: conditions.WaveNumbers, policy: RolloutPolicy, said: list[str]
-) -> conditions.WaveNumbers:
-    """With the incidents since the installation and the probes that fail, where the policy asks for them."""
-    if policy.incident_gate is not None:
-        count = incidents_since_installation(rollout, wave).count
-        numbers = replace(numbers, incidents=count, accepted_incidents=wave.accepted_incidents)
-    return replace(numbers, failed_probes=said.count("fail"))
+        wrote += 1
+    return Sight(bool(reasons) or wrote > 0, plain, incidents, said)
 
 
 def _that_say(verdict: str, policy: RolloutPolicy, said: list[str]) -> list[str]:

@@ -7,9 +7,9 @@ from django.utils.translation import gettext as _
 from distribution import services as distribution
 from failpoints import failpoint
 from releases import conditions, going_back, soaking
-from releases.gates import early_life_ends, probe_verdicts
+from releases.gates import early_life_ends, incidents_since_installation
 from releases.holding import hold, let_go
-from releases.judging import judge_errors, store_verdict
+from releases.judging import Sight, judge_errors, store_verdict
 from releases.models import Rollout, RolloutEvent, Verdict, Wave
 from releases.policy import RolloutPolicy
 from releases.services import cascade
@@ -26,19 +26,20 @@ def run(rollout: Rollout, now: datetime) -> bool:
     """One step of a running rollout; errors are judged before anything else."""
     if going_back.settle_waves(rollout, now):
         return True
-    if judge_errors(rollout, now) or hold(rollout, now):
+    sight = judge_errors(rollout, now)
+    if sight.has_acted or hold(rollout, now):
         return True
     wave = current_wave(rollout)
     if wave is None:
         return _complete(rollout, now)
     if wave.state == Wave.State.WAITING:
         return _open(rollout, wave, now)
-    return _follow(rollout, wave, now)
+    return _follow(rollout, wave, sight, now)
 
 
 def watch(rollout: Rollout, now: datetime) -> bool:
     """Verdicts are made while paused, too: what was under way goes on. A window that held it lets it go."""
-    return going_back.settle_waves(rollout, now) or judge_errors(rollout, now) or let_go(rollout, now)
+    return going_back.settle_waves(rollout, now) or judge_errors(rollout, now).has_acted or let_go(rollout, now)
 
 
 def current_wave(rollout: Rollout) -> Wave | None:
@@ -61,43 +62,47 @@ def _open(rollout: Rollout, wave: Wave, now: datetime) -> bool:
     return True
 
 
-def _follow(rollout: Rollout, wave: Wave, now: datetime) -> bool:
+def _follow(rollout: Rollout, wave: Wave, sight: Sight, now: datetime) -> bool:
     """A wave under way: threshold met → soak → passed."""
     policy = RolloutPolicy.from_json(rollout.policy)
     if not wave.batch.is_open:
         distribution.open_batch(wave.batch, now=now)
+    if wave.state == Wave.State.SOAKING:
+        return _soak(rollout, wave, sight, policy, now)
+    seen = sight.numbers[wave.pk]
+    if not conditions.is_success_reached(seen, policy) and not conditions.is_stuck(seen, policy):
+        return wait_for(rollout, _whom_it_waits_for(rollout, wave, seen), now)
     numbers = numbers_of_wave(wave)
-    reached = conditions.is_success_reached(numbers, policy)
-    if wave.state == Wave.State.DEPLOYING and reached:
+    if conditions.is_success_reached(numbers, policy):
         store_verdict(rollout, wave, Verdict.Kind.SUCCESS, Verdict.Outcome.PASSED, numbers, now)
         soaking.begin(rollout, wave, numbers, policy, now)
-        return True
-    if wave.state == Wave.State.DEPLOYING:
-        if conditions.is_stuck(numbers, policy):
-            store_verdict(rollout, wave, Verdict.Kind.SUCCESS, Verdict.Outcome.INSUFFICIENT, numbers, now)
-            reason = _("Wave %(wave)d: only %(ok)d of %(size)d CIs are confirmed, and nothing is under way.") % {
-                "wave": wave.number,
-                "ok": numbers.confirmed,
-                "size": wave.size,
-            }
-            pause(rollout, kind=Rollout.PauseKind.STRAGGLERS, reason=reason, actor=None, now=now)
-            return True
-        return wait_for(rollout, _whom_it_waits_for(rollout, wave), now)
-    if not reached:
-        move(wave, "reopen", actor=None, now=now, update={"soak_started_at": None, "soaked_seconds": 0}, touch=None)
-        return True
-    return _soak(rollout, wave, numbers, policy, now)
+    elif conditions.is_stuck(numbers, policy):
+        store_verdict(rollout, wave, Verdict.Kind.SUCCESS, Verdict.Outcome.INSUFFICIENT, numbers, now)
+        reason = _("Wave %(wave)d: only %(ok)d of %(size)d CIs are confirmed, and nothing is under way.") % {
+            "wave": wave.number,
+            "ok": numbers.confirmed,
+            "size": wave.size,
+        }
+        pause(rollout, kind=Rollout.PauseKind.STRAGGLERS, reason=reason, actor=None, now=now)
+    return True
 
 
-def _whom_it_waits_for(rollout: Rollout, wave: Wave) -> str:
+def _whom_it_waits_for(rollout: Rollout, wave: Wave, numbers: conditions.WaveNumbers) -> str:
     """Other rollouts that are under way on CIs of the wave; empty: none."""
-    others = [(label, number) for label, number in distribution.waits_behind(wave.batch) if label != rollout.number]
+    if not numbers.under_way + numbers.overdue:
+        return ""
+    unsettled = Wave.objects.filter(rollout__settled_at__isnull=True).exclude(rollout=rollout)
+    others = distribution.waits_behind(wave.batch, unsettled.values_list("batch", flat=True))
     return ", ".join(_("%(rollout)s on %(n)d CIs") % {"rollout": label, "n": number} for label, number in others)[:200]
 
 
-def _soak(rollout: Rollout, wave: Wave, numbers: conditions.WaveNumbers, policy: RolloutPolicy, now: datetime) -> bool:
+def _soak(rollout: Rollout, wave: Wave, sight: Sight, policy: RolloutPolicy, now: datetime) -> bool:
     """The problem-free period after the threshold; then the wave has passed."""
-    if soaking.has_begun_anew(rollout, wave, numbers, policy, now):
+    seen = sight.numbers[wave.pk]
+    if not conditions.is_success_reached(seen, policy):
+        return _reopen(wave, now)
+    incidents = sight.incidents.get(wave.pk) or incidents_since_installation(rollout, wave)
+    if soaking.has_begun_anew(rollout, wave, seen, incidents, policy, now):
         return True
     if not soaking.is_over(wave, policy, now):
         text = _("the problem-free period of wave %(wave)d, until %(time)s") % {
@@ -105,14 +110,23 @@ def _soak(rollout: Rollout, wave: Wave, numbers: conditions.WaveNumbers, policy:
             "time": soaking.ends_at(wave, policy, now).strftime(STAMP),
         }
         return wait_for(rollout, text, now)
-    if policy.probes and set(probe_verdicts(wave, policy, round=rollout.round, until=now)) != {"pass"}:
+    if policy.probes and set(sight.said[wave.pk]) != {"pass"}:
         return wait_for(rollout, _("the probes of wave %d") % wave.number, now)
+    numbers = numbers_of_wave(wave)
+    if not conditions.is_success_reached(numbers, policy):
+        return _reopen(wave, now)
     store_verdict(rollout, wave, Verdict.Kind.PASS, Verdict.Outcome.PASSED, numbers, now)
     move(wave, "succeed", actor=None, now=now, update={"finished_at": now}, touch=None)
     log(rollout, RolloutEvent.Kind.WAVE_PASSED, now=now, wave=wave)
     if policy.manual_gate and current_wave(rollout) is not None:
         reason = _("Wave %d has passed; the next one waits for a person.") % wave.number
         pause(rollout, kind=Rollout.PauseKind.GATE, reason=reason, actor=None, now=now)
+    return True
+
+
+def _reopen(wave: Wave, now: datetime) -> bool:
+    """Confirmed success fell below the threshold again."""
+    move(wave, "reopen", actor=None, now=now, update={"soak_started_at": None, "soaked_seconds": 0}, touch=None)
     return True
 
 

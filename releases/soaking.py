@@ -6,7 +6,7 @@ from datetime import datetime
 from django.utils.translation import gettext as _
 
 from releases import conditions
-from releases.gates import incidents_since_installation
+from releases.gates import Incidents, incidents_since_installation
 from releases.models import Rollout, RolloutEvent, Wave
 from releases.policy import RolloutPolicy
 from releases.services.log import log
@@ -25,10 +25,15 @@ def begin(rollout: Rollout, wave: Wave, numbers: conditions.WaveNumbers, policy:
 
 
 def has_begun_anew(
-    rollout: Rollout, wave: Wave, numbers: conditions.WaveNumbers, policy: RolloutPolicy, now: datetime
+    rollout: Rollout,
+    wave: Wave,
+    numbers: conditions.WaveNumbers,
+    incidents: Incidents,
+    policy: RolloutPolicy,
+    now: datetime,
 ) -> bool:
     """Whether something went wrong since the period began; then it begins anew, which is written."""
-    failed, incidents = conditions.lost(numbers, policy), incidents_since_installation(rollout, wave)
+    failed = conditions.lost(numbers, policy)
     known = {"soak_failures": failed, "soak_incidents": incidents.count}
     if failed > wave.soak_failures:
         text, began_at = _("One of its CIs failed: the problem-free period begins anew."), now

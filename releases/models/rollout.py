@@ -28,7 +28,7 @@ class RolloutQuerySet(models.QuerySet["Rollout"]):
 
 
 @pghistory.track(
-    exclude=["updated_at", "waits_for", "freeze_wave", "freeze_mark", "cascade_mark", "cascade_position"],
+    exclude=["updated_at", "waits_for", "freeze_wave", "freeze_mark", "cascade_mark", "cascade_ended"],
     model_name="RolloutHistory",
 )
 class Rollout(StatefulModel):
@@ -89,7 +89,9 @@ class Rollout(StatefulModel):
     # Which coupled changes still run through the tickets, and how far they are (see services.cascade).
     cascade = models.CharField(max_length=20, blank=True)
     cascade_mark = models.CharField(max_length=64, blank=True)
-    cascade_position = models.BigIntegerField(default=0, help_text=_("Newest deployment event that it has told."))
+    cascade_ended = models.PositiveIntegerField(
+        default=0, help_text=_("How many deployments had ended when it began to tell: with more, it tells again.")
+    )
     settled_at = models.DateTimeField(
         null=True,
         blank=True,

@@ -17,7 +17,7 @@ from changes.services import back_out_change, finish_change, note_on_change
 from cmdb.models import ConfigurationItem, InstalledVersion
 from cmdb.services import dependencies_of
 from distribution.models import Batch, Deployment, DeploymentItem, DeploymentState
-from distribution.services import last_event_position
+from distribution.services import ended
 from failpoints import failpoint
 from incidents.models import Incident
 from incidents.services import note_on_incident, resolve_incident_by_fix, withdraw_fix_from_incident
@@ -53,7 +53,7 @@ def advance(rollout: Rollout, *, now: datetime) -> bool:
     }
     if phase == PHASES[0] and mark == "0":
         # What ends from here on is told by the next run of the cascade.
-        rollout.cascade_position = position_of(rollout)
+        rollout.cascade_ended = ended_of(rollout)
     last = steps[phase](rollout, int(mark), now)
     failpoint("cascade.told")
     if last is not None:
@@ -62,14 +62,14 @@ def advance(rollout: Rollout, *, now: datetime) -> bool:
         rollout.cascade_mark = f"{PHASES[PHASES.index(phase) + 1]}:0"
     else:
         rollout.cascade, rollout.cascade_mark = "", ""
-    rollout.save(update_fields=["cascade", "cascade_mark", "cascade_position"])
+    rollout.save(update_fields=["cascade", "cascade_mark", "cascade_ended"])
     failpoint("cascade.marked")
     return bool(rollout.cascade)
 
 
-def position_of(rollout: Rollout) -> int:
-    """Id of the newest event among all deployments of the rollout."""
-    return last_event_position(rollout.waves.values_list("batch", flat=True))
+def ended_of(rollout: Rollout) -> int:
+    """How many deployments of the rollout have ended, there and back."""
+    return ended(rollout.waves.values_list("batch", flat=True))
 
 
 def completion_event(rollout: Rollout) -> str:

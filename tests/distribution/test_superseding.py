@@ -58,11 +58,11 @@ def test_what_is_being_installed_goes_on_and_the_new_one_waits_and_says_for_whom
     device.fetch(deployment)
     device.report(deployment, "proceeding")
     assert supersede_older(later.batch, now=NOW) == (0, 0)
-    assert waits_behind(later.batch) == [("ROL-0000001", 1)]
-    assert waits_behind(deployment.batch) == []
+    assert waits_behind(later.batch, [deployment.batch_id]) == [("ROL-0000001", 1)]
+    assert waits_behind(deployment.batch, [later.batch_id]) == []
     device.report(deployment, "closed", "success")
     device.attributes(billing="2.0")
-    assert waits_behind(later.batch) == []
+    assert waits_behind(later.batch, [deployment.batch_id]) == []
     assert device.fetch(later).status_code == 200
 
 

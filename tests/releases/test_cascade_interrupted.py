@@ -103,14 +103,14 @@ def test_one_rollout_that_cannot_go_on_does_not_hold_up_the_others(world: World,
     one, two = world.add_cis(2)
     bad = world.started(policy=BIG_BANG, targets={"cis": [one.pk]})
     good = world.started(policy=BIG_BANG, targets={"cis": [two.pk]})
-    real = cascade.position_of
+    real = cascade.ended_of
 
     def broken(rollout: Rollout) -> int:
         if rollout.pk == bad.pk:
             raise ValueError("broken data")
         return real(rollout)
 
-    monkeypatch.setattr("releases.services.cascade.position_of", broken)
+    monkeypatch.setattr("releases.services.cascade.ended_of", broken)
     world.tick()
     world.pass_time(3)
     assert (state(good), Rollout.objects.get(pk=good.pk).cascade) == ("completed", "")

@@ -166,7 +166,7 @@ def in_the_end(world: World) -> dict[str, Any]:
 def marks() -> list[Any]:
     """How far the steps are; with the facts, all that a tick knows."""
     return [
-        *Rollout.objects.order_by("pk").values_list("freeze_mark", "cascade_mark", "cascade_position", "waits_for"),
+        *Rollout.objects.order_by("pk").values_list("freeze_mark", "cascade_mark", "cascade_ended", "waits_for"),
         *TestRun.objects.order_by("pk").values_list("state"),
     ]
 

@@ -50,7 +50,7 @@ run: .venv/runtime.stamp static/vendor/.stamp ## The portal for daily developmen
 
 test: .venv/dev.stamp static/vendor/.stamp ## All fast tests, in parallel, against real servers
 	@PORTAL_PROFILE=test DATA_DIR=.data/test $(RUN) --fast --data .data/test -- \
-		$(BIN)/python -m pytest -q -n 2 --dist loadfile -m "not slow and not browser" $(ARGS)
+		$(BIN)/python -m pytest -q -n 2 --dist load -m "not slow and not browser" $(ARGS)
 
 test-all: .venv/dev.stamp static/vendor/.stamp ## The longer suites: kill tests, browser, load
 	@PORTAL_PROFILE=test DATA_DIR=.data/test $(RUN) --fast --data .data/test -- \

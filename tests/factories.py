@@ -15,7 +15,7 @@ PASSWORD = "correct horse battery staple"
 
 
 def ensure_roles() -> None:
-    """The roles; they are in the test database unless a test with real transactions emptied it."""
+    """The roles; every test database has them, that of a drill may not."""
     if not Group.objects.exists():
         setup_roles()
 

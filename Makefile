@@ -13,6 +13,9 @@ AGENTS ?=
 EXIT ?=
 NAME ?= rollout
 export UV_LINK_MODE ?= copy
+# What Python has compiled is kept, also where the shell forbids it: each process would compile Django anew.
+export PYTHONDONTWRITEBYTECODE :=
+export PYTHONPYCACHEPREFIX ?= $(CURDIR)/.tools/pycache
 
 .PHONY: help demo run test test-all check bench drill drill-model prove lock screenshots clean migrations
 

@@ -43,7 +43,7 @@ def shop(settings: Any) -> Iterator[Shop]:
     server = Shop(("127.0.0.1", 0), Counter)
     server.asked = []
     settings.PROBE_HOSTS = [f"127.0.0.1:{server.server_port}"]
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
     thread.start()
     yield server
     server.shutdown()

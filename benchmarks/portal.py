@@ -104,8 +104,8 @@ def configure(database_url: str, data: Path) -> None:
 
 # How the web server is started. `production` is the one of docs/operations/production.md.
 _GTHREAD = (
-    "gunicorn {application} --bind {host}:{port} --worker-class gthread --workers 2 --threads {threads} "
-    "--keep-alive 65 --timeout 60 --graceful-timeout 5 --no-control-socket --log-level warning"
+    "gunicorn {application} --config python:itsm_portal.web_server --bind {host}:{port} --workers 2 "
+    "--threads {threads} --graceful-timeout 5 --log-level warning"
 )
 SERVERS = {
     "production": _GTHREAD.replace("{threads}", "16"),

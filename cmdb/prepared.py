@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager, nullcontext
 from functools import lru_cache
 from typing import Any
 
-from django.db import connection, transaction
+from django.db import connection, models, transaction
 from psycopg import RawCursor
 
 _NAME = re.compile(r"%\((\w+)\)s")
@@ -26,6 +26,14 @@ def _numbered(statement: str) -> tuple[str, tuple[str, ...]]:
     places: dict[str, int] = {}
     text = _NAME.sub(lambda found: f"${places.setdefault(found[1], len(places) + 1)}", statement)
     return text, tuple(places)
+
+
+def columns_of(model: type[models.Model], *names: str) -> list[str]:
+    """These columns in the model's order, in which `from_db` takes their values; it reads the others when asked for."""
+    known = [field.attname for field in model._meta.concrete_fields]
+    if not set(names) <= set(known):
+        raise ValueError(f"{model.__name__} has no {set(names) - set(known)}")
+    return [name for name in known if name in names]
 
 
 def fetch_rows(statement: str, values: Mapping[str, Any]) -> list[tuple[Any, ...]]:

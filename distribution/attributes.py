@@ -6,39 +6,20 @@ from datetime import datetime
 from django.db import transaction
 from django.db.models import Q
 
-from cmdb.models import AgentProfile, ConfigurationItem, InstalledVersion
+from cmdb.models import ConfigurationItem, InstalledVersion
 from cmdb.services import record_installed, record_removed, replace_installed
+from distribution.attributes_at_once import MAX_ATTRIBUTES, taken_at_once
 from distribution.failures import record_reverted
 from distribution.health import REQUEST, take_answer
 from distribution.models import LIVE, Batch, Deployment, DeploymentEvent, DeploymentItem, DeploymentState
+from distribution.said import Said, combined, read_said
 from distribution.steps import record_step
 from failpoints import failpoint
 from software.models import Product, Version
 
-MAX_ATTRIBUTES = 100
-DEFAULT_KEY = "version.{product}"
-_MAX_LABEL = 64
-_PLACE = "{product}"
-
 
 class TooManyAttributes(Exception):
     """The CI would have more attributes than are kept."""
-
-
-class Said:
-    """What one message says about products: `said[product]` is a label, or None: not there."""
-
-    def __init__(self) -> None:
-        self.products: dict[int, Product] = {}
-        self.labels: dict[int, str | None] = {}
-        self.keys: dict[int, str] = {}
-        # Products that the message itself speaks of; the others stand as they were said before.
-        self.spoken_of: set[int] = set()
-
-    def add(self, product: Product, label: str | None) -> None:
-        """The message says this itself."""
-        self.products[product.pk], self.labels[product.pk] = product, label
-        self.spoken_of.add(product.pk)
 
 
 def record_attributes(
@@ -52,16 +33,19 @@ def record_attributes(
     again what it ran before. What the CI runs is written down; a version that no deployment explains is drift. Returns
     the ids of the deployments that ended. Raises `TooManyAttributes`.
     """
+    ended = taken_at_once(ci, data=data, mode=mode, now=now)
+    if ended is not None:
+        return ended
     with transaction.atomic():
         deployments = _judged(ci)
         before = _locked_attributes(ci)
-        after = _combined(before, data, mode)
+        after = combined(before, data, mode)
         if len(after) > MAX_ATTRIBUTES and len(after) > len(before):
             raise TooManyAttributes
         ConfigurationItem.objects.filter(pk=ci.pk).update(attributes=after, attributes_at=now, attributes_wanted=False)
         items, current = _items_of(deployments), _current_of(ci)
         products = [i.product for i in items], [c.product for c in current]
-        said = _said(ci, after, before, set(data), mode, *products)
+        said = read_said(ci, after, before, set(data), mode, *products)
         ended = _act(ci, deployments, items, current, said, now)
         if REQUEST in data:
             take_answer(ci, data, now=now)
@@ -79,7 +63,7 @@ def record_declared(ci: ConfigurationItem, *, version: Version, now: datetime) -
         attributes = _locked_attributes(ci)
         items, current = _items_of(deployments), _current_of(ci)
         products = [i.product for i in items], [c.product for c in current]
-        said = _said(ci, attributes, attributes, set(), "merge", *products)
+        said = read_said(ci, attributes, attributes, set(), "merge", *products)
         key = said.keys.get(version.product_id)
         if key in attributes:
             ConfigurationItem.objects.filter(pk=ci.pk).update(attributes={**attributes, key: version.label})
@@ -163,64 +147,6 @@ def _find_reverted(
 
 def _label(version: Version | None) -> str | None:
     return version.label if version is not None else None
-
-
-def _combined(before: Mapping[str, str], data: Mapping[str, str | None], mode: str) -> dict[str, str]:
-    if mode == "remove":
-        return {key: value for key, value in before.items() if key not in data}
-    merged = {} if mode == "replace" else dict(before)
-    for key, value in data.items():
-        if value is None:
-            merged.pop(key, None)
-        else:
-            merged[key] = value
-    return merged
-
-
-def _said(
-    ci: ConfigurationItem,
-    after: Mapping[str, str],
-    before: Mapping[str, str],
-    keys: set[str],
-    mode: str,
-    wanted: list[Product],
-    installed: list[Product],
-) -> Said:
-    profile = ci.agent_profile
-    template = profile.attribute_key if profile is not None else DEFAULT_KEY
-    # Others send a full list that never names what they run: what is missing in it is not missing on the device.
-    reports_all = profile is None or (profile.can_remove and profile.proof == AgentProfile.Proof.ATTRIBUTES)
-    by_key: dict[str, Product] = {}
-    if _PLACE in template:
-        by_key = {template.replace(_PLACE, product.slug): product for product in [*installed, *wanted]}
-        by_key |= _further_products(template, {*after, *before} - set(by_key))
-    else:
-        # The key names no product: it speaks of the only one there is.
-        alone = {product.pk: product for product in (wanted or installed)}
-        if len(alone) == 1:
-            by_key = {template: next(iter(alone.values()))}
-    said = Said()
-    for key, product in by_key.items():
-        said.keys[product.pk] = key
-        label = after.get(key)
-        if label is not None and not 0 < len(label) <= _MAX_LABEL:
-            continue
-        said.products[product.pk] = product
-        said.labels[product.pk] = label
-        if key in keys or (mode == "replace" and (label is not None or reports_all)):
-            said.spoken_of.add(product.pk)
-    return said
-
-
-def _further_products(template: str, keys: set[str]) -> dict[str, Product]:
-    prefix, suffix = template.split(_PLACE, 1)
-    slugs = {
-        key[len(prefix) : len(key) - len(suffix)]: key
-        for key in keys
-        if key.startswith(prefix) and key.endswith(suffix) and len(key) > len(prefix) + len(suffix)
-    }
-    found = Product.objects.filter(slug__in=list(slugs)) if slugs else ()
-    return {slugs[product.slug]: product for product in found}
 
 
 def _judge(deployment: Deployment, items: list[DeploymentItem], said: Said, now: datetime) -> bool:

@@ -14,12 +14,14 @@ from typing import Any
 from django.db import IntegrityError, connection, transaction
 
 from cmdb.models import AgentProfile, ConfigurationItem
-from cmdb.prepared import at_once, fetch_row
+from cmdb.prepared import at_once, columns_of, fetch_row
 from cmdb.services import Beside, record_installed, record_removed
 from distribution.attributes import record_attributes, record_declared
+from distribution.attributes_at_once import beside_attributes
 from distribution.effects import ASK_FOR_ATTRIBUTES, replace_installed
+from distribution.files import beside_file, find_file, note_download
 from distribution.models import TERMINAL, Batch, Deployment, DeploymentEvent, DeploymentItem, DeploymentState
-from distribution.offers import Action, beside_action, current_action, is_held, modes, offer
+from distribution.offers import IS_FREE, Action, beside_action, current_action, is_held, modes, offer, signed
 from distribution.packages import contents, read_items
 from distribution.steps import Effect, record_step
 from failpoints import failpoint
@@ -34,20 +36,13 @@ _ERROR_CODE = re.compile(r"([a-z_]{1,64}): ?(.*)", re.DOTALL)
 _PROGRESS = {"download": "downloading", "downloaded": "installing", "proceeding": "installing"}
 _RANK = {"unknown": 0, "offered": 1, "downloading": 2, "installing": 3}
 
-_DOWNLOAD = """
-WITH d AS (
-    SELECT id, state FROM distribution_deployment
-    WHERE id = %(id)s AND state IN ('offered', 'downloading', 'installing', 'unknown') FOR NO KEY UPDATE
-)
-INSERT INTO distribution_deploymentevent
-    (deployment_id, kind, from_state, to_state, at, execution, result, details, is_duplicate)
-SELECT id, 'download', state, state, %(now)s, '', '', jsonb_build_array(%(filename)s::text), false FROM d
-WHERE NOT EXISTS (
-    SELECT 1 FROM distribution_deploymentevent e WHERE e.deployment_id = %(id)s AND e.kind = 'download'
-        AND e.details = jsonb_build_array(%(filename)s::text))
-"""
-_FIELDS = [field.attname for field in Deployment._meta.concrete_fields]
-_BATCH_FIELDS = [field.attname for field in Batch._meta.concrete_fields]
+# What a device's request uses; the rest is read when it is asked for.
+_FIELDS = columns_of(
+    Deployment,
+    "id", "batch_id", "ci_id", "state", "state_before_cancel", "offered_at", "closed_at", "error_code", "message",
+    "reports",
+)  # fmt: skip
+_BATCH_FIELDS = columns_of(Batch, "id", "label", "mode", "force_after", "opened_at", "ignores_windows")
 _FIND = f"""
 SELECT {", ".join(f"d.{name}" for name in _FIELDS)}, {", ".join(f"b.{name}" for name in _BATCH_FIELDS)}
 FROM distribution_deployment d JOIN distribution_batch b ON b.id = d.batch_id WHERE d.id = %(id)s AND d.ci_id = %(ci)s
@@ -74,9 +69,11 @@ class Outcome(Enum):
 
 
 def beside_deployment(action_id: int, *, with_items: bool = False) -> Beside:
-    """What `find_deployment` needs, for the statement that finds the CI; with what the deployment consists of."""
-    columns = f"{_BESIDE}, {contents('d')}" if with_items else _BESIDE
-    return Beside(("deployment", action_id), columns, _JOINS, {"action": action_id})
+    """What `find_deployment` needs, for the statement that finds the CI; with what the deployment consists of, and
+    whether it could be offered.
+    """
+    columns = f"{_BESIDE}, {contents('d')}, {IS_FREE}" if with_items else _BESIDE
+    return Beside(("deployment", action_id), columns, _JOINS, {"action": action_id, **signed()})
 
 
 def find_deployment(ci: ConfigurationItem, action_id: int) -> Deployment | None:
@@ -89,10 +86,11 @@ def find_deployment(ci: ConfigurationItem, action_id: int) -> Deployment | None:
 
 def _read(row: tuple[Any, ...]) -> Deployment:
     deployment = Deployment.from_db(connection.alias, _FIELDS, row[: len(_FIELDS)])
-    batch, items = row[len(_FIELDS) : _ITEMS_AT], row[_ITEMS_AT:]
+    batch, more = row[len(_FIELDS) : _ITEMS_AT], row[_ITEMS_AT:]
     deployment.batch = Batch.from_db(connection.alias, _BATCH_FIELDS, batch)
-    if items:
-        deployment.items_read = read_items(items[0])
+    if more:
+        items, deployment.is_free = more
+        deployment.items_read = read_items(items)
     return deployment
 
 
@@ -254,12 +252,6 @@ def _recorded(
         return False
 
 
-def note_download(deployment_id: int, *, filename: str, now: datetime) -> None:
-    """Notes that the device fetched a whole file; once for each file."""
-    with connection.cursor() as cursor:
-        cursor.execute(_DOWNLOAD, {"id": deployment_id, "filename": filename, "now": now})
-
-
 def _locked(ci: ConfigurationItem, action_id: int) -> Deployment | None:
     if ci.channel != ConfigurationItem.Channel.DDI:
         return None
@@ -329,10 +321,13 @@ __all__ = [
     "Outcome",
     "answer_cancel",
     "beside_action",
+    "beside_attributes",
     "beside_deployment",
+    "beside_file",
     "current_action",
     "fetching",
     "find_deployment",
+    "find_file",
     "is_held",
     "modes",
     "note_download",

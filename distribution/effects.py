@@ -14,8 +14,8 @@ ASK_FOR_ATTRIBUTES = Effect("""
 )
 """)
 
-# Every item replaces a version that is no drift by another one. Where somebody else changed what the CI runs in the
-# meantime, `ci_id` is empty, which the table refuses: then nothing of the whole statement is written.
+# Every item replaces a version that is no drift by another one. Where somebody else changed in the meantime what the CI
+# runs or says, `ci_id` is empty, which the table refuses: then nothing of the whole statement is written.
 _REPLACED = """
 , item AS (
     SELECT i.product_id, v.id AS version_id, v.label, iv.id AS current_id
@@ -23,11 +23,11 @@ _REPLACED = """
     JOIN software_version v ON v.id = i.to_version_id
     JOIN cmdb_installedversion iv ON iv.ci_id = %(ci)s AND iv.product_id = i.product_id AND iv.valid_to IS NULL
     WHERE i.deployment_id = %(id)s
-), asked AS (
-    UPDATE cmdb_configurationitem ci SET attributes_wanted = true FROM moved WHERE ci.id = moved.ci_id RETURNING ci.id
+), told AS (
+    UPDATE cmdb_configurationitem ci SET {told} RETURNING ci.id
 ), ended AS (
-    UPDATE cmdb_installedversion iv SET valid_to = %(now)s::timestamptz FROM asked, item
-    WHERE iv.id = item.current_id AND iv.ci_id = asked.id AND iv.valid_to IS NULL
+    UPDATE cmdb_installedversion iv SET valid_to = %(now)s::timestamptz FROM told, item
+    WHERE iv.id = item.current_id AND iv.ci_id = told.id AND iv.valid_to IS NULL
     RETURNING iv.id, iv.ci_id
 ), installed AS (
     INSERT INTO cmdb_installedversion
@@ -36,6 +36,11 @@ _REPLACED = """
         %(source)s::text, false
     FROM moved CROSS JOIN item LEFT JOIN ended ON ended.id = item.current_id
 )
+"""
+_ASK = "attributes_wanted = true FROM moved WHERE ci.id = moved.ci_id"
+_TOLD = """
+    attributes = %(attributes)s::jsonb, attributes_at = %(now)s::timestamptz, attributes_wanted = false
+    FROM moved WHERE ci.id = moved.ci_id AND ci.attributes = %(attributes_before)s::jsonb
 """
 _IS_PLAIN = """
 AND NOT EXISTS (
@@ -52,5 +57,11 @@ def replace_installed(*, ci_id: int, source: str) -> Effect:
     Only where each item replaces one version by another and no drift ends: what is more than that takes a transaction.
     Raises IntegrityError when the CI's versions were changed at the same moment.
     """
-    params: Mapping[str, Any] = {"ci": ci_id, "source": source}
-    return Effect(_REPLACED, _IS_PLAIN, params)
+    return Effect(_REPLACED.format(told=_ASK), _IS_PLAIN, {"ci": ci_id, "source": source})
+
+
+def prove_installed(*, source: str, values: Mapping[str, Any]) -> Effect:
+    """The same where the attributes themselves are the proof: they are kept. `values`: `ci`, `attributes`, and
+    `attributes_before`, which they have to be until then.
+    """
+    return Effect(_REPLACED.format(told=_TOLD), _IS_PLAIN, {**values, "source": source})

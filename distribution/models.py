@@ -159,8 +159,9 @@ class Deployment(models.Model):
 
     # Devices read the id into a C int, so it stays within 32 bits.
     id = models.AutoField(primary_key=True)
-    batch = models.ForeignKey(Batch, models.PROTECT, related_name="deployments")
-    ci = models.ForeignKey("cmdb.ConfigurationItem", models.PROTECT, related_name="deployments")
+    # Both without an index of their own: others begin with them, and each is written with every step.
+    batch = models.ForeignKey(Batch, models.PROTECT, related_name="deployments", db_index=False)
+    ci = models.ForeignKey("cmdb.ConfigurationItem", models.PROTECT, related_name="deployments", db_index=False)
     attempt = models.PositiveSmallIntegerField(default=1)
     state = models.CharField(max_length=11, choices=DeploymentState, default=DeploymentState.QUEUED)
     state_before_cancel = models.CharField(max_length=11, blank=True)
@@ -182,6 +183,8 @@ class Deployment(models.Model):
 
     # What it consists of, where that was read together with it (`distribution.packages`).
     items_read: list[Any] | None = None
+    # Whether nothing stood against its offer when it was read; None: not looked at (`distribution.offers`).
+    is_free: bool | None = None
 
     class Meta:
         verbose_name = _("deployment")

@@ -63,8 +63,12 @@ def offerable(d: str, b: str, *, may_change: str = "%(may_change)s::boolean", ca
 
 _CAN_WAIT = "%(can_wait)s::boolean"
 _LAST_INSTALLED = """
-(SELECT s.id FROM distribution_deployment s JOIN distribution_batch sb ON sb.id = s.batch_id
-    WHERE s.ci_id = {ci} AND s.state = 'succeeded' AND sb.mode <> 'download_only' ORDER BY s.id DESC LIMIT 1)
+(SELECT s.id FROM (
+        -- Fenced off, so that the CI's own deployments are read: as long as few had succeeded when the statement was
+        -- planned, PostgreSQL would go through all that succeeded, for each poll.
+        SELECT id, state, batch_id FROM distribution_deployment WHERE ci_id = {ci} ORDER BY id DESC OFFSET 0
+    ) s JOIN distribution_batch sb ON sb.id = s.batch_id
+    WHERE s.state = 'succeeded' AND sb.mode <> 'download_only' ORDER BY s.id DESC LIMIT 1)
 """
 _COLUMNS = "o.id, o.state, o.created_at, o.mode, o.force_after, o.opened_at, o.ignores_windows"
 
@@ -91,35 +95,56 @@ FROM (SELECT 1) always {_next("%(ci)s", may_change="%(may_change)s::boolean", ca
 _WAITS_ITSELF = "coalesce(p.can_wait, true)"
 _BESIDE_COLUMNS = f"{_COLUMNS}, {_LAST_INSTALLED.format(ci='ci.id')}"
 _BESIDE_JOINS = _next("ci.id", may_change=f"(w.id IS NULL OR {_WAITS_ITSELF})", can_wait=_WAITS_ITSELF)
-_OFFER = f"""
-d.id = %(id)s AND d.state = 'queued'
-AND NOT EXISTS (
-    SELECT 1 FROM distribution_deployment other WHERE other.ci_id = d.ci_id
-        AND other.state IN ('offered', 'downloading', 'installing', 'confirming', 'cancelling', 'unknown'))
-AND EXISTS (SELECT 1 FROM distribution_batch b WHERE b.id = d.batch_id AND {offerable("d", "b", can_wait=_CAN_WAIT)})
--- The tick leaves it out as soon as it looks.
-AND NOT {failed_since("d")}
--- The order is the portal's: a device that asks for another one than its link names does not get it.
-AND NOT EXISTS (
-    SELECT 1 FROM distribution_deployment first JOIN distribution_batch fb ON fb.id = first.batch_id
-    WHERE first.ci_id = d.ci_id AND first.state = 'queued' AND (first.weight, -first.id) > (d.weight, -d.id)
-        AND {offerable("first", "fb", can_wait=_CAN_WAIT)})
+
+
+def _could_be_offered(d: str, b: str, *, may_change: str = "%(may_change)s::boolean", can_wait: str = _CAN_WAIT) -> str:
+    """Whether the waiting deployment `d` of the batch `b` could be offered now, and is the one whose turn it is."""
+    return f"""
+    {offerable(d, b, may_change=may_change, can_wait=can_wait)}
+    AND NOT EXISTS (
+        SELECT 1 FROM distribution_deployment other WHERE other.ci_id = {d}.ci_id
+            AND other.state IN ('offered', 'downloading', 'installing', 'confirming', 'cancelling', 'unknown'))
+    -- The tick leaves it out as soon as it looks.
+    AND NOT {failed_since(d)}
+    -- The order is the portal's: a device that asks for another one than its link names does not get it.
+    AND NOT EXISTS (
+        SELECT 1 FROM distribution_deployment first JOIN distribution_batch fb ON fb.id = first.batch_id
+        WHERE first.ci_id = {d}.ci_id AND first.state = 'queued' AND (first.weight, -first.id) > ({d}.weight, -{d}.id)
+            AND {offerable("first", "fb", may_change=may_change, can_wait=can_wait)})
 """  # noqa: S608 - put together from constants
-# Nothing that an offer has to look at twice: the batch has no cap, and the CI runs what it ran when this was queued,
-# which is not what it is to run. The batch is held until the commit.
+
+
+# The deployment `d` of the batch `b`, read beside the CI: it could be offered as soon as the window allows it, and with
+# nothing to it: the batch has no cap, and the CI runs what it ran when this was queued, which is not what it is to run.
+IS_FREE = f"""
+CASE WHEN d.state = 'queued' AND b.max_in_flight IS NULL AND b.max_downloads IS NULL THEN
+    {_could_be_offered("d", "b", may_change="true", can_wait=_WAITS_ITSELF)}
+    AND NOT EXISTS (
+        SELECT 1 FROM distribution_deploymentitem i
+        LEFT JOIN cmdb_installedversion iv
+            ON iv.ci_id = d.ci_id AND iv.product_id = i.product_id AND iv.valid_to IS NULL
+        WHERE i.deployment_id = d.id AND (
+            iv.version_id IS DISTINCT FROM i.from_version_id OR i.to_version_id IS NOT DISTINCT FROM i.from_version_id))
+END
+"""  # noqa: S608 - put together from constants
+# What was free is taken if it still waits and was not quarantined a moment ago. The batch stays open until the commit;
+# one live deployment for each CI is a constraint of the table.
+_TAKE = """
+d.id = %(id)s AND EXISTS (SELECT 1 FROM held) AND NOT EXISTS (
+    SELECT 1 FROM distribution_deploymentitem i JOIN software_version v ON v.id = i.to_version_id
+    WHERE i.deployment_id = d.id AND v.state <> 'ready')
+"""
 _HELD = """
 held AS MATERIALIZED (
     SELECT id FROM distribution_batch
     WHERE id = %(batch)s AND is_open AND max_in_flight IS NULL AND max_downloads IS NULL FOR SHARE),
 """
-_PLAIN_OFFER = f"""
-EXISTS (SELECT 1 FROM held) AND {_OFFER}
-AND NOT EXISTS (
-    SELECT 1 FROM distribution_deploymentitem i
-    LEFT JOIN cmdb_installedversion iv ON iv.ci_id = d.ci_id AND iv.product_id = i.product_id AND iv.valid_to IS NULL
-    WHERE i.deployment_id = d.id AND (
-        iv.version_id IS DISTINCT FROM i.from_version_id OR i.to_version_id IS NOT DISTINCT FROM i.from_version_id))
+_OFFER = f"""
+d.id = %(id)s AND d.state = 'queued' AND EXISTS (
+    SELECT 1 FROM distribution_batch b WHERE b.id = d.batch_id AND {_could_be_offered("d", "b")})
 """  # noqa: S608 - put together from constants
+# By one after the other, so that a cap holds.
+_LOCK_BATCH = "SELECT id FROM distribution_batch WHERE id = %(batch)s AND is_open FOR NO KEY UPDATE"
 _IS_THERE = """
 SELECT bool_and(CASE WHEN i.to_version_id IS NULL THEN iv.id IS NULL
         ELSE iv.version_id IS NOT DISTINCT FROM i.to_version_id END),
@@ -155,7 +180,8 @@ class Action:
         return self.deploy is None and self.cancel is None
 
 
-def _signed() -> dict[str, bool]:
+def signed() -> dict[str, bool]:
+    """The value that the statements of this module need."""
     return {"signed": settings.REQUIRE_SIGNATURES}
 
 
@@ -181,7 +207,7 @@ def window_of(ci: ConfigurationItem, now: datetime) -> Window:
 
 def beside_action() -> Beside:
     """What `current_action` needs, for the statement that finds the CI."""
-    return Beside("action", _BESIDE_COLUMNS, _BESIDE_JOINS, _signed())
+    return Beside("action", _BESIDE_COLUMNS, _BESIDE_JOINS, signed())
 
 
 def current_action(ci: ConfigurationItem, *, now: datetime) -> Action:
@@ -194,7 +220,7 @@ def current_action(ci: ConfigurationItem, *, now: datetime) -> Action:
     window = window_of(ci, now)
     row = ci.take_beside("action")
     if row is None or (ci.window is not None and window.is_open and not window.can_wait):
-        values = {"ci": ci.pk, "may_change": window.may_change, "can_wait": window.can_wait, **_signed()}
+        values = {"ci": ci.pk, "may_change": window.may_change, "can_wait": window.can_wait, **signed()}
         row = fetch_row(_CURRENT, values)
     assert row is not None
     deployment_id, state, created_at, mode, force_after, opened_at, ignores, installed = row
@@ -230,19 +256,17 @@ def offer(deployment: Deployment, ci: ConfigurationItem, *, now: datetime) -> bo
         "batch": deployment.batch_id,
         "may_change": window.may_change,
         "can_wait": window.can_wait,
-        **_signed(),
+        **signed(),
     }
-    batch = deployment.batch
-    is_capped = batch.max_in_flight is not None or batch.max_downloads is not None
     moved = False
     failpoint("offer.asked")
     try:
-        if not is_capped:
+        if deployment.is_free and (window.may_change or deployment.batch.ignores_windows):
             with at_once():
-                moved = _move(_PLAIN_OFFER, values, now, before=_HELD)
+                moved = _move(_TAKE, values, now, before=_HELD)
         if not moved:
             with transaction.atomic():
-                moved = _offer_held(deployment, values, now, is_capped=is_capped)
+                moved = _offer_held(deployment, values, now)
     except IntegrityError:
         # Another deployment of the CI was offered in the same moment.
         moved = False
@@ -253,11 +277,9 @@ def offer(deployment: Deployment, ci: ConfigurationItem, *, now: datetime) -> bo
     return moved
 
 
-def _offer_held(deployment: Deployment, values: Mapping[str, Any], now: datetime, *, is_capped: bool) -> bool:
+def _offer_held(deployment: Deployment, values: Mapping[str, Any], now: datetime) -> bool:
     """The offer with everything that there may be to it, while the batch is held."""
-    lock = "FOR NO KEY UPDATE" if is_capped else "FOR SHARE"
-    locked = f"SELECT id FROM distribution_batch WHERE id = %(batch)s AND is_open {lock}"  # noqa: S608 - constant
-    if fetch_row(locked, values) is None:
+    if fetch_row(_LOCK_BATCH, values) is None:
         return False
     is_there, is_different = fetch_row(_IS_THERE, values) or (None, None)
     if is_there:

@@ -159,9 +159,8 @@ class Demo:
         add = self.supervisor.add
         add(
             "web",
-            [python, "-m", "gunicorn", "itsm_portal.wsgi", "--bind", f"127.0.0.1:{port}", "--worker-class", "gthread",
-             "--workers", "2", "--threads", "8", "--keep-alive", "65", "--timeout", "60", "--no-control-socket",
-             "--graceful-timeout", "5",
+            [python, "-m", "gunicorn", "itsm_portal.wsgi", "--config", "python:itsm_portal.web_server",
+             "--bind", f"127.0.0.1:{port}", "--workers", "2", "--threads", "8", "--graceful-timeout", "5",
              *(["--reload"] if self.options.only_portal else [])],
             cwd=here, stage=1,
         )  # fmt: skip

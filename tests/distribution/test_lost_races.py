@@ -21,9 +21,9 @@ from tests.factories import NOW
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
-def asking(device: Device, deployment: Deployment) -> ConfigurationItem:
+def asking(device: Device, deployment: Deployment, *, with_items: bool = False) -> ConfigurationItem:
     """The CI as a request of its device has it, after the statement that says who asks for what."""
-    ci = find_agent(device.ci.agent_id, devices.beside_deployment(deployment.pk))
+    ci = find_agent(device.ci.agent_id, devices.beside_deployment(deployment.pk, with_items=with_items))
     assert ci is not None
     assert ci.beside is not None
     return ci
@@ -62,12 +62,14 @@ def test_progress_after_a_cancellation_in_between_does_not_undo_it(device: Devic
     check_deployments()
 
 
+@pytest.mark.parametrize("with_items", [False, True])
 def test_what_was_quarantined_after_the_question_is_not_offered(
-    device: Device, deployment: Deployment, new: Version
+    device: Device, deployment: Deployment, new: Version, *, with_items: bool
 ) -> None:
-    ci = asking(device, deployment)
+    ci = asking(device, deployment, with_items=with_items)
     row = devices.find_deployment(ci, deployment.pk)
     assert row is not None
+    assert row.is_free is (True if with_items else None)
     Version.objects.filter(pk=new.pk).update(state=Version.State.QUARANTINED)
     assert not devices.offer(row, ci, now=NOW)
     assert (row.state, state(deployment)) == ("queued", "queued")

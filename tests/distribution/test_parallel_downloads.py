@@ -17,6 +17,8 @@ PLACES = 4
 @pytest.fixture(autouse=True)
 def _few_places(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(downloads, "_places", downloads.Places(PLACES))
+    # The files here are short, and are to be counted all the same.
+    monkeypatch.setattr(downloads, "_SHORT", 0)
 
 
 @pytest.fixture
@@ -61,6 +63,24 @@ def test_one_device_keeps_at_most_half_of_the_places(media, new: Version) -> Non
     held.pop()
     gc.collect()
     assert greedy.get(path).status_code == 200
+
+
+def test_what_is_as_short_as_a_page_is_sent_however_many_download(
+    device: Device, path: str, new: Version, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = [device.get(path, Range="bytes=0-9") for _ in range(PLACES)]
+    assert device.get(path).status_code == 429
+    stored = new.artifacts.get()
+    content = stored.file.read()
+    monkeypatch.setattr(downloads, "_SHORT", stored.size)
+    answer = device.get(path)
+    assert (answer.status_code, answer.content) == (200, content)
+    assert answer["Content-Length"] == str(stored.size)
+    part = device.get(path, Range="bytes=2-5")
+    assert (part.status_code, part.content) == (206, content[2:6])
+    monkeypatch.setattr(downloads, "_SHORT", stored.size - 1)
+    assert device.get(path).status_code == 429
+    assert len(held) == PLACES
 
 
 def test_with_a_proxy_the_portal_only_says_which_file(device: Device, path: str, new: Version, settings) -> None:

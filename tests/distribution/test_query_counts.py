@@ -80,11 +80,20 @@ def test_a_final_report_that_is_the_proof(device: Device, deployment: Deployment
 
 def test_attributes(device: Device, deployment: Deployment, batch: Batch) -> None:
     statements(lambda: device.attributes(billing="1.0"))
-    # Who, deployments, the CI, its attributes, what is installed.
-    assert len(statements(lambda: device.attributes(billing="1.0"))) == 5
+    # Who, with everything that bears on it; then what it says, with the end of the deployment that it proves.
+    assert len(statements(lambda: device.attributes(billing="1.0"))) == 2
     device.fetch(deployment)
     device.report(deployment, "closed", "success")
-    assert len(statements(lambda: device.attributes(billing="2.0"))) <= 13
+    assert len(statements(lambda: device.attributes(billing="2.0"))) == 2
+    assert Deployment.objects.get().state == "succeeded"
+
+
+def test_a_download(device: Device, deployment: Deployment, new: Version) -> None:
+    device.fetch(deployment)
+    path = f"/softwaremodules/{new.pk}/artifacts/{new.artifacts.get().filename}"
+    device.get(path)  # the first one compares the file
+    # Who fetches what; then that it was fetched.
+    assert len(statements(lambda: device.get(path))) == 2
 
 
 def test_a_device_leaves_no_session_and_no_history(device: Device, deployment: Deployment) -> None:

@@ -42,7 +42,7 @@ POINTS = [
     Point("step.moved", "web or worker", "forward", "a step of deployments is written, not committed"),
     Point("report.decided", "web", "forward", "a report is decided, nothing is written"),
     Point("report.committed", "web", "forward", "a report is committed, not answered"),
-    Point("attributes.before_commit", "web", "forward", "what a CI runs is written, not committed"),
+    Point("attributes.before_commit", "web", "forward", "what a CI runs is decided or written, not committed"),
     Point("attributes.committed", "web", "forward", "what a CI runs is committed, not answered"),
     Point("cancel.decided", "web", "cancel", "the answer to a cancellation is decided, nothing is written"),
     Point("mail.claimed", "worker", "forward", "a mail is taken, not sent"),

@@ -128,9 +128,8 @@ class Stack:
         config.write_text("\n".join([*lines, "appendonly yes", 'save ""', ""]))
         self.supervisor.add("valkey", [str(embedded.valkey_binary()), str(config)], stage=0)
         self._add(
-            "web", "gunicorn", "itsm_portal.wsgi", "--bind", f"{embedded.HOST}:{web}", "--worker-class", "gthread",
-            "--workers", self._workers, "--threads", "8", "--keep-alive", "65", "--no-control-socket",
-            "--graceful-timeout", "2",
+            "web", "gunicorn", "itsm_portal.wsgi", "--config", "python:itsm_portal.web_server",
+            "--bind", f"{embedded.HOST}:{web}", "--workers", self._workers, "--threads", "8", "--graceful-timeout", "2",
         )  # fmt: skip
 
     def _add(self, name: str, module: str, *arguments: str, stage: int = 1) -> None:

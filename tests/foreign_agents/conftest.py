@@ -58,8 +58,8 @@ def address(processes: Processes, folder: Path, django_db_setup: None) -> tuple[
         "DJANGO_SETTINGS_MODULE": "itsm_portal.settings",
     }
     argv = [
-        sys.executable, "-m", "gunicorn", "itsm_portal.wsgi", "--bind", f"{HOST}:0", "--worker-class", "gthread",
-        "--workers", "1", "--threads", "8", "--keep-alive", "65", "--no-control-socket", "--graceful-timeout", "2",
+        sys.executable, "-m", "gunicorn", "itsm_portal.wsgi", "--config", "python:itsm_portal.web_server",
+        "--bind", f"{HOST}:0", "--workers", "1", "--threads", "8", "--graceful-timeout", "2",
     ]  # fmt: skip
     processes.supervisor.add("web", argv, env=env, cwd=ROOT, restart=False)
     processes.supervisor.poll()

@@ -126,8 +126,8 @@ def site(transactional_db: None, settings, tmp_path: Path) -> Iterator[Site]:
     with tempfile.TemporaryDirectory(prefix="nginx-") as name:
         folder = Path(name)
         (folder / "nginx.conf").write_text(_configuration(folder))
-        web = [sys.executable, "-m", "gunicorn", "itsm_portal.wsgi", "--bind", f"unix:{folder}/web", "--workers", "1"]
-        web += ["--worker-class", "gthread", "--threads", "2", "--no-control-socket", "--log-level", "warning"]
+        web = [sys.executable, "-m", "gunicorn", "itsm_portal.wsgi", "--config", "python:itsm_portal.web_server"]
+        web += ["--bind", f"unix:{folder}/web", "--workers", "1", "--threads", "2", "--log-level", "warning"]
         with (
             running(web, cwd=django_settings.BASE_DIR, env=_environment()) as first,
             running([nginx, "-e", f"{folder}/error.log", "-c", f"{folder}/nginx.conf"]) as second,

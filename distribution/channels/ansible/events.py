@@ -10,12 +10,13 @@ from datetime import datetime
 from typing import Any
 
 from cmdb.models import ConfigurationItem
-from distribution.attributes import DEFAULT_KEY, record_attributes
+from distribution.attributes import record_attributes
 from distribution.channels.ansible.claims import held, let_go, runs_of, step
 from distribution.channels.ansible.models import PushRun, PushTarget
 from distribution.channels.ansible.run_folder import RunFolder
 from distribution.health import finish
 from distribution.models import TERMINAL, Deployment, DeploymentItem, DeploymentState, HealthCheck
+from distribution.said import DEFAULT_KEY
 
 State = DeploymentState
 # A deployment whose runs were lost so often is given up.

@@ -28,6 +28,8 @@ _RANGE = re.compile(r"bytes=(?:(\d{1,18})-(\d{0,18})|-(\d{1,18}))")
 _BLOCK = 256 * 1024
 # Less than this fits into the buffers on the way, so that nobody holds a thread with it.
 _SMALL = 1024 * 1024
+# As short as a page: it is sent like one, and takes no place.
+_SHORT = 64 * 1024
 Response = TypeVar("Response", bound=HttpResponseBase)
 log = logging.getLogger(__name__)
 
@@ -95,6 +97,10 @@ def send(request: HttpRequest, artifact: Artifact, *, to: int = 0) -> HttpRespon
     elif _proxy_can_send(request):
         file.close()
         return _by_proxy(artifact, is_part=part is not None)
+    elif length <= _SHORT:
+        with file:
+            file.seek(first)
+            response = HttpResponse(file.read(length))
     elif _places.take(who):
         response = _content(file, first, length, who, is_part=part is not None)
     else:

@@ -11,8 +11,6 @@ from typing import Any
 
 from django.conf import settings
 from django.db import OperationalError
-from django.db.models import F
-from django.db.models.functions import Length
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.views.decorators.csrf import csrf_exempt
@@ -48,7 +46,6 @@ MAX_CONTROLLER_ID = 256
 # What the device has closed, or what its attributes have ended, can be read again; it is not offered again.
 _READABLE = device.FETCHABLE | {"confirming", "succeeded", "failed"}
 _LISTED = device.FETCHABLE | {"succeeded"}
-_MD5SUM = ".MD5SUM"
 _CANCEL_READABLE = frozenset({"cancelling", "cancelled"})
 _STATUS = {
     device.Outcome.ACCEPTED: 200,
@@ -126,6 +123,14 @@ def _action(**_: str) -> Beside:
     return device.beside_action()
 
 
+def _attributes(**_: str) -> Beside:
+    return device.beside_attributes()
+
+
+def _file(module: str, filename: str) -> Beside:
+    return device.beside_file(number_of(module) or 0, filename)
+
+
 def _deployment_to_read(action: str) -> Beside:
     return device.beside_deployment(number_of(action) or 0, with_items=True)
 
@@ -144,7 +149,7 @@ def poll(request: HttpRequest, ci: ConfigurationItem) -> HttpResponseBase:
     return _json(request, payload.poll(payload.base_url(request, ci), ci, action, now))
 
 
-@device_view("PUT", waiting=config_data_waiting)
+@device_view("PUT", waiting=config_data_waiting, reads=_attributes)
 def config_data(request: HttpRequest, ci: ConfigurationItem) -> HttpResponseBase:
     """The device's attributes: the proof of what it runs."""
     mode, data = read_attributes(request)
@@ -227,37 +232,22 @@ def artifacts(request: HttpRequest, ci: ConfigurationItem, module: str) -> HttpR
     return _json(request, [payload.artifact(base, row, now_of(request)) for row in rows])
 
 
-@device_view("GET", "HEAD")
+@device_view("GET", "HEAD", reads=_file)
 def artifact(request: HttpRequest, ci: ConfigurationItem, module: str, filename: str) -> HttpResponseBase:
     """A file of a deployment that this device has under way, or the line with its MD5."""
-    if "\x00" in filename:
-        raise Refused(404)
-    found = (
-        Artifact.objects.filter(
-            version_id=action_id(module),
-            filename__in=[filename, filename.removesuffix(_MD5SUM)],
-            format=ci.takes,
-            version__deployments__deployment__ci_id=ci.pk,
-            version__deployments__deployment__state__in=device.FETCHABLE,
-        )
-        .select_related("version")
-        .annotate(deployment_id=F("version__deployments__deployment_id"))
-        # A file may be called so itself; it has the longer name of the two.
-        .order_by(Length("filename").desc())
-        .first()
-    )
+    found = device.find_file(ci, action_id(module), filename)
     if found is None:
         raise Refused(404)
-    if found.version.state != Version.State.READY:
-        raise Refused(410, f"The version is {found.version.state}.")
-    if found.filename != filename:
-        return downloads.send_md5(found)
-    state = check_before_serving(found, now=now_of(request))
+    if found.version_state != Version.State.READY:
+        raise Refused(410, f"The version is {found.version_state}.")
+    if found.is_sum:
+        return downloads.send_md5(found.artifact)
+    state = check_before_serving(found.artifact, now=now_of(request))
     if state is Check.BUSY:
         return come_back_later()
     if state is Check.BAD:
         raise Refused(410, "The version is quarantined.")
-    response = downloads.send(request, found, to=ci.pk)
+    response = downloads.send(request, found.artifact, to=ci.pk)
     if response.status_code == 200 and request.method == "GET":
         device.note_download(found.deployment_id, filename=filename, now=now_of(request))
     return response

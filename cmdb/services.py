@@ -29,7 +29,8 @@ _NOBODY = hashlib.sha256(b"no agent has this token").hexdigest()
 # Only what such a request uses, as each column costs something on both sides; the rest is read when it is asked for.
 _AGENT_FIELDS = columns_of(
     ConfigurationItem,
-    "id", "agent_id", "channel", "copy_of_id", "agent_profile_id", "attributes_wanted", "last_seen_at",
+    "id", "agent_id", "channel", "copy_of_id", "agent_profile_id", "attributes_wanted", "health_request",
+    "last_seen_at",
 )  # fmt: skip
 _PROFILE_FIELDS = columns_of(AgentProfile, "id", "proof", "attribute_key", "takes", "can_remove", "can_wait")
 _WINDOW_FIELDS = columns_of(MaintenanceWindow, "id", "weekdays", "start", "minutes", "zone")

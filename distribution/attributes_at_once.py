@@ -1,7 +1,8 @@
 """The usual message of a device about itself, decided by what was read beside its CI and written in one statement.
 
-Usual is that it proves the one deployment under way, or that it says nothing new about versions. Everything else, and
-what was not any more as it was read, is for `distribution.attributes`, which locks and looks again.
+Usual is that it proves the one deployment under way, or that it says nothing new about versions. Everything else, as
+health that was asked for, and what was not any more as it was read, is for `distribution.attributes`, which locks and
+looks again.
 """
 
 import json
@@ -14,6 +15,7 @@ from cmdb.models import ConfigurationItem
 from cmdb.prepared import at_once, fetch_row
 from cmdb.services import Beside
 from distribution.effects import prove_installed
+from distribution.health import REQUEST
 from distribution.models import OPEN, DeploymentEvent, DeploymentState
 from distribution.said import combined, read_said
 from distribution.steps import record_step
@@ -57,7 +59,7 @@ def taken_at_once(
     if row is None:
         return None
     before, judged, installed = row[0], row[1] or [], row[2] or []
-    if not isinstance(before, dict) or len(judged) > 1:
+    if not isinstance(before, dict) or len(judged) > 1 or REQUEST in data:
         return None
     after = combined(before, data, mode)
     if len(after) > MAX_ATTRIBUTES:

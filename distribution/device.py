@@ -42,7 +42,7 @@ _FIELDS = columns_of(
     "id", "batch_id", "ci_id", "state", "state_before_cancel", "offered_at", "closed_at", "error_code", "message",
     "reports",
 )  # fmt: skip
-_BATCH_FIELDS = columns_of(Batch, "id", "label", "mode", "force_after", "opened_at", "ignores_windows")
+_BATCH_FIELDS = columns_of(Batch, "id", "label", "purpose", "mode", "force_after", "opened_at", "ignores_windows")
 _FIND = f"""
 SELECT {", ".join(f"d.{name}" for name in _FIELDS)}, {", ".join(f"b.{name}" for name in _BATCH_FIELDS)}
 FROM distribution_deployment d JOIN distribution_batch b ON b.id = d.batch_id WHERE d.id = %(id)s AND d.ci_id = %(ci)s

@@ -24,6 +24,7 @@ from software.services import create_product, create_version, store_artifact
 ARTIFACT_BYTES = 1024
 CIS_OF_ONE_OWNER = 50
 COPIED_AT_ONCE = 10_000
+OWNED = 500
 CAST = {
     "author": "change requester",
     "assessor": "change manager",
@@ -42,7 +43,7 @@ WITH made AS (
     INSERT INTO cmdb_configurationitem
     SELECT copy.* FROM (SELECT c FROM cmdb_configurationitem c ORDER BY id LIMIT 1) model,
         generate_series(%(first)s, %(last)s) n
-    LEFT JOIN accounts_user owner ON n %% 10 = 0 AND owner.username = 'owner-' || n / %(of_one)s
+    LEFT JOIN accounts_user owner ON n %% %(every)s = 0 AND owner.username = 'owner-' || n / %(of_one)s
     CROSS JOIN LATERAL jsonb_populate_record(model.c, jsonb_build_object(
         'id', nextval(pg_get_serial_sequence('cmdb_configurationitem', 'id')), 'owner_id', owner.id,
         'name', 'srv-' || lpad(n::text, 6, '0'), 'agent_id', 'srv-' || lpad(n::text, 6, '0'))) copy
@@ -127,13 +128,13 @@ class Fleet:
     def grow_in_sets(self, size: int, now: datetime) -> None:
         """Adds CIs up to `size` without tokens, so that no agent can speak for them: for fleets that nobody polls.
 
-        One of ten has an owner, each owner fifty.
+        About five hundred of them have an owner, however many there are.
         """
         if not self.agents:
             self.grow(1, now)
-        of_one = CIS_OF_ONE_OWNER * 10
-        self._owners(set(range(size // of_one + 1)))
-        params = {"of_one": of_one, "version": self.version.pk, "now": now}
+        every = max(1, size // OWNED)
+        self._owners(set(range(OWNED // CIS_OF_ONE_OWNER + 1)))
+        params = {"every": every, "of_one": every * CIS_OF_ONE_OWNER, "version": self.version.pk, "now": now}
         with connection.cursor() as cursor:
             for first in range(len(self.agents) + 1, size + 1, COPIED_AT_ONCE):
                 last = min(first + COPIED_AT_ONCE - 1, size)

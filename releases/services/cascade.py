@@ -276,9 +276,11 @@ def _tell_owners(rollout: Rollout, mark: int, now: datetime) -> int | None:
     keys = [ci.pk for ci in rows]
     incidents = linked_incidents(rollout).exclude(state=Incident.State.CLOSED).filter(ci__in=keys)
     told = {*incidents.values_list("requester", "ci"), *incidents.values_list("watchers", "ci")}
+    what = COMPLETED if rollout.cascade == COMPLETED else ROLLED_BACK
+    knows = notices.told(rollout, what, {ci.owner_id for ci in rows})
     is_back = not_running(rollout, keys)
     for ci in rows:
-        if (ci.owner_id, ci.pk) in told:
+        if (ci.owner_id, ci.pk) in told or (ci.owner_id, ci.number) in knows:
             continue
         if rollout.cascade != COMPLETED:
             tell = notices.tell_rolled_back if ci.pk in is_back else notices.tell_not_back

@@ -9,6 +9,7 @@ from django.utils import translation
 from django.utils.formats import date_format
 from django.utils.translation import gettext as _
 
+from notifications.models import Outbox
 from notifications.services import notify
 from releases.models import Rollout
 
@@ -23,8 +24,21 @@ def _kept(rollout: Rollout, name: str, make: Callable[[], str]) -> str:
 
 def package_text(rollout: Rollout) -> str:
     """The versions of the package: `Billing 2.1, Agent 1.4`."""
-    items = rollout.release.items.select_related("version__product")
-    return _kept(rollout, "package", lambda: ", ".join(str(item.version) for item in items))
+
+    def versions() -> str:
+        return ", ".join(str(item.version) for item in rollout.release.items.select_related("version__product"))
+
+    return _kept(rollout, "package", versions)
+
+
+def told(rollout: Rollout, what: str, people: Iterable[int | None]) -> set[tuple[int, str]]:
+    """Who of them has the notice that it is `completed` or `rolled_back` already, and in which thread."""
+    rows = Outbox.objects.filter(event=_event(rollout, what), recipient__in=list(people))
+    return set(rows.values_list("recipient", "thread"))
+
+
+def _event(rollout: Rollout, what: str) -> str:
+    return f"rollout:{rollout.pk}:{what}"
 
 
 def completed_text(rollout: Rollout, cis: Sequence[str] = ()) -> str:
@@ -155,7 +169,7 @@ def _send(
     address = f"/{path}/{thread}/"
     text = "\n\n".join([*lines, _chain(rollout, thread, cis)])
     notify(
-        event=f"rollout:{rollout.pk}:{what}",
+        event=_event(rollout, what),
         recipient=person,
         thread=thread,
         subject=f"[{thread}] {subject}: {package_text(rollout)}",

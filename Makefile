@@ -74,7 +74,7 @@ prove: .venv/dev.stamp ## The long proofs of the engine: every failpoint, every 
 	@PORTAL_PROFILE=test DATA_DIR=.data/drill SEED=$(SEED) EXAMPLES=$(EXAMPLES) \
 		$(RUN) --fast --data .data/drill -- $(BIN)/python -m pytest -q -m proof --timeout 3600 $(ARGS)
 
-drill: .venv/dev.stamp ## Four rollouts to a simulated fleet while everything fails (SEED=, MINUTES=20, AGENTS=1000)
+drill: .venv/dev.stamp ## Four rollouts to a simulated fleet while everything fails (SEED=, MINUTES=15, AGENTS=1000)
 	@PORTAL_PROFILE=test DATA_DIR=.data/drill DRILL_OWNS_DATABASE=1 SEED=$(SEED) MINUTES=$(MINUTES) AGENTS=$(AGENTS) \
 		$(RUN) --data .data/drill -- $(BIN)/python -m tests.drill
 

@@ -1,4 +1,4 @@
-"""The drill: `make drill SEED=7 MINUTES=20 AGENTS=1000`.
+"""The drill: `make drill SEED=7 MINUTES=15 AGENTS=1000`.
 
 Four rollouts to a simulated fleet over real HTTP, while processes are killed, servers restarted and connections
 broken; then everything is healed, the portal has to come to rest, and the invariants, every agent's journal and what
@@ -177,7 +177,7 @@ class Drill:
 
 def main() -> int:
     seed = int(os.environ.get("SEED") or random.randrange(10**6))
-    minutes, agents = float(os.environ.get("MINUTES") or 20), int(os.environ.get("AGENTS") or 1000)
+    minutes, agents = float(os.environ.get("MINUTES") or 15), int(os.environ.get("AGENTS") or 1000)
     if not os.environ.get("DRILL_OWNS_DATABASE"):
         raise SystemExit("The drill restarts its database server: run it by `make drill`, which starts one of its own.")
     say(f"SEED={seed} MINUTES={minutes:g} AGENTS={agents}")

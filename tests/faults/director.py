@@ -186,6 +186,18 @@ def roll_back(*, rollout: int) -> None:
     )
 
 
+def offer(*, name: str) -> bool:
+    """A device takes its offer; whether there was one."""
+    from cmdb.models import ConfigurationItem
+    from distribution import device
+    from distribution.models import Deployment
+    from tickets.clock import database_now
+
+    ci, now = ConfigurationItem.objects.get(name=name), database_now()
+    action = device.current_action(ci, now=now).deploy
+    return action is not None and device.offer(Deployment.objects.select_related("batch").get(pk=action), ci, now=now)
+
+
 def upload(*, label: str) -> dict[str, Any]:
     """A version is uploaded; why it was refused, and what lies about in the media library without a row."""
     from django.conf import settings
@@ -218,6 +230,7 @@ ORDERS = {
     "found": found,
     "open_doors": open_doors,
     "start_rollout": start_rollout,
+    "offer": offer,
     "roll_back": roll_back,
     "upload": upload,
     "check_invariants": check_invariants,

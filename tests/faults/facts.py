@@ -13,8 +13,10 @@ _OF_ROLLOUT = """
 """
 
 
-def expected_facts(stack: Stack, rollout: Rollout, *, is_rolled_back: bool = False) -> dict[str, Any]:
-    """What must be found: the same for every fault, and without any."""
+def expected_facts(
+    stack: Stack, rollout: Rollout, *, is_rolled_back: bool = False, had_completed: bool = False
+) -> dict[str, Any]:
+    """What must be found: the same for every fault, and without any. `had_completed`: before it was rolled back."""
     label = rollout.before if is_rolled_back else rollout.label
     end = "rolled_back" if is_rolled_back else "completed"
     purposes = ["forward", "rollback"] if is_rolled_back else ["forward"]
@@ -44,7 +46,9 @@ def expected_facts(stack: Stack, rollout: Rollout, *, is_rolled_back: bool = Fal
         "reports answered but not written": {},
         "events that nobody reported": {},
         "open deployments anywhere": [],
-        "notices": sorted(_notices(stack, rollout, end)),
+        "notices": sorted(
+            [*_notices(stack, rollout, end), *(_notices(stack, rollout, "completed") if had_completed else ())]
+        ),
         "notices that were not sent": [],
         "notices without exactly one mail": 0,
         "violations of invariants": [],
@@ -83,7 +87,7 @@ def found_facts(stack: Stack, rollout: Rollout) -> dict[str, Any]:
                 rollout.id,
             )
         ),
-        "offered": _count_events(stack, rollout, "e.to_state = 'offered'"),
+        "offered": _count_events(stack, rollout, "e.to_state = 'offered' AND e.from_state <> 'offered'"),
         "ended": _count_events(stack, rollout, "e.to_state = ANY(%s) AND e.from_state <> e.to_state", TERMINAL),
         "closed by their devices": _count_events(
             stack, rollout, "e.kind = 'report' AND e.execution = 'closed' AND NOT e.is_duplicate"

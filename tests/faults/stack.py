@@ -207,6 +207,17 @@ class Stack:
             self._is_reviving = True
 
     @contextlib.contextmanager
+    def silenced(self, name: str) -> Iterator[None]:
+        """Meanwhile this part stands still."""
+        pid = self.supervisor.pid(name)
+        assert pid
+        os.killpg(pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            os.killpg(pid, signal.SIGCONT)
+
+    @contextlib.contextmanager
     def locked(self, query: str, *params: Any) -> Iterator[Lock]:
         """Holds the locks that a query takes."""
         with psycopg.connect(self.database_url) as connection:

@@ -21,6 +21,7 @@ SIGNS = (
     "ValueError",
     "MultipleObjectsReturned",
     "DoesNotExist",
+    "ConditionRefused",
 )
 
 
@@ -37,6 +38,7 @@ def run(fault: Fault) -> tuple[int, str]:
         "pytest",
         "-q",
         "-s",
+        "-x",
         "-p",
         "tests.seeded_faults.plugin",
         keep,

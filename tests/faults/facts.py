@@ -21,6 +21,9 @@ def expected_facts(
     end = "rolled_back" if is_rolled_back else "completed"
     purposes = ["forward", "rollback"] if is_rolled_back else ["forward"]
     once = {(name, purpose): 1 for name in NAMES for purpose in purposes}
+    notices = list(_notices(stack, rollout, end, told_of_fix=had_completed))
+    if had_completed:
+        notices += _notices(stack, rollout, "completed")
     waves = [
         ("forward", 1, 1, end if is_rolled_back else "passed"),
         ("forward", 2, 7, end if is_rolled_back else "passed"),
@@ -46,9 +49,7 @@ def expected_facts(
         "reports answered but not written": {},
         "events that nobody reported": {},
         "open deployments anywhere": [],
-        "notices": sorted(
-            [*_notices(stack, rollout, end), *(_notices(stack, rollout, "completed") if had_completed else ())]
-        ),
+        "notices": sorted(notices),
         "notices that were not sent": [],
         "notices without exactly one mail": 0,
         "violations of invariants": [],
@@ -156,10 +157,13 @@ def _reports(stack: Stack, rollout: Rollout) -> tuple[dict[Any, int], dict[Any, 
     return dict(missing), dict(extra)
 
 
-def _notices(stack: Stack, rollout: Rollout, end: str) -> set[tuple[str, str]]:
-    """Who must be told about the end, and where: owners unless their own incident tells them, and the tickets'."""
+def _notices(stack: Stack, rollout: Rollout, end: str, *, told_of_fix: bool = False) -> set[tuple[str, str]]:
+    """Who must be told about the end, and where: owners unless their own incident tells them, and the tickets'.
+
+    `told_of_fix`: who has read that the problem is resolved also reads that it is not.
+    """
     owners = {(ci["owner"], ci["number"]) for name, ci in stack.cis.items() if name != rollout.incident_on}
     people = {"change": "author", "incident": stack.cis[rollout.incident_on]["owner"]}
-    if end == "completed":
+    if end == "completed" or told_of_fix:
         people["problem"] = "problems"
     return owners | {(person, rollout.numbers[ticket]) for ticket, person in people.items()}

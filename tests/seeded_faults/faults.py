@@ -384,12 +384,6 @@ FAULTS = [
         _freezes_hold_nobody,
     ),
     Fault(
-        "freezes hold nobody, in any sequence",
-        "The same, found without a test written for it.",
-        "tests/releases/test_any_sequence.py::test_some_sequences",
-        _freezes_hold_nobody,
-    ),
-    Fault(
         "a failing rollback goes on",
         "A rollback that fails on too many CIs is not stopped.",
         "tests/releases/test_ways_back.py::test_a_rollback_that_fails_on_too_many_stops_and_calls_a_person",

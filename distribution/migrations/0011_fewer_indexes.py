@@ -4,6 +4,13 @@ import django.db.models.deletion
 from django.db import migrations, models
 
 
+# `AlterField` takes this one for the index of the foreign key, as both are on `ci_id` alone, and drops it.
+ONE_LIVE = """
+CREATE UNIQUE INDEX IF NOT EXISTS distribution_one_live_per_ci ON distribution_deployment (ci_id)
+WHERE state IN ('offered', 'downloading', 'installing', 'confirming', 'cancelling', 'unknown')
+"""
+
+
 class Migration(migrations.Migration):
 
     dependencies = [
@@ -22,4 +29,5 @@ class Migration(migrations.Migration):
             name='ci',
             field=models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.PROTECT, related_name='deployments', to='cmdb.configurationitem'),
         ),
+        migrations.RunSQL(ONE_LIVE, migrations.RunSQL.noop),
     ]

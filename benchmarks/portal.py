@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 import psycopg
 from psycopg import sql
 
+from benchmarks import nginx
 from itsm_portal.embedded import HOST, free_port
 from itsm_portal.supervisor import Supervisor
 
@@ -107,8 +108,10 @@ _GTHREAD = (
     "gunicorn {application} --config python:itsm_portal.web_server --bind {host}:{port} --workers 2 "
     "--threads {threads} --graceful-timeout 5 --log-level warning"
 )
+BEHIND_NGINX = "nginx"
 SERVERS = {
     "production": _GTHREAD.replace("{threads}", "16"),
+    BEHIND_NGINX: _GTHREAD.replace("{threads}", "16"),
     "gunicorn8": _GTHREAD.replace("{threads}", "8"),
     "gunicorn4": _GTHREAD.replace("{threads}", "4"),
     "granian": (
@@ -128,8 +131,13 @@ class Web:
     def __init__(self, logs: Path, *, server: str = "production", application: str = "itsm_portal.wsgi") -> None:
         self.port = free_port()
         self._supervisor = Supervisor(logs, lambda text: print(text, file=sys.stderr))
-        command = SERVERS[server].format(host=HOST, port=self.port, application=application).split()
+        own = free_port() if server == BEHIND_NGINX else self.port
+        command = SERVERS[server].format(host=HOST, port=own, application=application).split()
         self._supervisor.add("web", [sys.executable, "-m", *command], cwd=CLONE)
+        self._names = ["web"]
+        if server == BEHIND_NGINX:
+            self._supervisor.add("nginx", _nginx(logs.parent, self.port, own))
+            self._names.append("nginx")
 
     def __enter__(self) -> "Web":
         self._supervisor.start()
@@ -165,10 +173,26 @@ class Web:
             connection.close()
 
     def pids(self) -> list[int]:
-        """The arbiter and its workers."""
+        """The servers and their workers."""
         self._supervisor.poll()
-        arbiter = self._supervisor.pid("web")
-        return [] if arbiter is None else [arbiter, *(pid for pid in _all_pids() if _stat(pid)[1:2] == [str(arbiter)])]
+        masters = [pid for name in self._names if (pid := self._supervisor.pid(name)) is not None]
+        parents = {str(pid) for pid in masters}
+        return [*masters, *(pid for pid in _all_pids() if parents & set(_stat(pid)[1:2]))]
+
+
+def _nginx(folder: Path, port: int, portal: int) -> list[str]:
+    """The command of an nginx on this port before the portal's."""
+    program = nginx.program()
+    if program is None:
+        raise SystemExit("nginx is not installed (apt-get install nginx-light)")
+    places = {
+        "server": f"server {HOST}:{portal};",
+        "listen": f"listen {HOST}:{port} backlog=4096;",
+        "server_name": f"server_name {HOST};",
+        "alias": f"alias {folder}/;",
+    }
+    (folder / "nginx.conf").write_text(nginx.configuration(folder, places))
+    return [program, "-e", f"{folder}/error.log", "-c", f"{folder}/nginx.conf"]
 
 
 @dataclass(frozen=True, slots=True)

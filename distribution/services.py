@@ -107,12 +107,14 @@ INSERT INTO distribution_deploymentevent
 SELECT id, 'engine', 'unknown', 'unknown', %(now)s, '', '', jsonb_build_array(%(reason)s::text), false
 FROM noted ORDER BY id
 """
-_QUIT = """
-d.id IN (
+# As an array, so that it is found once: a moment ago a whole fleet may have been asked to stop, and PostgreSQL still
+# believes that hardly anybody was. Compared row by row, 50,000 took longer than a statement may.
+_QUIT = f"""
+d.id = ANY(ARRAY(
     SELECT c.id FROM distribution_batch b JOIN distribution_deployment c ON c.batch_id = b.id
         AND c.state = 'cancelling' AND c.moved_at <= %(now)s - make_interval(secs => b.cancel_deadline)
-    WHERE b.id = ANY(%(batches)s))
-"""
+    WHERE b.id = ANY(%(batches)s) ORDER BY c.id LIMIT {CHUNK}))
+"""  # noqa: S608 - put together from constants
 
 
 def create_batch(

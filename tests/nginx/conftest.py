@@ -2,7 +2,6 @@
 
 import http.client
 import os
-import shutil
 import socket
 import subprocess
 import sys
@@ -16,12 +15,12 @@ import pytest
 from django.conf import settings as django_settings
 from django.db import connection
 
+from benchmarks import nginx
 from tests.distribution.device_client import Device
 from tests.distribution.fleet import make_batch, make_fleet, queue, stored_version
 from tests.factories import make_product, make_version
 
 SIZE = 20_000_000
-CONFIG = Path(django_settings.BASE_DIR) / "docs/operations/nginx.conf"
 MAIN = """
 daemon off; {user} worker_processes 1; pid {folder}/nginx.pid; error_log {folder}/error.log;
 events {{ worker_connections 256; }}
@@ -73,19 +72,13 @@ class Site:
 
 def _configuration(folder: Path) -> str:
     """The documented file with the places that it tells to adapt."""
-    lines = []
-    for line in CONFIG.read_text().splitlines():
-        text, _, mark = line.partition("# adapt")
-        if mark or "# adapt" in line:
-            name = text.split()[0]
-            text = {
-                "server": f"server unix:{folder}/web;",
-                "listen": f"listen unix:{folder}/nginx;",
-                "server_name": "server_name localhost;",
-                "alias": f"alias {django_settings.MEDIA_ROOT}/;",
-            }.get(name, "")
-        lines.append(text)
-    return MAIN.format(folder=folder, user=user_line(), site="\n".join(lines))
+    places = {
+        "server": f"server unix:{folder}/web;",
+        "listen": f"listen unix:{folder}/nginx;",
+        "server_name": "server_name localhost;",
+        "alias": f"alias {django_settings.MEDIA_ROOT}/;",
+    }
+    return nginx.configuration(folder, places)
 
 
 def user_line() -> str:
@@ -108,8 +101,8 @@ def _environment() -> dict[str, str]:
 @pytest.fixture
 def site(transactional_db: None, settings, tmp_path: Path) -> Iterator[Site]:
     """gunicorn with two threads behind nginx; one device that was offered a file of 20 MB."""
-    nginx = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin")
-    if nginx is None:
+    program = nginx.program()
+    if program is None:
         pytest.skip("nginx is not installed (apt-get install nginx-light)")
     settings.MEDIA_ROOT = tmp_path / "media"
     product = make_product()
@@ -130,7 +123,7 @@ def site(transactional_db: None, settings, tmp_path: Path) -> Iterator[Site]:
         web += ["--bind", f"unix:{folder}/web", "--workers", "1", "--threads", "2", "--log-level", "warning"]
         with (
             running(web, cwd=django_settings.BASE_DIR, env=_environment()) as first,
-            running([nginx, "-e", f"{folder}/error.log", "-c", f"{folder}/nginx.conf"]) as second,
+            running([program, "-e", f"{folder}/error.log", "-c", f"{folder}/nginx.conf"]) as second,
         ):
             found = Site(folder, device, path, content, artifact.sha1)
             wait_until(lambda: _answers(found), first, second)

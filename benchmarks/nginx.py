@@ -1,0 +1,39 @@
+"""nginx in front of the portal as docs/operations/nginx.conf sets it up, the places that it says to adapt filled in."""
+
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+SITE = Path(__file__).resolve().parent.parent / "docs/operations/nginx.conf"
+_MAIN = """
+daemon off; {user} worker_processes 1; worker_rlimit_nofile 20000; pid {folder}/nginx.pid; error_log {folder}/error.log;
+events {{ worker_connections 9000; }}
+http {{
+    access_log off; client_body_temp_path {folder}/1; proxy_temp_path {folder}/2; fastcgi_temp_path {folder}/3;
+    uwsgi_temp_path {folder}/4; scgi_temp_path {folder}/5;
+    {site}
+}}
+"""
+
+
+def program() -> str | None:
+    """Where nginx is; None: it is not installed (`apt-get install nginx-light`)."""
+    return shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin")
+
+
+def configuration(folder: Path, places: Mapping[str, str]) -> str:
+    """The whole file. `places`: by the directive that is to be adapted, what stands there instead; what is not named
+    stays away.
+    """
+    lines = []
+    for line in SITE.read_text().splitlines():
+        directive = line.split()[0] if line.split() else ""
+        is_kept = "# adapt" not in line or directive in _KEPT
+        lines.append(line if is_kept else places.get(directive, ""))
+    # Workers of an nginx that root starts would not reach files of ours otherwise.
+    user = "user root;" if os.geteuid() == 0 else ""
+    return _MAIN.format(folder=folder, user=user, site="\n".join(lines))
+
+
+_KEPT = {"limit_req_zone"}

@@ -7,8 +7,8 @@ from pathlib import Path
 
 SITE = Path(__file__).resolve().parent.parent / "docs/operations/nginx.conf"
 _MAIN = """
-daemon off; {user} worker_processes 1; worker_rlimit_nofile 20000; pid {folder}/nginx.pid; error_log {folder}/error.log;
-events {{ worker_connections 9000; }}
+daemon off; {user} worker_processes 1; worker_rlimit_nofile 65536; pid {folder}/nginx.pid; error_log {folder}/error.log;
+events {{ worker_connections 30000; }}
 http {{
     access_log off; client_body_temp_path {folder}/1; proxy_temp_path {folder}/2; fastcgi_temp_path {folder}/3;
     uwsgi_temp_path {folder}/4; scgi_temp_path {folder}/5;

@@ -278,8 +278,8 @@ def main() -> int:
     parser.add_argument("--cis", type=int, default=100_000, help="size of the large fleet; the small one has a tenth")
     parser.add_argument("--seconds", type=float, default=480, help="wall time after which it stops")
     options = parser.parse_args()
-    if options.cis < 200:
-        parser.error("--cis: at least 200")
+    if options.cis < 1200:
+        parser.error("--cis: at least 1200: the one in a hundred that a wave may miss has to be somebody")
     begun = time.monotonic()
     with prepared_database():
         from benchmarks.fleet import Fleet

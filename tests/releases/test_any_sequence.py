@@ -40,6 +40,13 @@ def test_some_sequences(world: World) -> None:
     play(world, examples=20, steps=20, chance=None)
 
 
+@pytest.mark.timeout(400)
+@pytest.mark.parametrize("chance", range(1, 6))
+def test_further_sequences(world: World, chance: int) -> None:
+    """In parts, for the workers of the tests; the same each time, too."""
+    play(world, examples=26, steps=20, chance=chance)
+
+
 @pytest.mark.slow
 @pytest.mark.proof
 @pytest.mark.timeout(0)

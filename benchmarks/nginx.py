@@ -31,9 +31,14 @@ def configuration(folder: Path, places: Mapping[str, str]) -> str:
         directive = line.split()[0] if line.split() else ""
         is_kept = "# adapt" not in line or directive in _KEPT
         lines.append(line if is_kept else places.get(directive, ""))
+    return whole(folder, "\n".join(lines))
+
+
+def whole(folder: Path, site: str) -> str:
+    """The main file of an nginx that stays in the foreground and keeps everything in `folder`, around this site."""
     # Workers of an nginx that root starts would not reach files of ours otherwise.
     user = "user root;" if os.geteuid() == 0 else ""
-    return _MAIN.format(folder=folder, user=user, site="\n".join(lines))
+    return _MAIN.format(folder=folder, user=user, site=site)
 
 
 _KEPT = {"limit_req_zone"}

@@ -59,7 +59,9 @@ def taken_at_once(
     if row is None:
         return None
     before, judged, installed = row[0], row[1] or [], row[2] or []
-    if not isinstance(before, dict) or len(judged) > 1 or REQUEST in data:
+    # Agents go on telling what they were asked once; it is an answer only while they are asked.
+    is_answer = REQUEST in data and ci.health_request is not None
+    if not isinstance(before, dict) or len(judged) > 1 or is_answer:
         return None
     after = combined(before, data, mode)
     if len(after) > MAX_ATTRIBUTES:

@@ -1,25 +1,26 @@
 """What a device says of itself is mostly taken in one statement: with the same result as the long way, at any time."""
 
-import threading
+from datetime import timedelta
 from typing import Any
 
 import pytest
-from django.db import connection, transaction
+from django.db import transaction
 from hypothesis import HealthCheck, given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
 
 from cmdb.models import AttributeChange, ConfigurationItem, Drift, InstalledVersion
 from cmdb.services import find_agent, record_installed
-from distribution import attributes, attributes_at_once, services
+from distribution import attributes, attributes_at_once, health, services
 from distribution import device as devices
 from distribution.models import Deployment, DeploymentEvent
 from software.models import Version
 from tests.distribution.device_client import Device
 from tests.distribution.fleet import make_batch, queue, state, stored_version
 from tests.distribution.invariants import check_deployments
-from tests.distribution.test_lost_races import wait_until_somebody_waits
+from tests.distribution.test_lost_races import answered_behind
 from tests.factories import NOW, make_product
+from tickets.clock import database_now
 
 KEYS = st.sampled_from(["version.billing", "version.ledger", "version.nothing", "os"])
 VALUES = st.sampled_from(["1.0", "2.0", "5.0", "9.9", "", None])
@@ -142,6 +143,21 @@ def test_the_usual_messages_take_the_short_way(device: Device, deployment: Deplo
 
 
 @pytest.mark.django_db
+def test_health_is_taken_the_long_way_only_while_it_is_asked_for(device: Device, deployment: Deployment) -> None:
+    device.fetch(deployment)
+    device.attributes({"version.billing": "2.0"}, mode="merge")
+    deployment.refresh_from_db()
+    check = health.ask(deployment, now=NOW, due_at=database_now() + timedelta(hours=1))
+    assert check is not None
+    said = {"version.billing": "2.0", "health.request": str(check.pk), "health.billing": "pass"}
+    assert attributes_at_once.taken_at_once(asking(device), data=said, mode="merge", now=NOW) is None
+    device.attributes(said, mode="merge")
+    check.refresh_from_db()
+    assert check.outcome == "pass"
+    assert attributes_at_once.taken_at_once(asking(device), data=said, mode="merge", now=NOW) == []
+
+
+@pytest.mark.django_db
 def test_what_was_not_read_with_the_ci_is_not_decided(device: Device) -> None:
     ci = find_agent(device.ci.agent_id)
     assert ci is not None
@@ -180,22 +196,11 @@ def test_what_runs_is_recorded_once_when_it_changes_while_the_proof_is_written(
 ) -> None:
     device.fetch(deployment)
     device.report(deployment, "closed", "success")
-    answers: list[Any] = []
-
-    def tell() -> None:
-        try:
-            answers.append(device.attributes({"version.billing": "2.0"}, mode="merge").status_code)
-        finally:
-            connection.close()
-
-    telling = threading.Thread(target=tell)
-    with transaction.atomic():
-        record_installed(device.ci, product=new.product, label="1.5", now=NOW, is_drift=True)
-        telling.start()
-        wait_until_somebody_waits()
-    telling.join(timeout=30)
-
-    assert answers == [200]
+    answer = answered_behind(
+        lambda: record_installed(device.ci, product=new.product, label="1.5", now=NOW, is_drift=True),
+        lambda: device.attributes({"version.billing": "2.0"}, mode="merge"),
+    )
+    assert answer.status_code == 200
     assert state(deployment) == "succeeded"
     rows = InstalledVersion.objects.filter(ci=device.ci).order_by("id")
     assert [(row.label, row.valid_to is None) for row in rows] == [("1.0", False), ("1.5", False), ("2.0", True)]

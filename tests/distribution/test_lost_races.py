@@ -1,6 +1,7 @@
 """Offers and reports are decided by what was read without a lock: when that has changed, they are decided again."""
 
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -80,23 +81,11 @@ def test_what_runs_is_recorded_once_when_it_changes_while_the_final_report_is_wr
 ) -> None:
     ConfigurationItem.objects.update(agent_profile=AgentProfile.objects.create(name="restarts first", proof="closed"))
     device.fetch(deployment)
-    answers: list[Any] = []
-
-    def report() -> None:
-        try:
-            answers.append(device.report(deployment, "closed", "success").status_code)
-        finally:
-            connection.close()
-
-    reporting = threading.Thread(target=report)
-    with transaction.atomic():
-        # What a message of the device that came first does: the CI is locked, then its version changes.
-        record_installed(device.ci, product=new.product, label="1.5", now=NOW, is_drift=True)
-        reporting.start()
-        wait_until_somebody_waits()
-    reporting.join(timeout=30)
-
-    assert answers == [200]
+    answer = answered_behind(
+        lambda: record_installed(device.ci, product=new.product, label="1.5", now=NOW, is_drift=True),
+        lambda: device.report(deployment, "closed", "success"),
+    )
+    assert answer.status_code == 200
     assert state(deployment) == "succeeded"
     rows = InstalledVersion.objects.filter(ci=device.ci).order_by("id")
     assert [(row.label, row.valid_to is None, row.is_drift) for row in rows] == [
@@ -106,6 +95,26 @@ def test_what_runs_is_recorded_once_when_it_changes_while_the_final_report_is_wr
     ]
     assert not device.ci.drifts.filter(ended_at=None).exists()
     check_deployments()
+
+
+def answered_behind(change: Callable[[], object], ask: Callable[[], Any]) -> Any:
+    """The answer to a request that has to wait for a change of the same CI, as a message that came first makes it."""
+    answers: list[Any] = []
+
+    def run() -> None:
+        try:
+            answers.append(ask())
+        finally:
+            connection.close()
+
+    asking = threading.Thread(target=run)
+    with transaction.atomic():
+        change()
+        asking.start()
+        wait_until_somebody_waits()
+    asking.join(timeout=30)
+    (answer,) = answers
+    return answer
 
 
 def wait_until_somebody_waits() -> None:

@@ -21,15 +21,6 @@ from tests.distribution.fleet import make_batch, make_fleet, queue, stored_versi
 from tests.factories import make_product, make_version
 
 SIZE = 20_000_000
-MAIN = """
-daemon off; {user} worker_processes 1; pid {folder}/nginx.pid; error_log {folder}/error.log;
-events {{ worker_connections 256; }}
-http {{
-    access_log off; client_body_temp_path {folder}/1; proxy_temp_path {folder}/2; fastcgi_temp_path {folder}/3;
-    uwsgi_temp_path {folder}/4; scgi_temp_path {folder}/5;
-    {site}
-}}
-"""
 
 
 class SocketConnection(http.client.HTTPConnection):
@@ -79,11 +70,6 @@ def _configuration(folder: Path) -> str:
         "alias": f"alias {django_settings.MEDIA_ROOT}/;",
     }
     return nginx.configuration(folder, places)
-
-
-def user_line() -> str:
-    """Workers of an nginx that root starts would not reach the test's files otherwise."""
-    return "user root;" if os.geteuid() == 0 else ""
 
 
 def _environment() -> dict[str, str]:

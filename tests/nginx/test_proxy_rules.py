@@ -3,7 +3,6 @@
 import contextlib
 import http.client
 import re
-import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +10,8 @@ from pathlib import Path
 import pytest
 from django.conf import settings
 
-from tests.nginx.conftest import MAIN, Site, SocketConnection, running, user_line, wait_until
+from benchmarks import nginx
+from tests.nginx.conftest import Site, SocketConnection, running, wait_until
 
 PAGE = Path(settings.BASE_DIR) / "docs/operations/production.md"
 
@@ -19,17 +19,16 @@ PAGE = Path(settings.BASE_DIR) / "docs/operations/production.md"
 @pytest.fixture
 def names() -> Iterator[Path]:
     """The socket of an nginx that says which device the documented map sees in a certificate's name."""
-    nginx = shutil.which("nginx", path="/usr/sbin:/usr/bin:/bin")
-    if nginx is None:
+    program = nginx.program()
+    if program is None:
         pytest.skip("nginx is not installed (apt-get install nginx-light)")
     (mapped,) = re.findall(r"^map .*?\$device \{.*?^\}$", PAGE.read_text(), re.DOTALL | re.MULTILINE)
     mapped = mapped.replace("$ssl_client_verify", "$http_x_verified").replace("$ssl_client_s_dn", "$http_x_dn")
     with tempfile.TemporaryDirectory(prefix="nginx-") as name:
         folder = Path(name)
         server = f'server {{ listen unix:{folder}/nginx; location / {{ return 200 "[$device]"; }} }}'
-        text = MAIN.format(folder=folder, user=user_line(), site=f"{mapped}\n{server}")
-        (folder / "nginx.conf").write_text(text)
-        with running([nginx, "-e", f"{folder}/error.log", "-c", f"{folder}/nginx.conf"]) as process:
+        (folder / "nginx.conf").write_text(nginx.whole(folder, f"{mapped}\n{server}"))
+        with running([program, "-e", f"{folder}/error.log", "-c", f"{folder}/nginx.conf"]) as process:
             wait_until(lambda: (folder / "nginx").exists(), process)
             yield folder / "nginx"
 

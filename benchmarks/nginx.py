@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
+PEOPLE, DEVICES = "server 127.0.0.1:8000", "server 127.0.0.1:8001"
 SITE = Path(__file__).resolve().parent.parent / "docs/operations/nginx.conf"
 _MAIN = """
 daemon off; {user} worker_processes 1; worker_rlimit_nofile 65536; pid {folder}/nginx.pid; error_log {folder}/error.log;
@@ -23,15 +24,18 @@ def program() -> str | None:
 
 
 def configuration(folder: Path, places: Mapping[str, str]) -> str:
-    """The whole file. `places`: by the directive that is to be adapted, what stands there instead; what is not named
-    stays away.
+    """The whole file. `places`: by how a line that is to be adapted begins, what stands there instead; what is not
+    named stays away.
     """
     lines = []
     for line in SITE.read_text().splitlines():
-        directive = line.split()[0] if line.split() else ""
-        is_kept = "# adapt" not in line or directive in _KEPT
-        lines.append(line if is_kept else places.get(directive, ""))
+        is_kept = "# adapt" not in line or line.startswith(_KEPT)
+        lines.append(line if is_kept else _instead(line.strip(), places))
     return whole(folder, "\n".join(lines))
+
+
+def _instead(line: str, places: Mapping[str, str]) -> str:
+    return next((new for old, new in places.items() if line.startswith(old)), "")
 
 
 def whole(folder: Path, site: str) -> str:
@@ -41,4 +45,4 @@ def whole(folder: Path, site: str) -> str:
     return _MAIN.format(folder=folder, user=user, site=site)
 
 
-_KEPT = {"limit_req_zone"}
+_KEPT = "limit_req_zone"

@@ -108,6 +108,7 @@ _GTHREAD = (
     "gunicorn {application} --config python:itsm_portal.web_server --bind {host}:{port} --workers 2 "
     "--threads {threads} --graceful-timeout 5 --log-level warning"
 )
+_FOR_PEOPLE = _GTHREAD.replace("--workers 2", "--workers 1").replace("{threads}", "8")
 BEHIND_NGINX = "nginx"
 SERVERS = {
     "production": _GTHREAD.replace("{threads}", "16"),
@@ -126,18 +127,28 @@ SERVERS = {
 
 
 class Web:
-    """The web server as in production, with two workers for two cores; a context manager."""
+    """The web server as in production, with two workers for two cores; behind nginx with one more worker, for people.
+
+    A context manager.
+    """
 
     def __init__(self, logs: Path, *, server: str = "production", application: str = "itsm_portal.wsgi") -> None:
         self.port = free_port()
         self._supervisor = Supervisor(logs, lambda text: print(text, file=sys.stderr))
-        own = free_port() if server == BEHIND_NGINX else self.port
-        command = SERVERS[server].format(host=HOST, port=own, application=application).split()
-        self._supervisor.add("web", [sys.executable, "-m", *command], cwd=CLONE)
+        self._application = application
         self._names = ["web"]
         if server == BEHIND_NGINX:
-            self._supervisor.add("nginx", _nginx(logs.parent, self.port, own))
-            self._names.append("nginx")
+            devices, people = free_port(), free_port()
+            self._add("web", SERVERS[server], devices)
+            self._add("people", _FOR_PEOPLE, people)
+            self._supervisor.add("nginx", _nginx(logs.parent, self.port, devices, people))
+            self._names += ["people", "nginx"]
+        else:
+            self._add("web", SERVERS[server], self.port)
+
+    def _add(self, name: str, command: str, port: int) -> None:
+        words = command.format(host=HOST, port=port, application=self._application).split()
+        self._supervisor.add(name, [sys.executable, "-m", *words], cwd=CLONE)
 
     def __enter__(self) -> "Web":
         self._supervisor.start()
@@ -180,13 +191,14 @@ class Web:
         return [*masters, *(pid for pid in _all_pids() if parents & set(_stat(pid)[1:2]))]
 
 
-def _nginx(folder: Path, port: int, portal: int) -> list[str]:
-    """The command of an nginx on this port before the portal's."""
+def _nginx(folder: Path, port: int, devices: int, people: int) -> list[str]:
+    """The command of an nginx on this port before those of the portal."""
     program = nginx.program()
     if program is None:
         raise SystemExit("nginx is not installed (apt-get install nginx-light)")
     places = {
-        "server": f"server {HOST}:{portal};",
+        nginx.DEVICES: f"server {HOST}:{devices};",
+        nginx.PEOPLE: f"server {HOST}:{people};",
         "listen": f"listen {HOST}:{port} backlog=4096;",
         "server_name": f"server_name {HOST};",
         "alias": f"alias {folder}/;",

@@ -64,7 +64,8 @@ class Site:
 def _configuration(folder: Path) -> str:
     """The documented file with the places that it tells to adapt."""
     places = {
-        "server": f"server unix:{folder}/web;",
+        nginx.PEOPLE: f"server unix:{folder}/web;",
+        nginx.DEVICES: f"server unix:{folder}/web;",
         "listen": f"listen unix:{folder}/nginx;",
         "server_name": "server_name localhost;",
         "alias": f"alias {django_settings.MEDIA_ROOT}/;",

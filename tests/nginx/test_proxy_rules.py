@@ -78,3 +78,48 @@ def test_pieces_and_signatures_may_be_large_and_nothing_else(site: Site) -> None
     assert post("POST", "/api/v1/signatures/") == 401
     assert post("POST", "/api/v1/cis/bulk/") == 413
     assert post("PUT", site.device.base + "/configData") == 413
+
+
+@pytest.fixture
+def two_webs() -> Iterator[Path]:
+    """The socket of an nginx as documented, before one web server that answers "people" and one "devices"."""
+    program = nginx.program()
+    if program is None:
+        pytest.skip("nginx is not installed (apt-get install nginx-light)")
+    with tempfile.TemporaryDirectory(prefix="nginx-") as name:
+        folder = Path(name)
+        places = {
+            nginx.PEOPLE: f"server unix:{folder}/people;",
+            nginx.DEVICES: f"server unix:{folder}/devices;",
+            "listen": f"listen unix:{folder}/nginx;",
+            "server_name": "server_name localhost;",
+        }
+        webs = "".join(
+            f'server {{ listen unix:{folder}/{who}; location / {{ return 200 "{who}"; }} }}\n'
+            for who in ("people", "devices")
+        )
+        text = nginx.configuration(folder, places).rstrip().removesuffix("}") + webs + "}\n"
+        (folder / "nginx.conf").write_text(text)
+        with running([program, "-e", f"{folder}/error.log", "-c", f"{folder}/nginx.conf"]) as process:
+            wait_until(lambda: (folder / "nginx").exists(), process)
+            yield folder / "nginx"
+
+
+def test_people_do_not_queue_behind_devices(two_webs: Path) -> None:
+    def served_by(path: str) -> str:
+        connection = SocketConnection(two_webs)
+        connection.request("GET", path)
+        return connection.getresponse().read().decode()
+
+    device = "/DEFAULT/controller/v1/till-7"
+    for path in (device, f"{device}/", f"{device}/deploymentBase/1", f"{device}/deploymentBase/1/feedback"):
+        assert served_by(path) == "devices"
+    for path in (
+        "/",
+        "/cis/",
+        "/api/v1/cis/",
+        "/software/",
+        "/api/v1/versions/1/artifact/",
+        "/search/?q=/controller/v1/x",
+    ):
+        assert served_by(path) == "people"

@@ -266,6 +266,8 @@ DDI_POLL_SECONDS = environment.number("DDI_POLL_SECONDS", default=1 if PROFILE i
 # Polls that a process answers at the same time; the rest is sent away with 429. Less than its threads, so that reports
 # always find one.
 DDI_PARALLEL_POLLS = environment.number("DDI_PARALLEL_POLLS", default=10, least=1)
+# Polls are sent away, too, while more requests than this wait for one of its threads.
+DDI_WAITING = environment.number("DDI_WAITING", default=32, least=0)
 # Files that a process sends itself at the same time; each keeps one of its threads. Tests do not read what they fetch.
 DDI_PARALLEL_DOWNLOADS = environment.number("DDI_PARALLEL_DOWNLOADS", default=1000 if PROFILE == "test" else 4, least=1)
 # The internal location of the proxy that sends files of MEDIA_ROOT, such as /artifacts/; empty: the portal sends them.

@@ -4,6 +4,7 @@ from collections import Counter
 
 import pytest
 from django.db import connection
+from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
 from distribution.channels.ddi import pressure
@@ -30,6 +31,14 @@ def test_a_poll_is_sent_away_without_a_query_and_told_when_to_come_back(device: 
     assert len(queries) == 0
     assert {answer.status_code for answer in answers} == {429}
     assert min(int(answer["Retry-After"]) for answer in answers) >= 5
+
+
+def test_a_poll_is_sent_away_while_many_requests_wait_for_a_thread(device: Device, settings) -> None:
+    def poll(waiting: int) -> int:
+        return device.client.get(device.base, headers=device.headers, **{"itsm_portal.waiting": waiting}).status_code
+
+    assert poll(settings.DDI_WAITING) == 200
+    assert poll(settings.DDI_WAITING + 1) == 429
 
 
 class Clock:
@@ -72,6 +81,7 @@ def test_nobody_is_sent_away_for_longer_than_ten_minutes() -> None:
 
 @pytest.mark.usefixtures("_busy")
 def test_nothing_but_polls_is_sent_away(device: Device, deployment: Deployment) -> None:
+    device.client = Client(**{"itsm_portal.waiting": 1000})
     assert device.fetch(deployment).status_code == 200
     assert device.report(deployment, "proceeding").status_code == 200
     assert device.report(deployment, "closed", "success").status_code == 200

@@ -1,7 +1,9 @@
 """The worker of the web server, with real sockets."""
 
 import socket
+import threading
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -57,3 +59,23 @@ def test_no_more_are_taken_than_the_worker_may_hold(listener: socket.socket) -> 
     worker.accept(listener)
     assert len(worker.taken) == 10
     worker.close()
+
+
+def test_each_request_is_told_how_many_wait_for_a_thread() -> None:
+    told: list[int] = []
+    config = Config()
+    config.set("threads", 1)
+    application = SimpleNamespace(wsgi=lambda: lambda environ, _: told.append(environ["itsm_portal.waiting"]) or [])
+    worker = web_server.Worker(0, 0, [], application, 30, config, None)
+    worker.tpool = worker.get_thread_pool()
+    worker.load_wsgi()
+    worker.wsgi({}, None)
+    is_begun, may_end = threading.Event(), threading.Event()
+    worker.tpool.submit(lambda: (is_begun.set(), may_end.wait(60)))
+    is_begun.wait(60)
+    for _ in range(3):
+        worker.tpool.submit(may_end.wait, 60)
+    worker.wsgi({}, None)
+    may_end.set()
+    worker.tpool.shutdown()
+    assert told == [0, 3]

@@ -75,11 +75,18 @@ def _later(status: int, seconds: int) -> HttpResponse:
 
 
 def sheds_load(view: Callable[..., HttpResponseBase]) -> Callable[..., HttpResponseBase]:
-    """Sends a request away while `DDI_PARALLEL_POLLS` others are in the view. For polls only: no report is lost."""
+    """Sends a request away while `DDI_PARALLEL_POLLS` others are in the view, or while more than `DDI_WAITING` requests
+    wait for a thread. For polls only: no report is lost.
+
+    A poll that finds a deployment brings five more requests. Without the second bound a fleet that all has one would be
+    let in faster than it can be served, and its reports would queue for longer than devices wait for an answer.
+    """
 
     @wraps(view)
     def wrapped(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
-        if not _polls.acquire(blocking=False):
+        # What the web server says; one that says nothing has no queue of its own.
+        is_long = request.META.get("itsm_portal.waiting", 0) > settings.DDI_WAITING
+        if is_long or not _polls.acquire(blocking=False):
             return come_back_later()
         try:
             return view(request, *args, **kwargs)

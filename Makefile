@@ -17,7 +17,7 @@ export UV_LINK_MODE ?= copy
 export PYTHONDONTWRITEBYTECODE :=
 export PYTHONPYCACHEPREFIX ?= $(CURDIR)/.tools/pycache
 
-.PHONY: help demo run test test-all check bench drill drill-model prove lock screenshots clean migrations
+.PHONY: help demo run test test-all test-long sequences check bench drill drill-model prove lock screenshots clean migrations
 
 help: ## Lists the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -55,7 +55,9 @@ test: .venv/dev.stamp static/vendor/.stamp ## All fast tests, in parallel, again
 	@PORTAL_PROFILE=test DATA_DIR=.data/test $(RUN) --fast --data .data/test -- \
 		$(BIN)/python -m pytest -q -n 2 --dist load -m "not slow and not browser" $(ARGS)
 
-test-all: .venv/dev.stamp static/vendor/.stamp ## The longer suites: kill tests, browser, load
+test-all: test-long sequences ## All that `make test` leaves out, but the proofs and the drill
+
+test-long: .venv/dev.stamp static/vendor/.stamp ## The longer suites: kill tests, browser, load
 	@PORTAL_PROFILE=test DATA_DIR=.data/test $(RUN) --fast --data .data/test -- \
 		$(BIN)/python -m pytest -q -m "(slow or browser) and not proof" --timeout 600 $(ARGS)
 
@@ -65,14 +67,17 @@ check: .venv/dev.stamp static/vendor/.stamp ## Style, types, layers, migrations,
 bench: .venv/dev.stamp static/vendor/.stamp ## Benchmarks: make bench NAME=rollout, engine, plan, poll, cycle, herd or profiling
 	@PORTAL_PROFILE=test DATA_DIR=.data/bench $(RUN) --data .data/bench -- $(BIN)/python -m benchmarks.$(NAME) $(ARGS)
 
-drill-model: .venv/dev.stamp ## Any sequence against the engine, 20,000 times (SEED=, EXAMPLES=)
-	@PORTAL_PROFILE=test DATA_DIR=.data/drill SEED=$(SEED) EXAMPLES=$(or $(EXAMPLES),20000) \
-		$(RUN) --fast --data .data/drill -- $(BIN)/python -m pytest -q -s -m slow \
-		tests/releases/test_any_sequence.py::test_many_sequences
+sequences: .venv/dev.stamp static/vendor/.stamp ## 2,000 sequences of anything against the engine, in parallel (SEED=, EXAMPLES=)
+	@seed=$(or $(SEED),$$(date +%s)); echo "$(or $(EXAMPLES),2000) sequences, SEED=$$seed"; \
+		PORTAL_PROFILE=test DATA_DIR=.data/test SEED=$$seed EXAMPLES=$(EXAMPLES) $(RUN) --fast --data .data/test -- \
+		$(BIN)/python -m pytest -q -n 2 --dist load tests/releases/test_any_sequence.py -k test_many_sequences
 
-prove: .venv/dev.stamp ## The long proofs of the engine: every failpoint, every planted fault, 2,000 sequences (SEED=, EXAMPLES=)
-	@PORTAL_PROFILE=test DATA_DIR=.data/drill SEED=$(SEED) EXAMPLES=$(EXAMPLES) \
-		$(RUN) --fast --data .data/drill -- $(BIN)/python -m pytest -q -m proof --timeout 3600 $(ARGS)
+drill-model: ## 20,000 sequences (SEED=, EXAMPLES=)
+	@$(MAKE) --no-print-directory sequences EXAMPLES=$(or $(EXAMPLES),20000)
+
+prove: .venv/dev.stamp ## The long proofs of the engine: every failpoint, every planted fault
+	@PORTAL_PROFILE=test DATA_DIR=.data/drill $(RUN) --fast --data .data/drill -- \
+		$(BIN)/python -m pytest -q -m proof -k "not test_many_sequences" --timeout 3600 $(ARGS)
 
 drill: .venv/dev.stamp ## Four rollouts to a simulated fleet while everything fails (SEED=, MINUTES=15, AGENTS=1000)
 	@PORTAL_PROFILE=test DATA_DIR=.data/drill DRILL_OWNS_DATABASE=1 SEED=$(SEED) MINUTES=$(MINUTES) AGENTS=$(AGENTS) \

@@ -1,6 +1,6 @@
 """Any sequence of devices, faults, crashes, ticks, people and time: every invariant holds, and it comes to rest.
 
-`make drill-model` plays 20,000 of them; `SEED=` repeats a run, `EXAMPLES=` says how many.
+`make sequences` plays 2,000 others each time, `make drill-model` 20,000; `SEED=` repeats a run, `EXAMPLES=` says how many.
 """
 
 import os
@@ -17,6 +17,7 @@ from tests.releases.world import World
 
 pytestmark = pytest.mark.django_db
 
+PARTS = 20  # for the workers of the tests; one after the other, later seeds
 
 def play(world: World, *, examples: int, steps: int, chance: int | None) -> None:
     """`chance` None: the same sequences each time."""
@@ -50,9 +51,10 @@ def test_further_sequences(world: World, chance: int) -> None:
 @pytest.mark.slow
 @pytest.mark.proof
 @pytest.mark.timeout(0)
-def test_many_sequences(world: World) -> None:
-    """As many as `EXAMPLES` says, from `SEED`."""
-    chance = int(os.environ.get("SEED") or random.randrange(10**9))
-    examples = int(os.environ.get("EXAMPLES") or 2000)
-    print(f"\n{examples} sequences from SEED={chance}")
-    play(world, examples=examples, steps=40, chance=chance)
+@pytest.mark.parametrize("part", range(PARTS))
+def test_many_sequences(world: World, part: int) -> None:
+    """As many as `EXAMPLES` says, others for each `SEED`."""
+    chance = int(os.environ.get("SEED") or random.randrange(10**9)) + part
+    examples = -(-int(os.environ.get("EXAMPLES") or 2000) // PARTS)
+    print(f"\n{examples} sequences from {chance}")
+    play(world, examples=examples, steps=20, chance=chance)

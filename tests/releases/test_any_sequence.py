@@ -1,6 +1,6 @@
 """Any sequence of devices, faults, crashes, ticks, people and time: every invariant holds, and it comes to rest.
 
-`make sequences` plays 2,000 others each time, `make drill-model` 20,000; `SEED=` repeats a run, `EXAMPLES=` says how many.
+`make sequences` plays 2,000 others each time, `make drill-model` 20,000; `SEED=` repeats a run, `EXAMPLES=` bounds it.
 """
 
 import os

@@ -43,6 +43,8 @@ BACK_TO_DRAFT = (
     Change.State.AUTHORISED,
     Change.State.SCHEDULED,
 )
+# In these only a change manager moves the planned time: rollouts begin and stop by it.
+MOVED_BY_MANAGERS = (Change.State.AUTHORISED, Change.State.SCHEDULED, Change.State.IMPLEMENTING)
 
 
 def draft_change(
@@ -102,6 +104,7 @@ def edit_change(
     An edit of the content of a rejected, assessed, authorised or scheduled RFC takes it back to draft; approvals are
     void. The editor can no longer approve it. Refuses an RFC that is implemented already, fields that are not edited
     here (`InvalidInput`), and with `TransitionRefused` (code `edit_conflict`) one changed since `expected_version`.
+    While it is being implemented a change manager still moves its planned time.
     """
     unknown = set(fields) - {*CONTENT_FIELDS, *CONTENT_LINKS, *DATES}
     if unknown:
@@ -121,12 +124,12 @@ def edit_change(
         is_content = bool(links or set(values) - set(DATES))
         if is_content:
             _check_may_void(change, actor)
-        if change.state not in (*IN_PLACE, *BACK_TO_DRAFT):
+        if change.state not in (*IN_PLACE, *BACK_TO_DRAFT, *(() if is_content else MOVED_BY_MANAGERS)):
             raise TransitionRefused(
                 _("%(number)s is “%(state)s” and cannot be edited any more. Write a new RFC.")
                 % {"number": change.number, "state": change.get_state_display()}
             )
-        if not is_content and change.state in (Change.State.AUTHORISED, Change.State.SCHEDULED):
+        if not is_content and change.state in MOVED_BY_MANAGERS:
             check_permission(actor, MANAGE, _("move the planned time of an authorised RFC"))
         _check_dates(values.get("planned_start", change.planned_start), values.get("planned_end", change.planned_end))
         if is_content:
@@ -220,6 +223,14 @@ def schedule_change(
                 % {"number": change.number}
             )
         _tell(change, step, concerned(change), actor, now, lambda: _("scheduled"))
+
+
+def reschedule_change(
+    change: Change, *, actor: Any, now: datetime, planned_start: datetime, planned_end: datetime
+) -> None:
+    """Moves the planned time of a scheduled RFC, or of one that is being implemented; rollouts go by it at once."""
+    check_permission(actor, MANAGE, _("move the planned time of an authorised RFC"))
+    edit_change(change, actor=actor, now=now, planned_start=planned_start, planned_end=planned_end)
 
 
 def revise_change(change: Change, *, actor: Any, now: datetime, reason: str = "") -> None:

@@ -29,6 +29,13 @@ from tickets.verbs import VerbPage
 from tickets.views import DetailPage, ListPage, ObjectPage, ServiceFormPage, VerbPageView
 
 EDITABLE = {"draft", "rejected", "submitted", "assessed", "authorised", "scheduled"}
+
+
+def may_reschedule(change: Change, user: Any) -> bool:
+    """A change manager, while it has a planned time that rollouts go by."""
+    return change.state in {"scheduled", "implementing"} and user.has_perm(services.MANAGE)
+
+
 VERBS = {
     "submit": VerbPage(icon="send"),
     "assess": VerbPage(AssessForm, icon="clipboard-check"),
@@ -37,6 +44,13 @@ VERBS = {
     "reject": VerbPage(RejectForm, icon="thumb-down"),
     "revise": VerbPage(OptionalReasonForm, icon="edit"),
     "schedule": VerbPage(ScheduleForm, icon="calendar-event"),
+    "reschedule": VerbPage(
+        ScheduleForm,
+        label=gettext_lazy("Move the planned time"),
+        icon="calendar-event",
+        right=services.MANAGE,
+        allowed=may_reschedule,
+    ),
     "review": VerbPage(ReviewForm, icon="checklist"),
     "close": VerbPage(CloseChangeForm, icon="lock"),
     "cancel": VerbPage(ReasonForm, icon="ban"),

@@ -36,7 +36,13 @@ class CIClassAdmin(SetupAdmin):
     list_display = ["name", "slug", "maintenance_window"]
     list_select_related = ["maintenance_window"]
     search_fields = ["name", "slug"]
-    prepopulated_fields = {"slug": ["name"]}
+
+    def get_readonly_fields(self, request: HttpRequest, obj: CIClass | None = None) -> Any:
+        """Approved plans name a class by its short name, so it stays."""
+        return ["slug"] if obj else []
+
+    def get_prepopulated_fields(self, request: HttpRequest, obj: CIClass | None = None) -> Any:
+        return {} if obj else {"slug": ["name"]}
 
 
 @admin.register(AgentProfile)

@@ -4,7 +4,9 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 
 from django.db import transaction
+from django.db.models import Exists, OuterRef, Q
 
+from distribution.failures import FAILED_BEFORE
 from distribution.models import Batch, Deployment, DeploymentEvent, DeploymentState
 from distribution.queueing import HOW_MANY, NOBODY, WRITE, write
 from distribution.steps import CHUNK, move_where
@@ -62,6 +64,13 @@ def retry_failed(batch: Batch, *, now: datetime, ci_ids: Iterable[int] | None = 
     out because the same content had failed before; how many.
     """
     return _retry(batch, now, cis=None if ci_ids is None else list(ci_ids))
+
+
+def count_retryable(batch_ids: Iterable[int]) -> int:
+    """How many CIs `retry_failed` would give another attempt."""
+    later = Deployment.objects.filter(batch=OuterRef("batch"), ci=OuterRef("ci"), attempt__gt=OuterRef("attempt"))
+    failed = Q(state=DeploymentState.FAILED) | Q(state=DeploymentState.EXCLUDED, error_code=FAILED_BEFORE)
+    return Deployment.objects.filter(failed, ~Exists(later), batch__in=list(batch_ids)).count()
 
 
 def retry_listed(batch: Batch, *, codes: Iterable[str], attempts: int, backoff_seconds: int, now: datetime) -> int:

@@ -17,6 +17,7 @@ from distribution.failures import exclude_failed
 from distribution.models import LIVE, OPEN, Batch, Deployment, DeploymentEvent, DeploymentState
 from distribution.queueing import count_changed, queue_deployments, queue_rollback
 from distribution.retrying import (
+    count_retryable,
     exclude_after_failure,
     exclude_waiting,
     give_up,
@@ -342,6 +343,7 @@ __all__ = [
     "cancel_open",
     "close_batch",
     "count_changed",
+    "count_retryable",
     "counts",
     "create_batch",
     "displaced_by",

@@ -10,9 +10,10 @@ from failpoints import failpoint
 from releases.models import Rollout, RolloutEvent, Wave
 from releases.policy import RolloutPolicy
 from releases.selector import TargetSelector
-from releases.services.log import cis_text, log
-from releases.targets import target_cis
-from releases.wave_plan import condition_of
+from releases.services.log import cis_text, log, wait_for
+from releases.targets import check_groups, target_cis
+from releases.wave_plan import check_wave_groups, condition_of
+from tickets.exceptions import ConditionRefused
 from tickets.lifecycle import move
 
 FREEZE_CHUNK = 5000
@@ -25,7 +26,15 @@ FROM distribution_deployment WHERE batch_id = ANY(%s) AND attempt = 1
 
 
 def freeze(rollout: Rollout, now: datetime) -> bool:
-    """Writes the next chunk of deployments. The waves are filled one after the other, each in the order of the ids."""
+    """Writes the next chunk of deployments. The waves are filled one after the other, each in the order of the ids.
+
+    Nobody whom the approval did not mean: a group that was defined anew since the start stops it, until it is aborted.
+    """
+    try:
+        check_groups(rollout.release)
+        check_wave_groups(rollout.release)
+    except ConditionRefused as refusal:
+        return wait_for(rollout, refusal.message, now)
     waves = list(rollout.waves.filter(kind=Wave.Kind.FORWARD).select_related("batch").order_by("number"))
     wave = next((wave for wave in waves if wave.number >= rollout.freeze_wave), waves[-1])
     is_last = wave is waves[-1]

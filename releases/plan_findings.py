@@ -17,6 +17,7 @@ from changes.models import Freeze
 from cmdb.models import MaintenanceWindow
 from releases.models import Release, RolloutException
 from releases.policy import RolloutPolicy
+from releases.selector import TargetSelector
 from releases.services.content import release_hash
 from releases.services.log import cis_text
 from releases.targets import before_a_step, target_cis, unable_to_go_back, without_way_back
@@ -45,6 +46,7 @@ def findings(release: Release, *, now: datetime, planned: list[PlannedWave] | No
     policy = RolloutPolicy.from_json(release.policy)
     found = [
         *_thresholds(policy, [wave.size for wave in waves]),
+        *_named(release),
         *_waves(release, waves),
         *_steps(release),
         *_ways_back(release),
@@ -119,6 +121,26 @@ def _thresholds(policy: RolloutPolicy, sizes: list[int]) -> Iterator[Finding]:
         )
 
 
+# --- targets -----------------------------------------------------------------------------------
+def _named(release: Release) -> Iterator[Finding]:
+    """CIs and products that somebody named and that would get, or be, nothing."""
+    selector = TargetSelector.from_json(release.targets)
+    named = {*selector.cis, *selector.fresh} - {*selector.exclude}
+    reached = target_cis(release).filter(pk__in=named).count() if named else 0
+    if reached < len(named):
+        text = _(
+            "The targets name %(named)s, of which %(lost)d would get nothing: not in operation, without an agent, "
+            "outside of the classes or groups that are named as well, or they run none of the products, or a newer "
+            "version. Take them out of the plan, or see to them first."
+        )
+        values = {"named": cis_text(len(named)), "lost": len(named) - reached}
+        yield Finding(WARNING, "named_get_nothing", text % values)
+    fresh = {product for products in selector.fresh.values() for product in products}
+    if fresh and fresh - set(release.items.values_list("product", flat=True)):
+        text = _("A product that is to be installed anew is not in the package. Put it in, or take it out of the plan.")
+        yield Finding(WARNING, "fresh_not_in_package", text)
+
+
 # --- waves -------------------------------------------------------------------------------------
 def _waves(release: Release, waves: list[PlannedWave]) -> Iterator[Finding]:
     if not any(wave.size for wave in waves):
@@ -133,6 +155,9 @@ def _waves(release: Release, waves: list[PlannedWave]) -> Iterator[Finding]:
         elif not wave.named:
             text = _("Wave %(n)d would be empty: none of the targets fits it. Leave it out, or name others.")
             yield Finding(WARNING, "wave_empty", text % {"n": wave.position})
+        elif (lost := len(wave.rule.get("cis", ())) - wave.named) > 0:
+            text = _("Of the CIs that wave %(n)d names, %(lost)d are no targets, and get nothing. Name others.")
+            yield Finding(WARNING, "named_no_target", text % {"n": wave.position, "lost": lost})
         elif wave.size < wave.named:
             yield _overlap(wave, shared_with(wave, waves[:index], release))
 

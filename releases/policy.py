@@ -26,6 +26,8 @@ FIRST_FIELDS = frozenset(
     }
 )  # fmt: skip
 _SECONDS = 1, 366 * 86400
+# Error classes that are tried again by themselves: the engine asks for them in each step.
+MOST_CODES = 50
 # What a rollback may have of its own, from and to.
 ROLLBACK = {
     "error_threshold": (0, 100),
@@ -190,8 +192,9 @@ def _retry(value: Any) -> dict[str, Any]:
         raise policy_invalid(_("retry is an object with codes, attempts and backoff_seconds."))
     codes = value["codes"]
     is_listed = isinstance(codes, list | tuple) and all(isinstance(code, str) and code.strip() for code in codes)
-    if not is_listed or not codes:
-        raise policy_invalid(_("retry: codes is a list of error codes, as agents report them."))
+    if not is_listed or not 0 < len(codes) <= MOST_CODES:
+        text = _("retry: codes is a list of 1 to %(most)d error codes, as agents report them.")
+        raise policy_invalid(text % {"most": MOST_CODES})
     _whole(value, "attempts", 2, 10)
     _whole(value, "backoff_seconds", 1, 86400)
     return {**value, "codes": sorted({code.strip() for code in codes})}

@@ -91,15 +91,18 @@ def verdict_of(outcomes: Sequence[str], probe: Mapping[str, Any]) -> str:
 
 
 def is_allowed(url: str) -> bool:
-    """Whether the portal may call it: its host, or host and port, stands in `PROBE_HOSTS`."""
-    parts = urlsplit(url)
+    """Whether the portal may call it: its host, or host and port, stands in `PROBE_HOSTS`.
+
+    Nothing but host and port stands between the slashes, so that whoever calls it reads the same host.
+    """
     try:
+        parts = urlsplit(url)
         port = parts.port or {"http": 80, "https": 443}.get(parts.scheme, 0)
     except ValueError:
         return False
     host = (parts.hostname or "").lower()
-    names = {host, f"{host}:{port}"}
-    return bool(host) and not (parts.username or parts.password) and bool(names & set(settings.PROBE_HOSTS))
+    is_plain = parts.netloc.lower().removesuffix(f":{port}") in {host, f"[{host}]"}
+    return bool(host) and is_plain and bool({host, f"{host}:{port}"} & set(settings.PROBE_HOSTS))
 
 
 def check_hosts(probes: Iterable[Mapping[str, Any]]) -> None:

@@ -1,6 +1,7 @@
 """Asks the probes of soaking waves: one short transaction claims a sample, the call is made outside of any, another one
 writes the answer. What CIs check comes back by their channel. The tick decides on the stored samples only."""
 
+import asyncio
 import socket
 from datetime import datetime, timedelta
 
@@ -21,6 +22,7 @@ MOST_SAMPLES = 10
 # An answer that comes later than this after its timeout is not believed: its worker was away.
 LEASE = timedelta(seconds=30)
 Outcome = ProbeSample.Outcome
+_NO_ANSWER = (TimeoutError, httpx.ConnectError, httpx.TimeoutException, httpx.RemoteProtocolError, httpx.ReadError)
 
 
 def take_samples() -> int:
@@ -52,7 +54,8 @@ def _collect(*, now: datetime) -> None:
 def _probed_waves() -> list[int]:
     soaking = Wave.objects.filter(kind=Wave.Kind.FORWARD, state=Wave.State.SOAKING)
     running = soaking.filter(rollout__state=Rollout.State.RUNNING, rollout__policy__has_key="probes")
-    return list(running.order_by("pk").values_list("pk", flat=True))
+    # In any order, so that waves whose probes hang leave time for the others.
+    return list(running.order_by("?").values_list("pk", flat=True))
 
 
 def _claim(key: int, *, now: datetime) -> tuple[ProbeSample, dict[str, object]] | None:
@@ -98,6 +101,16 @@ def _store(sample: ProbeSample, outcome: str, detail: str, *, timeout: object, n
     )
 
 
+async def _status_of(url: str, timeout: float) -> int:
+    """The status of the answer, within so many seconds in all: also of one that comes byte by byte for ever."""
+    async with (
+        asyncio.timeout(timeout),
+        httpx.AsyncClient(timeout=timeout, follow_redirects=False, trust_env=False) as client,
+        client.stream("GET", url, headers={"User-Agent": "itsm-portal-probe"}) as answer,
+    ):
+        return answer.status_code
+
+
 def ask(probe: dict[str, object]) -> tuple[str, str]:
     """Calls the probe's address: pass, fail or inconclusive, and why. Follows no redirect, reads no body.
 
@@ -108,13 +121,8 @@ def ask(probe: dict[str, object]) -> tuple[str, str]:
         return Outcome.INCONCLUSIVE, _("not allowed")
     try:
         socket.getaddrinfo(httpx.URL(url).host, None)  # a name that nobody knows says nothing about the package
-        timeout = float(str(probe["timeout"]))
-        with (
-            httpx.Client(timeout=timeout, follow_redirects=False, trust_env=False) as client,
-            client.stream("GET", url, headers={"User-Agent": "itsm-portal-probe"}) as answer,
-        ):
-            status = answer.status_code
-    except (httpx.ConnectError, httpx.TimeoutException, httpx.RemoteProtocolError, httpx.ReadError) as error:
+        status = asyncio.run(_status_of(url, float(str(probe["timeout"]))))
+    except _NO_ANSWER as error:
         return Outcome.FAIL, type(error).__name__
     except (httpx.HTTPError, httpx.InvalidURL, ValueError, OSError) as error:
         return Outcome.INCONCLUSIVE, type(error).__name__

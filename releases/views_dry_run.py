@@ -13,6 +13,7 @@ from releases.dry_run.chart import chart_of
 from releases.dry_run.report import dry_run
 from releases.dry_run.targets import LOST, ONLY, TAKEN, planned_cis, shown_conflicts
 from releases.models import Release
+from releases.plan_findings import findings
 from tickets.clock import now_of
 from tickets.views import ObjectPage
 
@@ -33,6 +34,7 @@ class ReleaseDryRun(ObjectPage, View):
         context = self.get_context_data(
             object=release,
             plan=found,
+            findings=findings(release, now=now_of(request)),
             cards=[(f, chart_of(f, targets=found.targets, most_downloads=most)) for f in found.forecasts],
             conflicts=shown_conflicts(found.conflicts, request.user),
             rule=RULE,

@@ -26,6 +26,7 @@ from releases.live import failures_of, live_view, mark_of, numbers_text, visible
 from releases.models import Rollout, RolloutEvent, Verdict, Wave
 from releases.policy import RolloutPolicy
 from releases.services.failure_report import FailureReport, failure_report
+from releases.services.pausing import STOP
 from releases.services.preview_parts import Choice, Preview
 from releases.services.previews import preview_rollout
 from releases.services.rollbacks import GONE, stopped_waves
@@ -82,6 +83,11 @@ def _failure(rollout: Rollout, request: HttpRequest, form: PortalForm) -> Failur
         return None
 
 
+def _may_pause_for_good(rollout: Rollout, user: Any) -> bool:
+    """Of a paused rollout whose waves go on, or which goes on by itself, one may stop that, too."""
+    return rollout.state == "paused" and rollout.pause_kind in {"held", "window"} and user.has_perm(STOP)
+
+
 def _may_override_window(rollout: Rollout, user: Any) -> bool:
     if not user.has_perm("releases.override_window"):
         return False
@@ -118,6 +124,11 @@ _PREVIEW = "releases/_preview.html"
 VERBS = {
     "pause": VerbPage(PauseForm, icon="player-pause", panel=_preview("pause"), panel_template=_PREVIEW),
     "resume": VerbPage(ResumeForm, icon="player-play", panel=_preview("resume"), panel_template=_PREVIEW),
+    "pause_for_good": VerbPage(
+        ReasonForm, label=gettext_lazy("Pause until resumed"), style="warning", icon="player-pause",
+        service="pause_rollout", allowed=_may_pause_for_good, right=STOP, panel=_preview("pause"),
+        panel_template=_PREVIEW,
+    ),
     "abort": VerbPage(ReasonForm, icon="player-stop", panel=_preview("abort"), panel_template=_PREVIEW),
     "roll_back": VerbPage(
         ReasonForm, label=gettext_lazy("Roll back everything"), icon="arrow-back-up", panel=_preview("roll_back"),

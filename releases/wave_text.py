@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable
+from decimal import Decimal
 from typing import Any
 
 from django.core.exceptions import ValidationError
@@ -12,7 +13,9 @@ from cmdb.models import CIGroup, ConfigurationItem
 from releases.waves import Rule
 from tickets.numbers import format_number, parse_number
 
-_NUMBERS = re.compile(r"^(?:(?P<percent>\d+(?:\.\d+)?)\s*%|(?P<rest>rest)|(?P<count>\d+))$", re.IGNORECASE)
+_NUMBERS = re.compile(
+    r"^(?:(?P<percent>\d{1,3}(?:\.\d{1,400})?)\s*%|(?P<rest>rest)|(?P<count>\d{1,18}))$", re.IGNORECASE
+)
 _NAMED = re.compile(r"^(?P<kind>class|group|service|cis?)\s*:\s*(?P<value>.+)$", re.IGNORECASE)
 
 
@@ -25,7 +28,8 @@ def _text(rule: Rule) -> str:
     if "rest" in rule:
         return "rest"
     if "percent" in rule:
-        return f"{rule['percent']:g}%"
+        # As exactly as it is stored: what is saved again unchanged stays approved.
+        return f"{Decimal(repr(rule['percent'])):f}%"
     if "count" in rule:
         return str(rule["count"])
     if "ci_class" in rule:

@@ -46,8 +46,8 @@ def _rule(wave: Any, position: int, *, is_last: bool) -> Rule:
             _("Wave %(n)d must name one of count, percent, cis, ci_class, service, group, rest.") % {"n": position}
         )
     kind, value = kinds[0], wave[kinds[0]]
-    is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    if kind == "count" and is_number and int(value) == value and 1 <= value < 2**63:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 2**63
+    if kind == "count" and is_number and int(value) == value and value >= 1:
         return {"count": int(value)}
     if kind == "percent" and is_number and 0 < value <= 100:
         return {"percent": value}

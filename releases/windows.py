@@ -37,7 +37,12 @@ def planned_time(release: Release) -> tuple[datetime | None, datetime | None]:
 
 
 def blocks(rollout: Rollout, now: datetime) -> list[Block]:
-    """What stands against new offers now, but for what somebody has overridden.
+    """What stands against new offers now, but for what somebody has overridden."""
+    return [block for block in all_blocks(rollout, now) if block.key not in rollout.overridden]
+
+
+def all_blocks(rollout: Rollout, now: datetime) -> list[Block]:
+    """What stands against new offers now, overridden or not.
 
     An emergency is exempt from the planned time, and from freezes that do not bind emergencies.
     """
@@ -48,7 +53,7 @@ def blocks(rollout: Rollout, now: datetime) -> list[Block]:
         text = _("The freeze “%(name)s” (%(number)s) lasts until %(end)s.")
         text %= {"name": freeze.name, "number": freeze.number, "end": freeze.ends_at.strftime(STAMP)}
         found.append(Block(f"freeze:{freeze.pk}:{freeze.ends_at.isoformat()}", text, freeze.ends_at))
-    return [block for block in found if block.key not in rollout.overridden]
+    return found
 
 
 def _outside_planned_time(release: Release, now: datetime) -> list[Block]:

@@ -21,7 +21,8 @@ from releases.models import FailureDecision, Rollout, RolloutEvent, Verdict, Wav
 from releases.policy import RolloutPolicy
 from releases.services.log import cis_text, log
 from releases.services.rollouts import START, lock_rollout, standing_waves
-from tickets.exceptions import ConditionRefused, InvalidInput, SeparationOfDuties, TransitionRefused
+from releases.services.second_person import check_second_person
+from tickets.exceptions import ConditionRefused, InvalidInput, TransitionRefused
 from tickets.lifecycle import check_permission, move
 from tickets.services import required
 
@@ -107,7 +108,7 @@ def newest_deployment(rollout: Rollout, ci: ConfigurationItem) -> Deployment:
 
 
 def exclude_ci(rollout: Rollout, *, ci: ConfigurationItem, actor: User, now: datetime, reason: str) -> None:
-    """Takes a CI out of a rollout that has not ended: one that waits, or one that failed; it counts as excluded."""
+    """Takes a CI out: one that still waits, also for catching up, or one that failed; it counts as excluded."""
     reason = required(reason, "reason", _("Say why."))
     with transaction.atomic():
         rollout = lock_rollout(rollout)
@@ -120,11 +121,17 @@ def exclude_ci(rollout: Rollout, *, ci: ConfigurationItem, actor: User, now: dat
 
 
 def check_exclude(rollout: Rollout, deployment: Deployment, *, actor: User) -> None:
-    """One's own CI, or by right, while it waits; a failure that then counts no longer, as one ignores it."""
+    """One's own CI, or by right, while it waits; a failure that then counts no longer, as one ignores it.
+
+    What is overdue, or waits for another try, was or is a failure, too: the starter does not make it disappear.
+    """
     if deployment.state == DeploymentState.FAILED:
         check_decide(rollout, deployment, decision="exclude", actor=actor)
-    elif deployment.ci.owner_id != actor.pk:
+        return
+    if deployment.ci.owner_id != actor.pk:
         check_permission(actor, "releases.pause_rollout", _("exclude a CI"))
+    if deployment.state in OPEN and (deployment.overdue_at is not None or deployment.attempt > 1):
+        check_accepts(rollout, actor)
 
 
 def retry_failed_cis(rollout: Rollout, *, actor: User, now: datetime) -> int:
@@ -133,10 +140,10 @@ def retry_failed_cis(rollout: Rollout, *, actor: User, now: datetime) -> int:
     with transaction.atomic():
         rollout = lock_rollout(rollout)
         check_retry(rollout, actor=actor)
-        retried = retry_waves(rollout, standing_waves(rollout), actor=actor, now=now)
-        if not retried and not _is_retried(rollout):
-            raise ConditionRefused(_("No CI of this rollout has failed."))
-    return retried
+        waves = list(standing_waves(rollout))
+        if not _is_retried(rollout):
+            check_any_failed(waves)
+        return retry_waves(rollout, waves, actor=actor, now=now)
 
 
 def retry_waves(rollout: Rollout, waves: Iterable[Wave], *, actor: User, now: datetime) -> int:
@@ -150,6 +157,12 @@ def retry_waves(rollout: Rollout, waves: Iterable[Wave], *, actor: User, now: da
     if retried:
         log(rollout, RolloutEvent.Kind.RETRY, now=now, text=cis_text(retried), actor=actor)
     return retried
+
+
+def check_any_failed(waves: Iterable[Wave]) -> None:
+    """Refuses where no CI of these waves would be tried again."""
+    if not distribution.count_retryable([wave.batch_id for wave in waves]):
+        raise ConditionRefused(_("No CI of this rollout has failed."))
 
 
 def check_retry(rollout: Rollout, *, actor: User) -> None:
@@ -195,10 +208,14 @@ def check_decide(rollout: Rollout, deployment: Deployment, *, decision: str, act
             _("The deployment to %(ci)s is “%(state)s”; that does not go together with this decision.")
             % {"ci": deployment.ci, "state": deployment.get_state_display()}
         )
-    if decision in {"ignore", "exclude"} and actor.pk == rollout.started_by_id:
-        raise SeparationOfDuties(
-            _("You started %(number)s; somebody else must accept its failures.") % {"number": rollout.number}
-        )
+    if decision in {"ignore", "exclude"}:
+        check_accepts(rollout, actor)
+
+
+def check_accepts(rollout: Rollout, actor: User) -> None:
+    """Failures are accepted by somebody other than the starter."""
+    text = _("You started %(number)s; somebody else must accept its failures.")
+    check_second_person(rollout, actor, text % {"number": rollout.number})
 
 
 def decide_failure(

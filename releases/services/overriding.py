@@ -7,8 +7,9 @@ from django.utils.translation import gettext as _
 from accounts.models import User
 from releases.models import Rollout, RolloutEvent
 from releases.services.log import log
-from releases.windows import Block, blocks
-from tickets.exceptions import ConditionRefused, SeparationOfDuties
+from releases.services.second_person import check_second_person
+from releases.windows import Block, all_blocks, blocks
+from tickets.exceptions import ConditionRefused
 from tickets.lifecycle import check_permission
 
 OVERRIDE = "releases.override_window"
@@ -27,13 +28,15 @@ def accept_blocks(rollout: Rollout, *, actor: User, now: datetime, reason: str) 
     return True
 
 
+def is_overridden(rollout: Rollout, now: datetime) -> bool:
+    """Whether something stands against it that somebody has overridden, and nothing else does."""
+    return not blocks(rollout, now) and bool(all_blocks(rollout, now))
+
+
 def check_override(rollout: Rollout, standing: list[Block], *, actor: User) -> None:
     """Refuses by right, who started it, and where nothing stands against it."""
     check_permission(actor, OVERRIDE, _("override freezes and planned times"))
     if not standing:
         raise ConditionRefused(_("No freeze and no planned time stands against %s now.") % rollout.number)
-    if actor.pk == rollout.started_by_id:
-        raise SeparationOfDuties(
-            _("You started %(number)s; somebody else must decide that it goes on in spite of that.")
-            % {"number": rollout.number}
-        )
+    text = _("You started %(number)s; somebody else must decide that it goes on in spite of that.")
+    check_second_person(rollout, actor, text % {"number": rollout.number})

@@ -13,13 +13,14 @@ from distribution import services as distribution
 from releases import conditions
 from releases.models import Rollout, RolloutEvent, Verdict, Wave
 from releases.policy import RolloutPolicy
-from releases.services.failures import accept_failures, numbers_of_wave, retry_waves
+from releases.services.failures import accept_failures, check_any_failed, numbers_of_wave, retry_waves
 from releases.services.incident_gate import accept_incidents
 from releases.services.log import cis_text, log
 from releases.services.overriding import accept_blocks
 from releases.services.rollouts import START, close_forward_batches, lock_rollout, standing_waves
+from releases.services.second_person import check_second_person
 from releases.services.soak_clock import start_soak_clock, stop_soak_clock
-from tickets.exceptions import ConditionRefused, InvalidInput, SeparationOfDuties, TransitionRefused
+from tickets.exceptions import ConditionRefused, InvalidInput, TransitionRefused
 from tickets.lifecycle import check_move, check_permission, move
 from tickets.services import required
 
@@ -39,19 +40,34 @@ UNDER_WAY = (Wave.State.DEPLOYING, Wave.State.SOAKING)
 
 
 def is_paused(rollout: Rollout, mode: str) -> bool:
-    """Whether a pause in this mode would change nothing; a frozen rollout is held, too."""
-    return rollout.state == State.PAUSED and (mode == LET_RUN or rollout.pause_kind != PauseKind.HELD)
+    """Whether a pause in this mode would change nothing; a frozen rollout is held, too.
+
+    What only a freeze or the planned time holds would go on by itself, so that a person's pause takes its place.
+    """
+    if rollout.state != State.PAUSED or rollout.pause_kind == PauseKind.WINDOW:
+        return False
+    return mode == LET_RUN or rollout.pause_kind != PauseKind.HELD
+
+
+def check_pause(rollout: Rollout, *, actor: User) -> None:
+    """Refuses by right, and what is neither running nor paused."""
+    check_permission(actor, STOP, _("pause a rollout"))
+    if rollout.state != State.PAUSED:
+        check_move(rollout, "pause", actor=actor)
 
 
 def pause_rollout(rollout: Rollout, *, actor: User, now: datetime, reason: str, mode: str = FREEZE) -> None:
-    """Offers nothing new, or (`let_run`) opens no other wave; what is under way goes on. One person is enough."""
+    """Offers nothing new, or (`let_run`) opens no other wave; what is under way goes on. One person is enough.
+
+    Of a rollout that a freeze or the planned time holds, it stays paused when that is over, in either mode.
+    """
     reason = required(reason, "reason", _("Say why."))
     _one_of(mode, PAUSE_MODES)
-    check_permission(actor, STOP, _("pause a rollout"))
     with transaction.atomic():
         rollout = lock_rollout(rollout)
+        check_pause(rollout, actor=actor)
         if not is_paused(rollout, mode):
-            kind = PauseKind.HELD if mode == LET_RUN else PauseKind.MANUAL
+            kind = PauseKind.HELD if mode == LET_RUN and rollout.state == State.RUNNING else PauseKind.MANUAL
             pause(rollout, kind=kind, reason=reason, actor=actor, now=now)
 
 
@@ -69,38 +85,35 @@ def pause(rollout: Rollout, *, kind: str, reason: str, actor: User | None, now: 
         log(rollout, RolloutEvent.Kind.HELD, now=now, text=reason, actor=actor)
         return
     close_forward_batches(rollout)
-    if not was_frozen:
+    if not was_frozen or actor is not None:
         log(rollout, RolloutEvent.Kind.PAUSED, now=now, text=reason, actor=actor)
 
 
 def check_resume(rollout: Rollout, *, actor: User, mode: str = ACCEPT) -> list[Wave]:
     """Refuses who may not resume it, or not so; gives the waves that stand."""
     check_move(rollout, "resume", actor=actor)
-    if rollout.pause_kind in AUTOMATIC and actor.pk == rollout.started_by_id:
-        raise SeparationOfDuties(
-            _("%(number)s stopped by itself; somebody other than the one who started it must resume it.")
-            % {"number": rollout.number}
-        )
+    if rollout.pause_kind in AUTOMATIC:
+        text = _("%(number)s stopped by itself; somebody other than the one who started it must resume it.")
+        check_second_person(rollout, actor, text % {"number": rollout.number})
     waves = list(standing_waves(rollout))
     if not waves:
         raise ConditionRefused(
             _("Every wave of %(number)s was taken back, so nothing is left to do. Roll it back or abort it.")
             % {"number": rollout.number}
         )
+    if mode == RETRY:
+        check_any_failed(waves)
     if mode == SKIP:
-        check_second_person(rollout, actor)
+        check_departure(rollout, actor)
         if not any(wave.state in {*UNDER_WAY, Wave.State.FAILED} for wave in waves):
             raise ConditionRefused(_("No wave is under way, so there is none to skip. Resume without it."))
     return waves
 
 
-def check_second_person(rollout: Rollout, actor: User) -> None:
-    """What departs from the approved policy, or accepts failures, is for somebody other than the starter."""
-    if actor.pk == rollout.started_by_id:
-        raise SeparationOfDuties(
-            _("You started %(number)s; somebody else must decide to go on in spite of its policy.")
-            % {"number": rollout.number}
-        )
+def check_departure(rollout: Rollout, actor: User) -> None:
+    """What departs from the approved policy is for somebody other than the starter."""
+    text = _("You started %(number)s; somebody else must decide to go on in spite of its policy.")
+    check_second_person(rollout, actor, text % {"number": rollout.number})
 
 
 def resume_rollout(
@@ -194,7 +207,7 @@ def check_next_wave(rollout: Rollout, *, actor: User) -> Wave:
         raise ConditionRefused(
             _("No wave is in its problem-free period. To leave one behind that has not succeeded, pause and skip it.")
         )
-    check_second_person(rollout, actor)
+    check_departure(rollout, actor)
     if conditions.is_breached(numbers_of_wave(wave), RolloutPolicy.from_json(rollout.policy)):
         raise ConditionRefused(_("Too many CIs of wave %d have failed.") % wave.number)
     return wave

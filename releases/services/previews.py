@@ -67,8 +67,7 @@ def _pause(facts: Facts) -> Preview:
     queued = sum(facts.counts[wave.batch_id].queued for wave in going)
     go_on = ("under_way", _("are under way and go on to their end"), total.live)
     later = total.queued - queued
-    refused = refusal_of(check_move, rollout, "pause", actor=facts.actor)
-    held = rollout.state == Rollout.State.PAUSED
+    refused = refusal_of(pausing.check_pause, rollout, actor=facts.actor)
     return Preview(
         "pause",
         [
@@ -76,7 +75,7 @@ def _pause(facts: Facts) -> Preview:
                 pausing.FREEZE,
                 _("Freeze offers"),
                 effects_of(("held", _("wait, and are offered nothing until it is resumed"), total.queued), go_on),
-                refusal="" if held else refused,
+                refusal=refused,
             ),
             Choice(
                 pausing.LET_RUN,
@@ -86,7 +85,7 @@ def _pause(facts: Facts) -> Preview:
                     ("held", _("wait in later waves, which do not open"), later),
                     go_on,
                 ),
-                refusal="" if held else refused,
+                refusal=refused,
             ),
         ],
         in_flight=_("Nothing is interrupted. Failures are judged while it is paused, too."),
@@ -99,7 +98,7 @@ def _resume(facts: Facts) -> Preview:
     rollout = facts.rollout
     begun = [wave for wave in facts.waves if wave.state in {"failed", "deploying", "soaking"}]
     numbers = [facts.numbers(wave) for wave in begun]
-    failed = sum(facts.counts[wave.batch_id].failed for wave in facts.waves)
+    failed = distribution.count_retryable([wave.batch_id for wave in facts.waves])
     lost = sum(conditions.not_confirmed(n) - n.accepted for n in numbers)
     opened = [wave for wave in facts.waves if wave.state != Wave.State.WAITING]
     waiting = sum(facts.counts[wave.batch_id].queued for wave in opened)
@@ -121,7 +120,7 @@ def _resume(facts: Facts) -> Preview:
             for n in again
             if conditions.is_breached(n, facts.policy)
         ][:1],
-        refusal=accept.refusal or ("" if failed else _("No CI of this rollout has failed.")),
+        refusal=refusal_of(pausing.check_resume, rollout, actor=facts.actor, mode=pausing.RETRY),
     )
     current = facts.current()
     number = facts.counts[current.batch_id] if current is not None else Counts()
@@ -163,8 +162,9 @@ def _abort(facts: Facts) -> Preview:
 
 
 def _retry(facts: Facts) -> Preview:
-    failed = sum(facts.counts[wave.batch_id].failed for wave in facts.waves)
+    failed = distribution.count_retryable([wave.batch_id for wave in facts.waves])
     refusal = refusal_of(failures.check_retry, facts.rollout, actor=facts.actor)
+    refusal = refusal or refusal_of(failures.check_any_failed, facts.waves)
     return Preview(
         "retry_failed",
         [
@@ -172,7 +172,7 @@ def _retry(facts: Facts) -> Preview:
                 "",
                 _("Retry failed"),
                 effects_of(("retried", _("failed, and get one more attempt when it is resumed"), failed)),
-                refusal=refusal or ("" if failed else _("No CI of this rollout has failed.")),
+                refusal=refusal,
             )
         ],
         in_flight=_("What is under way is not touched."),
@@ -211,11 +211,13 @@ def _next_wave(facts: Facts) -> Preview:
     size = current.size if is_gate and current is not None else following.size if following is not None else 0
     effects = effects_of(("next", _("get it with the next wave, by the normal rules"), size))
     refusal = refusal_of(check, facts.rollout, actor=facts.actor)
+    has_passed = any(w.number == facts.asked.get("wave") and w.state == Wave.State.PASSED for w in facts.waves)
     return Preview(
         "next_wave",
         [Choice("", _("Next wave now"), effects, [] if is_gate else warnings, refusal)],
         in_flight=_("What is under way is not touched."),
         told=_("The release's timeline; nobody by mail."),
+        is_done=has_passed and not is_gate,
     )
 
 
@@ -258,6 +260,7 @@ def _override_window(facts: Facts) -> Preview:
         in_flight=_("What is under way goes on.")
         + ("" if is_paused else " " + _("The rollout is not paused by it now.")),
         told=_("The release's timeline. Another freeze, or a time that is moved, binds it again."),
+        is_done=overriding.is_overridden(rollout, facts.now),
     )
 
 

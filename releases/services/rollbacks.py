@@ -274,6 +274,7 @@ def continue_rollback(rollout: Rollout, *, actor: User, now: datetime, reason: s
         raise InvalidInput(_("Say why."), field="reason")
     if choice not in (GO_ON, RETRY, END):
         raise InvalidInput(_("Choose one of go_on, retry, end."), field="choice")
+    check_permission(actor, RIGHT, _("decide about a rollback"))
     with transaction.atomic():
         rollout = lock_rollout(rollout)
         waves = check_continue(rollout, actor=actor)

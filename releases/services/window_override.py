@@ -9,7 +9,7 @@ from accounts.models import User
 from distribution import services as distribution
 from releases.models import Rollout, RolloutEvent, Wave
 from releases.services.log import log
-from releases.services.overriding import OVERRIDE, accept_blocks
+from releases.services.overriding import OVERRIDE, accept_blocks, is_overridden
 from releases.services.rollouts import lock_rollout, standing_waves
 from releases.services.soak_clock import start_soak_clock
 from tickets.exceptions import ConditionRefused, InvalidInput
@@ -18,12 +18,14 @@ from tickets.lifecycle import check_permission, move
 
 def override_window(rollout: Rollout, *, actor: User, now: datetime, reason: str) -> None:
     """Lets a rollout offer in spite of what stands against it just now; the next freeze, or a time that is moved, binds
-    it again. Refuses who started it, and where nothing stands against it."""
+    it again. Refuses who started it, and where nothing stands against it. Ordered again, it changes nothing."""
     check_permission(actor, OVERRIDE, _("override freezes and planned times"))
     if not reason.strip():
         raise InvalidInput(_("Say why it may go on."), field="reason")
     with transaction.atomic():
         rollout = lock_rollout(rollout)
+        if is_overridden(rollout, now):
+            return
         if not accept_blocks(rollout, actor=actor, now=now, reason=reason):
             raise ConditionRefused(_("No freeze and no planned time stands against %s now.") % rollout.number)
         if rollout.state == Rollout.State.PAUSED and rollout.pause_kind == Rollout.PauseKind.WINDOW:

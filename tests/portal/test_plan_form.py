@@ -7,6 +7,7 @@ from django.test import Client
 
 from cmdb.groups import create_group
 from cmdb.models import CIClass
+from releases import services
 from releases.models import Release
 from tests.releases.world import POLICY, World
 
@@ -52,7 +53,10 @@ def test_waves_of_every_kind_are_written_in_one_line_and_shown_the_same_way(worl
     assert "or 2 failed CIs" in page
 
 
-@pytest.mark.parametrize("line", ["1, canary, rest", "ci:nobody, rest", "group:Nobody, rest", "class:none, rest", "1"])
+NAMED_WRONGLY = ["1, canary, rest", "ci:nobody, rest", "group:Nobody, rest", "class:none, rest", "1"]
+
+
+@pytest.mark.parametrize("line", [*NAMED_WRONGLY, "9" * 5000, "9" * 5000 + "%"])
 def test_a_wave_that_is_none_is_told_in_the_form(world: World, client: Client, line: str) -> None:
     world.add_cis(1)
     release = world.draft(policy=POLICY)
@@ -60,3 +64,13 @@ def test_a_wave_that_is_none_is_told_in_the_form(world: World, client: Client, l
     answer = client.post(f"/releases/{release.number}/plan-rollout/", {**answers(client, release), "waves": line})
     assert answer.status_code in {200, 400, 422}
     assert 'class="invalid-feedback' in answer.content.decode() or "notice tone-red" in answer.content.decode()
+
+
+@pytest.mark.parametrize("percent", [33.333333, 1e-07, 0.1 + 0.2, 25.0, 25])
+def test_a_percentage_is_shown_as_exactly_as_it_is_stored(world: World, client: Client, percent: float) -> None:
+    world.add_cis(1)
+    release = world.draft(policy={**POLICY, "waves": [{"percent": percent}, {"rest": True}]})
+    before = services.release_hash(release)
+    client.force_login(world.erik)
+    assert client.post(f"/releases/{release.number}/plan-rollout/", answers(client, release)).status_code == 302
+    assert services.release_hash(Release.objects.get()) == before

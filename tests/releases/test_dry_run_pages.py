@@ -5,6 +5,7 @@ from django.db import connection
 from django.test import Client
 from rest_framework.test import APIClient
 
+from releases import services
 from releases.models import Release
 from tests.factories import make_user
 from tests.portal.test_every_page import login
@@ -127,3 +128,15 @@ def test_the_plan_is_read_in_a_transaction_that_cannot_write(world: World, relea
     assert client.get(f"/api/v1/releases/{release.number}/plan/").status_code == 200
     with connection.cursor() as cursor:
         cursor.execute("ROLLBACK TO before")
+
+
+def test_the_findings_of_the_plan_are_computed_anew_with_the_dry_run(world: World, release: Release) -> None:
+    services.edit_release(release, actor=world.erik, now=world.now, policy={**THREE_WAVES, "error_threshold": 100})
+    text = "nothing ever counts as too many failures"
+    tab = text_of(login(world.mona), f"/releases/{release.number}/?tab=plan")
+    assert tab.count(text) == 1
+    assert tab.index('id="dry-run"') < tab.index(text), "in what the dry run replaces"
+    address = f"/releases/{release.number}/dry-run/"
+    assert text_of(login(world.mona), address, **{"HX-Request": "true"}).count(text) == 1
+    services.edit_release(release, actor=world.erik, now=world.now, policy=THREE_WAVES)
+    assert text not in text_of(login(world.mona), address, **{"HX-Request": "true"})

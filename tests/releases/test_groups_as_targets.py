@@ -1,5 +1,7 @@
 """Releases to groups of CIs: whoever belongs to one of them; a group that is defined anew needs a new approval."""
 
+from typing import Any
+
 import pytest
 from django.test import Client
 
@@ -7,7 +9,7 @@ from cmdb.groups import create_group, edit_group
 from releases import services
 from releases.targets import target_cis
 from tests.factories import make_user
-from tests.releases.world import BIG_BANG, World
+from tests.releases.world import BIG_BANG, POLICY, World
 from tickets.exceptions import ConditionRefused, InvalidInput
 
 pytestmark = pytest.mark.django_db
@@ -86,3 +88,22 @@ def test_the_plan_form_keeps_the_groups(world: World) -> None:
     client.force_login(make_user("petra", "release engineer"))
     page = client.get(f"/releases/{release.number}/plan-rollout/")
     assert page.context["form"].initial["groups"] == [group.pk]
+
+
+@pytest.mark.parametrize("where", ["targets", "wave"])
+def test_a_group_that_is_defined_anew_right_after_the_start_reaches_nobody(world: World, where: str) -> None:
+    one, two = world.add_cis(2)
+    group = create_group(actor=None, now=world.now, name="First", static_members=[one])
+    plan: dict[str, Any] = {"policy": BIG_BANG, "targets": {"groups": [group.pk]}}
+    if where == "wave":
+        plan = {"policy": {**POLICY, "waves": [{"group": group.pk}, {"rest": True}]}}
+    rollout = world.started(**plan)
+    edit_group(group, actor=None, now=world.now, static_members=[one, two])
+    world.pass_time(2)
+    rollout.refresh_from_db()
+    assert (rollout.state, rollout.waits_for[:9]) == ("preparing", "A group o")
+    assert set(world.runs().values()) == {"1.0"}
+    services.abort_rollout(rollout, actor=world.olga, now=world.now, reason="another group")
+    world.tick()
+    rollout.refresh_from_db()
+    assert rollout.state == "aborted"

@@ -9,6 +9,7 @@ from cmdb.models import CIClass, ConfigurationItem, InstalledVersion, Maintenanc
 from releases import services
 from releases.models import Release
 from releases.plan_findings import findings
+from tests.factories import make_product
 from tests.releases.world import POLICY, World
 
 pytestmark = pytest.mark.django_db
@@ -109,3 +110,20 @@ def test_planned_times_that_are_over_or_apart_are_errors(world: World) -> None:
     late = world.change(planned_start=world.now + timedelta(days=3), planned_end=world.now + timedelta(days=4))
     release = world.draft(changes=[world.change(planned_end=world.now + timedelta(days=1)), late])
     assert codes(release, world)[0] == ("error", "planned_times_apart")
+
+
+def test_what_is_named_and_gets_nothing_is_told(world: World) -> None:
+    one, two = world.add_cis(2)
+    new = world.add_ci("new", billing="2.0")
+    ConfigurationItem.objects.filter(pk=two.pk).update(lifecycle="retired")
+    release = world.draft(targets={"cis": [one.pk, two.pk, new.pk]})
+    assert codes(release, world) == [("warning", "named_get_nothing")]
+    assert "name 3 CIs, of which 1 would get nothing" in texts(release, world)
+    release = world.draft(targets={"cis": [one.pk, two.pk], "exclude": [two.pk]})
+    assert codes(release, world) == []
+    mail = make_product("mail")
+    release = world.draft(targets={"fresh": {str(one.pk): [mail.pk]}})
+    assert codes(release, world) == [("warning", "fresh_not_in_package")]
+    release = world.draft(policy={**POLICY, "waves": [{"cis": [one.pk, two.pk]}, REST]})
+    assert codes(release, world) == [("warning", "named_no_target")]
+    assert "Of the CIs that wave 1 names, 1 are no targets" in texts(release, world)

@@ -1,7 +1,9 @@
 """Probes: addresses that are asked while a wave soaks; real calls to a real server, decided on stored samples only."""
 
+import socket
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
@@ -186,3 +188,40 @@ def test_a_probe_that_makes_no_sense_is_refused(probe: Any) -> None:
 )
 def test_the_last_answers_decide(outcomes: list[str], verdict: str) -> None:
     assert verdict_of(outcomes, {"samples": 3, "failures": 2}) == verdict
+
+
+def test_an_answer_that_never_ends_has_failed_in_time(settings: Any) -> None:
+    """Byte by byte, each sooner than the timeout."""
+    over = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def drip() -> None:
+            with server.accept()[0] as line:
+                line.sendall(b"HTTP/1.1 200 OK\r\nX-Long: ")
+                with suppress(OSError):
+                    while not over.wait(0.2):
+                        line.sendall(b"x")
+
+        thread = threading.Thread(target=drip, daemon=True)
+        thread.start()
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+        settings.PROBE_HOSTS = [address]
+        assert probing.ask({"url": f"http://{address}/", "timeout": 1, "status": 200}) == ("fail", "TimeoutError")
+        over.set()
+        thread.join()
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "http://[shop.example]evil.example/", "http://evil.example[shop.example]/", "http://shop.example@evil.example/",
+        "http://shop.example\\@evil.example/", "http://shop.example:80@evil.example/", "http://evil.example#@shop.example/",
+        "http://shop.example.evil.example/", "http://shop.example./", "http://169.254.169.254/latest/meta-data/",
+        "http://[::1]/", "http://2130706433/", "http://localhost/", "file:///etc/passwd", "gopher://shop.example/",
+    ],
+)  # fmt: skip
+def test_no_other_host_is_reached_by_a_trick_with_the_address(world: World, settings: Any, address: str) -> None:
+    settings.PROBE_HOSTS = ["shop.example"]
+    with pytest.raises(InvalidInput):
+        world.draft(policy={**BIG_BANG, "probes": [{"url": address}]})
+    assert probing.ask({"url": address, "timeout": 1, "status": 200})[0] == "inconclusive"

@@ -3,15 +3,17 @@
 from datetime import timedelta
 
 import pytest
+from django.test import Client
 
 from changes.freezes import declare_freeze
 from changes.models import Change, Freeze
+from changes.services import edit_change, reschedule_change
 from releases import services
 from releases.models import Release, Rollout
 from releases.plan_findings import findings
 from tests.factories import make_user
 from tests.releases.world import BIG_BANG, POLICY, World, deployments, state, waves
-from tickets.exceptions import ConditionRefused, InvalidInput, PermissionRefused, SeparationOfDuties
+from tickets.exceptions import InvalidInput, PermissionRefused, SeparationOfDuties, TransitionRefused
 
 pytestmark = pytest.mark.django_db
 
@@ -114,8 +116,8 @@ def test_a_second_person_overrides_exactly_what_stands_against_it_now(world: Wor
     assert (event.actor, "the plant agreed" in event.text, "Year end" in event.text) == (world.mona, True, True)
     world.tick()
     assert waves(rollout) == ["deploying", "waiting"]
-    with pytest.raises(ConditionRefused):
-        services.override_window(rollout, actor=world.mona, now=world.now, reason="again")
+    services.override_window(rollout, actor=world.mona, now=world.now, reason="again")
+    assert rollout.events.filter(kind="window_overridden").count() == 1, "ordered again, it is there already"
     Freeze.objects.filter(pk=first.pk).update(ends_at=first.ends_at + timedelta(days=1))
     world.tick()
     assert paused_by(rollout) == ("paused", "window"), "the freeze was made longer since"
@@ -168,3 +170,52 @@ def test_the_plan_tells_freezes_in_its_planned_time(world: World) -> None:
     assert [(f.level, f.code) for f in findings(release, now=world.now)] == [("warning", "freeze")]
     Freeze.objects.filter(pk=year_end.pk).update(starts_at=world.now, ends_at=world.now + timedelta(hours=2))
     assert [f.code for f in findings(release, now=world.now)] == ["always_frozen", "freeze"]
+
+
+@pytest.mark.parametrize("mode", ["freeze", "let_run"])
+def test_a_pause_during_a_freeze_outlasts_it(world: World, mode: str) -> None:
+    world.add_cis(2)
+    rollout = world.started()
+    world.tick()
+    freeze(world, 0, 10)
+    world.tick()
+    assert paused_by(rollout) == ("paused", "window")
+    for _ in range(2):
+        services.pause_rollout(rollout, actor=world.olga, now=world.now, reason="a look", mode=mode)
+    assert [event.text for event in rollout.events.filter(kind="paused", actor=world.olga)] == ["a look"]
+    world.tick(20)
+    assert paused_by(rollout) == ("paused", "manual"), "it would have gone on by itself"
+    services.resume_rollout(rollout, actor=world.sven, now=world.now)
+    world.pass_time()
+    assert state(rollout) == "completed"
+
+
+def test_the_page_of_a_rollout_that_would_go_on_by_itself_offers_to_keep_it_paused(world: World) -> None:
+    world.add_cis(2)
+    rollout = world.started()
+    freeze(world, 0, 10)
+    world.tick()
+    client = Client()
+    client.force_login(world.olga)
+    assert "Pause until resumed" in client.get(f"/rollouts/{rollout.number}/").content.decode()
+    answer = client.post(f"/rollouts/{rollout.number}/pause_for_good/", {"reason": "a look"})
+    assert answer.status_code == 302
+    assert paused_by(rollout) == ("paused", "manual")
+    assert "pause_for_good" not in client.get(f"/rollouts/{rollout.number}/").content.decode()
+
+
+def test_the_change_manager_moves_the_planned_end_of_what_is_being_rolled_out(world: World) -> None:
+    world.add_cis(2)
+    change = world.change(planned_end=world.now + timedelta(seconds=50))
+    rollout = world.started(changes=[change])
+    world.tick(60)
+    assert paused_by(rollout) == ("paused", "window")
+    planned = {"planned_start": change.planned_start, "planned_end": world.now + timedelta(days=1)}
+    with pytest.raises(PermissionRefused):
+        reschedule_change(change, actor=world.rita, now=world.now, **planned)
+    manager = make_user("cleo", "change manager")
+    with pytest.raises(TransitionRefused):
+        edit_change(change, actor=manager, now=world.now, title="Something else")
+    reschedule_change(change, actor=manager, now=world.now, **planned)
+    world.pass_time()
+    assert state(rollout) == "completed"

@@ -102,3 +102,40 @@ def test_an_exception_names_its_ci_and_never_stands_for_a_skipped_test(world: Wo
         with pytest.raises(InvalidInput):
             services.record_exception(release, actor=world.mona, now=world.now, reason="fine", **values)
     assert not release.exceptions.exists()
+
+
+def test_a_program_is_no_second_person(world: World) -> None:
+    cis = world.add_cis(3)
+    robot = make_user("robot", "deployment pipeline", "release manager", is_service_account=True)
+    rollout = world.started(policy={**BIG_BANG, "on_error": "pause"})
+    world.tick()
+    world.mood("fails", *cis)
+    world.work()
+    world.tick()
+    rollout.refresh_from_db()
+    order = {"actor": robot, "now": world.now, "reason": "go on"}
+    for mode in ("accept", "retry", "skip"):
+        with pytest.raises(SeparationOfDuties):
+            services.resume_rollout(rollout, mode=mode, **order)
+    for decision in ("ignore", "exclude"):
+        with pytest.raises(SeparationOfDuties):
+            services.decide_failure(rollout, ci=cis[0], decision=decision, **order)
+    services.pause_rollout(rollout, **order)
+    services.abort_rollout(rollout, **order)  # to stop needs nobody else
+
+
+def test_the_starter_does_not_make_failures_disappear_by_excluding_what_they_became(world: World) -> None:
+    failed, silent, waits = world.add_cis(3)
+    rollout = world.started(policy={**BIG_BANG, "error_threshold": 90, "success_threshold": 100})
+    world.tick()
+    world.mood("fails", failed)
+    world.mood("offline", silent, waits)
+    world.work()
+    world.tick(101)
+    services.pause_rollout(rollout, actor=world.sven, now=world.now, reason="a look")
+    services.retry_failed_cis(rollout, actor=world.sven, now=world.now)
+    order = {"now": world.now, "reason": "never mind"}
+    for ci in (failed, silent):
+        with pytest.raises(SeparationOfDuties):
+            services.exclude_ci(rollout, ci=ci, actor=world.sven, **order)
+        services.exclude_ci(rollout, ci=ci, actor=world.olga, **order)

@@ -3,9 +3,10 @@
 make bench NAME=engine [ARGS="--cis 20000 --seconds 300"]
 
 For a tenth of the fleet and for the whole: a rollout in two waves from its start to its end with all tickets told, its
-rollback, and a second rollout that is aborted in the middle. Every step of the engine is one tick of the portal, timed
-by itself; the devices' reports go in through the engine's own step functions. The floor makes the same number of steps
-with one UPDATE and one INSERT of an event each, 1,000 in a transaction, into the same tables in the same run.
+rollback, and a second rollout that is aborted in the middle. The engine moves in the portal's own ticks, each timed by
+itself; statements are those of one step, of which a tick makes as many as it has time for. The devices' reports go in
+through the engine's own step functions. The floor makes the same number of steps with one UPDATE and one INSERT of an
+event each, 1,000 in a transaction, into the same tables in the same run.
 Prints a table and, as the last line, the figures as JSON. Progress goes to stderr.
 """
 
@@ -30,7 +31,18 @@ POLICY = {
 MANY_TICKS = 2000
 TARGETS = {"overhead_ratio": 3.0, "tick_ms_max": 200.0, "growth": 12.0}
 # What the rollout over the whole fleet consists of, from its start until the tick need not look at it any more.
-ROLLOUT = ("start", "freeze", "devices", "tick", "verdict", "tickets", "after the end")
+ROLLOUT = ("start", "freeze", "opening", "devices", "tick", "verdict", "tickets", "after the end")
+# The kinds of ticks, by their parts.
+TICKS = {
+    "freezing": ("freeze", "freeze 2"),
+    "opening": ("opening", "opening 2"),
+    "running": ("tick",),
+    "verdict": ("verdict",),
+    "tickets": ("tickets", "tickets back"),
+    "after the end": ("after the end",),
+    "abort": ("abort", "end of the abort"),
+    "rollback": ("queueing back", "tick back", "end of the rollback"),
+}
 
 
 class Run:
@@ -59,6 +71,7 @@ class Run:
             say(f"{self.size} CIs: no time for the rest")
         return self.watch.to_json() | {
             "cis": self.size, "is_complete": is_complete, "memory_kib": self.watch.memory_kib(),
+            "ticks": {kind: self.watch.spread(parts) for kind, parts in TICKS.items()},
             **({"floor": floor, "steps": steps} if is_complete or "steps" in locals() else {}),
         }  # fmt: skip
 
@@ -85,6 +98,7 @@ class Run:
         first, second = self._batches(rollout)
         self._feed(first)
         self._pass_wave(rollout, first)
+        self._until(lambda: self._is_open(second), rollout, "opening")
         late = self._feed(second, leave=max(1, self.size // 1000))
         self.now += timedelta(seconds=OFFER_DEADLINE)
         self._tick("verdict")
@@ -125,9 +139,9 @@ class Run:
         for state in ("offered", "downloading"):
             self._move(first, (ids[0], sum(ids) // 2), state)
         say(f"{self.size} CIs: aborting")
-        with self.watch.lap("abort"):
+        with self.watch.lap("order of the abort"):
             releases.abort_rollout(rollout, actor=self.fleet.people["approver"], now=self.now, reason="A benchmark.")
-        self._tick("abort")
+        self._until(lambda: not self._is_waiting(rollout), rollout, "abort")
         with self.watch.lap(f"devices{self.of}"):
             answer_cancellations(first, now=self.now)
         self._until(lambda: rollout.settled_at is not None, rollout, "end of the abort")
@@ -155,7 +169,7 @@ class Run:
             rollout = releases.start_rollout(release, actor=self.fleet.people["starter"], now=self.now)
         self._until(lambda: rollout.state == "running", rollout, f"freeze{self.of}")
         self._analyse()
-        self._tick(f"verdict{self.of}")
+        self._until(lambda: self._is_open(self._batches(rollout)[0]), rollout, f"opening{self.of}")
         return rollout
 
     def _incidents(self) -> list[Any]:
@@ -203,15 +217,31 @@ class Run:
         raise RuntimeError(f"{rollout} is {rollout.state} and waits for {rollout.waits_for!r} after {MANY_TICKS} ticks")
 
     def _tick(self, part: str) -> None:
-        """One tick, two seconds after the one before. One that has to stop in the middle counts as several."""
+        """One tick, two seconds after the one before; its time is over in the middle of larger work."""
+        from failpoints import armed
         from releases.executor import advance_rollouts
 
+        def act(point: str) -> None:
+            if point == "tick.claimed":
+                self.watch.split()
+
         self.now += timedelta(seconds=2)
-        with self.watch.lap(part):
+        with self.watch.lap(part), armed(act):
             advance_rollouts(now=self.now)
 
     def _batches(self, rollout: Any) -> list[int]:
         return list(rollout.waves.filter(kind="forward").order_by("number").values_list("batch", flat=True))
+
+    def _is_open(self, batch: int) -> bool:
+        from distribution.models import Batch
+
+        return Batch.objects.get(pk=batch).opened_at is not None
+
+    def _is_waiting(self, rollout: Any) -> bool:
+        """Whether something of it waits for its offer."""
+        from distribution.models import Deployment
+
+        return Deployment.objects.filter(batch__in=self._batches(rollout), state="queued").exists()
 
     def _has_all(self, batch: int) -> bool:
         from distribution.models import Deployment
@@ -247,10 +277,12 @@ def figures(stages: list[dict[str, Any]], seconds: float) -> dict[str, Any]:
             price = large["floor"][unit] / large["floor"]["steps"]
             spent = sum(part[unit] for name, part in large["parts"].items() if name in ROLLOUT)
             found[f"overhead_ratio_{unit}"] = round(spent / (price * large["steps"]), 2)
-    if (tick := large["parts"].get("tick")) is not None:
-        found |= {"tick_ms_median": tick["median_ms"], "tick_ms_max": tick["longest_ms"]}
+    running = large["ticks"]["running"]
+    found |= {"tick_ms_median": running["median_ms"], "tick_ms_max": running["longest_ms"]}
+    for unit in ("ms", "cpu_ms"):
+        found[f"longest_tick_{unit}"] = max(kind[f"longest_{unit}"] for kind in large["ticks"].values())
     if all("floor" in stage for stage in stages):
-        spent = [sum(stage["parts"][name]["cpu"] for name in ROLLOUT) for stage in stages]
+        spent = [sum(part["cpu"] for name, part in stage["parts"].items() if name in ROLLOUT) for stage in stages]
         found["growth"] = round(spent[1] / spent[0] * 10 / (large["cis"] / small["cis"]), 2)
     found["stages"] = stages
     return found
@@ -269,6 +301,15 @@ def table(stages: list[dict[str, Any]]) -> str:
                 cells = [str(part["laps"]), f"{part['wall']:.2f}", f"{part['cpu']:.2f}", f"{part['median_ms']:.0f}"]
                 cells += [f"{part['longest_ms']:.0f}", str(part["most_statements"])]
             line += "    " + "".join(cell.rjust(width) for cell, width in zip(cells, (8, 9, 9, 12, 9, 12), strict=True))
+        lines.append(line)
+    heads = f"{'ticks':>8}{'median ms':>12}{'longest':>9}{'median CPU ms':>15}{'longest':>9}"
+    lines += ["", f"{'kind of tick':>22}" + "".join(f"    {heads}" for _ in stages)]
+    for kind in TICKS:
+        line = f"{kind:>22}"
+        for stage in stages:
+            tick = stage["ticks"][kind]
+            line += f"    {tick['ticks']:>8}{tick['median_ms']:>12.0f}{tick['longest_ms']:>9.0f}"
+            line += f"{tick['median_cpu_ms']:>15.0f}{tick['longest_cpu_ms']:>9.0f}"
         lines.append(line)
     return "\n".join(lines)
 

@@ -203,7 +203,8 @@ def finish_rest(rollout: Rollout, cis: Sequence[str], now: datetime) -> int:
     """Ends the waiting deployments of these CIs as if their agents had carried them out; in sets. How many."""
     (item,) = rollout.release.items.select_related("version")
     named = "d.ci_id IN (SELECT id FROM cmdb_configurationitem WHERE name = ANY(%(cis)s))"
-    moved = move_where(
+    moved: list[int] = []
+    while some := move_where(
         f"d.batch_id = ANY(%(batches)s) AND {named}",
         {"batches": list(rollout.waves.values_list("batch", flat=True)), "cis": list(cis)},
         to_state=DeploymentState.SUCCEEDED,
@@ -211,7 +212,8 @@ def finish_rest(rollout: Rollout, cis: Sequence[str], now: datetime) -> int:
         now=now,
         assignments={"offered_at": "%(now)s", "closed_at": "%(now)s"},
         sources=[DeploymentState.QUEUED],
-    )
+    ):
+        moved += some
     installed = InstalledVersion.objects.filter(product=item.product_id, valid_to=None)
     ids = list(Deployment.objects.filter(pk__in=moved).values_list("ci", flat=True))
     installed.filter(ci__in=ids).update(valid_to=now)

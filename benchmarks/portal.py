@@ -306,7 +306,7 @@ class Ticks:
 
     def __call__(self) -> None:
         """Ticks when it is time."""
-        from releases.executor import advance_rollouts
+        from releases.executor import run_ticks
         from test_environments.services import advance_test_environments
         from tickets.clock import database_now
 
@@ -314,7 +314,7 @@ class Ticks:
             return
         begun, cpu = time.monotonic(), time.thread_time()
         now = database_now()
-        advance_rollouts(now=now)
+        run_ticks(now=now)
         advance_test_environments(now=now)
         self.cpu_ms += (time.thread_time() - cpu) * 1000
         self.longest_ms = max(self.longest_ms, (time.monotonic() - begun) * 1000)

@@ -48,7 +48,7 @@ def main() -> int:
 def _profile(options: argparse.Namespace) -> dict[str, Any]:
     from benchmarks.fleet import Fleet
     from benchmarks.inside import InsideAgent, top_costs
-    from releases.executor import advance_rollouts
+    from releases.executor import run_ticks
     from tickets.clock import database_now
 
     fleet = Fleet()
@@ -56,7 +56,7 @@ def _profile(options: argparse.Namespace) -> dict[str, Any]:
     fleet.grow(options.cis, database_now())
     rollout = fleet.start_rollout(database_now())
     profiles: dict[str, cProfile.Profile] = {"freeze": cProfile.Profile()}
-    profiles["freeze"].runcall(advance_rollouts, now=database_now())
+    profiles["freeze"].runcall(run_ticks, now=database_now())
     half = len(fleet.agents) // 2
     queries: dict[str, int] = {}
     seconds: dict[str, list[float]] = {}
@@ -70,10 +70,10 @@ def _profile(options: argparse.Namespace) -> dict[str, Any]:
         if number == half:
             profiles["tick"] = cProfile.Profile()
             for _ in range(10):
-                profiles["tick"].runcall(advance_rollouts, now=database_now())
+                profiles["tick"].runcall(run_ticks, now=database_now())
     profiles["end"] = cProfile.Profile()
     while rollout.settled_at is None:
-        profiles["end"].runcall(advance_rollouts, now=database_now())
+        profiles["end"].runcall(run_ticks, now=database_now())
         rollout.refresh_from_db()
         time.sleep(0.2)
     for kind, profile in profiles.items():

@@ -147,12 +147,12 @@ class Benchmark:
 
     def _tick(self) -> float:
         """One tick of the portal; its wall time in ms."""
-        from releases.executor import advance_rollouts
+        from releases.executor import run_ticks
         from test_environments.services import advance_test_environments
 
         begun, cpu = time.perf_counter(), time.thread_time()
         now = self._now()
-        advance_rollouts(now=now)
+        run_ticks(now=now)
         advance_test_environments(now=now)
         self._tick_cpu += (time.thread_time() - cpu) * 1000
         return (time.perf_counter() - begun) * 1000

@@ -98,7 +98,11 @@ def _move(
 ) -> list[int]:
     params = {"batch": batch, "first": ids[0], "last": ids[1]}
     where = "d.batch_id = %(batch)s AND d.id BETWEEN %(first)s AND %(last)s"
-    return move_where(where, params, to_state=to, kind=kind, now=now, assignments=columns, sources=[source])
+    moved: list[int] = []
+    while some := move_where(where, params, to_state=to, kind=kind, now=now, assignments=columns, sources=[source]):
+        moved += some
+        params["first"] = some[-1] + 1
+    return moved
 
 
 def id_range(batch: int) -> tuple[int, int]:

@@ -8,7 +8,7 @@ import contextlib
 import re
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,12 +20,16 @@ class OutOfTime(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Lap:
-    """One measurement; times in seconds."""
+    """One measurement; times in seconds. `statements` is the most between two splits."""
 
     wall: float
     own_cpu: float
     database_cpu: float
     statements: int
+
+    @property
+    def cpu(self) -> float:
+        return self.own_cpu + self.database_cpu
 
 
 class Stopwatch:
@@ -36,7 +40,7 @@ class Stopwatch:
 
         self.laps: dict[str, list[Lap]] = {}
         self._deadline = deadline
-        self._statements = 0
+        self._statements = self._most_statements = 0
         self._memory_before = 0
         connection.ensure_connection()
         self._connection = connection
@@ -47,14 +51,19 @@ class Stopwatch:
         """Measures what happens meanwhile. Raises OutOfTime before it when the time is over."""
         if time.monotonic() > self._deadline:
             raise OutOfTime
-        self._statements = 0
+        self._statements = self._most_statements = 0
         begun, own, database = time.perf_counter(), time.thread_time(), self._database_cpu()
         with self._connection.execute_wrapper(self._count):
             yield
-        lap = Lap(
-            time.perf_counter() - begun, time.thread_time() - own, self._database_cpu() - database, self._statements
-        )
+        wall = time.perf_counter() - begun
+        lap = Lap(wall, time.thread_time() - own, self._database_cpu() - database, self.split())
         self.laps.setdefault(part, []).append(lap)
+
+    def split(self) -> int:
+        """Counts the statements anew; the most so far."""
+        self._most_statements = max(self._most_statements, self._statements)
+        self._statements = 0
+        return self._most_statements
 
     def _count(self, execute: Callable[..., Any], *arguments: Any) -> Any:
         self._statements += 1
@@ -68,7 +77,16 @@ class Stopwatch:
         return sum(lap.wall for lap in self.laps[part])
 
     def cpu(self, part: str) -> float:
-        return sum(lap.own_cpu + lap.database_cpu for lap in self.laps[part])
+        return sum(lap.cpu for lap in self.laps[part])
+
+    def spread(self, parts: Iterable[str]) -> dict[str, float]:
+        """Of all laps of these parts: how many, the median and the longest, in wall and in processor time (ms)."""
+        laps = [lap for part in parts for lap in self.laps.get(part, ())]
+        found: dict[str, float] = {"ticks": len(laps)}
+        for unit, times in (("ms", [lap.wall for lap in laps]), ("cpu_ms", [lap.cpu for lap in laps])):
+            found[f"median_{unit}"] = round(statistics.median(times or [0]) * 1000, 1)
+            found[f"longest_{unit}"] = round(max(times, default=0) * 1000, 1)
+        return found
 
     def start_memory(self) -> None:
         """From here on the highest memory of this process counts."""

@@ -4,10 +4,12 @@ counted for it.
 
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
+from typing import Any
 
 from django.db import connection
+from django.db.models import Max
 
-from distribution.models import LIVE, TERMINAL, Deployment
+from distribution.models import LIVE, OPEN, TERMINAL, Deployment, DeploymentEvent
 
 # All of them by the index; less those that have a further attempt, and the overdue ones beside it: both are few, and
 # have indexes of their own. An earlier attempt has ended, so it is not overdue.
@@ -28,6 +30,20 @@ SELECT batch_id, state, sum(number)::int, sum(overdue)::int FROM (
     WHERE batch_id = ANY(%(batches)s) AND overdue_at IS NOT NULL AND finished_at IS NULL GROUP BY batch_id, state
 ) parts
 GROUP BY batch_id, state
+"""
+# Both by an index alone.
+_UNDER_WAY = """
+SELECT (SELECT count(*) FROM distribution_deployment WHERE batch_id = ANY(%(batches)s) AND state = ANY(%(open)s))
+    - (SELECT count(*) FROM distribution_deployment
+        WHERE batch_id = ANY(%(batches)s) AND overdue_at IS NOT NULL AND finished_at IS NULL)
+"""
+# By the index, state by state: whatever PostgreSQL believes, at the end hardly any are open.
+_HAS_OPEN = """
+SELECT EXISTS (
+    SELECT 1 FROM unnest(%(batches)s::bigint[]) AS b(id) CROSS JOIN unnest(%(open)s::text[]) AS s(state)
+    CROSS JOIN LATERAL (
+        SELECT 1 FROM distribution_deployment d WHERE d.batch_id = b.id AND d.state = s.state
+        ORDER BY d.moved_at LIMIT 1) one)
 """
 # One look at the end of each deployment's part of the index, not at all its events.
 _LAST_EVENT = """
@@ -93,10 +109,31 @@ def counts(batch_ids: Iterable[int]) -> dict[int, Counts]:
     return {batch_id: Counts(**numbers) for batch_id, numbers in found.items()}
 
 
+def under_way(batch_ids: Iterable[int]) -> int:
+    """How many deployments of these batches are open and not overdue."""
+    return int(_look_at_open(_UNDER_WAY, batch_ids))
+
+
+def has_open(batch_ids: Iterable[int]) -> bool:
+    """Whether any deployment of these batches is open, overdue or not."""
+    return bool(_look_at_open(_HAS_OPEN, batch_ids))
+
+
+def _look_at_open(statement: str, batch_ids: Iterable[int]) -> Any:
+    with connection.cursor() as cursor:
+        cursor.execute(statement, {"batches": list(batch_ids), "open": [str(state) for state in OPEN]})
+        return cursor.fetchone()[0]
+
+
 def ended(batch_ids: Iterable[int]) -> int:
     """How many deployments of these batches have ended, every attempt. It only grows: what has ended stays so."""
     rows = Deployment.objects.filter(batch__in=list(batch_ids), state__in=[state.value for state in TERMINAL])
     return rows.count()
+
+
+def log_position() -> int:
+    """Id of the newest event of any deployment; 0 without one."""
+    return DeploymentEvent.objects.aggregate(newest=Max("pk"))["newest"] or 0
 
 
 def last_event_position(batch_ids: Iterable[int]) -> int:

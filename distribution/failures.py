@@ -78,7 +78,7 @@ def failed_text() -> str:
 
 
 def exclude_failed(batch_ids: Iterable[int], *, now: datetime) -> int:
-    """Leaves out what waits and has failed on its CI meanwhile, by another rollout; how many."""
+    """Leaves out what waits and has failed on its CI meanwhile, by another rollout; how many, at most some thousand."""
     batches = list(batch_ids)
     with connection.cursor() as cursor:
         cursor.execute(_SUSPECTS, {"batches": batches})

@@ -13,7 +13,7 @@ from django.conf import settings
 from django.db import DatabaseError, connection
 
 from cmdb.models import ConfigurationItem
-from distribution.services import SEEN_STEP_SECONDS
+from distribution.overdue import SEEN_STEP_SECONDS
 from distribution.steps import CHUNK
 
 log = logging.getLogger(__name__)

@@ -55,6 +55,10 @@ class Batch(models.Model):
         blank=True,
         help_text=_("Every version that its deployments bring, written with them; empty: nobody knows."),
     )
+    cancel_mark = models.BigIntegerField(
+        null=True, blank=True, help_text=_("Id of the last CI whose deployment was cancelled; empty: nothing more is.")
+    )
+    cancel_reason = models.CharField(max_length=200, blank=True)
     created_at = models.DateTimeField()
     opened_at = models.DateTimeField(null=True, blank=True)
 

@@ -2,15 +2,15 @@
 CIs.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
 from django.db import connection
 
+from distribution import steps
 from distribution.failures import IS_FORWARD, failed_text
 from distribution.models import Batch, WayBack
-from distribution.steps import CHUNK
 from distribution.ways_back import can_go
 
 # Reads `item`(ci_id, attempt, product_id, to_version_id, from_version_id, way_back, position, is_there) and
@@ -108,9 +108,18 @@ WITH package AS (
 ), {_FAILED}, {WRITE} {HOW_MANY}
 """  # noqa: S608 - put together from constants
 
+
+def _has_changed(d: str) -> str:
+    """Whether the deployment `d`, which its device was given, changed its CI or may have."""
+    return f"""({d}.state IN ('succeeded', 'confirming') OR EXISTS (
+        SELECT 1 FROM distribution_deploymentitem i
+        JOIN cmdb_installedversion iv
+            ON iv.ci_id = {d}.ci_id AND iv.version_id = i.to_version_id AND iv.valid_to IS NULL
+        WHERE i.deployment_id = {d}.id))"""  # noqa: S608 - put together from constants
+
+
 # The newest deployment of each CI that its device was given, if it changed the CI or may have; with a way back for each
 # of its items. One that was skipped says nothing: an earlier rollout of those batches had brought the version.
-# Of the CIs after one of them, so many, and only those that the rollback `batch` does not have yet.
 _CHANGED = f"""
 newest AS (
     SELECT DISTINCT ON (d.ci_id) d.id, d.ci_id, d.state, d.created_at
@@ -120,17 +129,9 @@ newest AS (
         AND (%(only)s::bigint IS NULL OR d.ci_id IN (
             SELECT o.ci_id FROM distribution_deployment o WHERE o.batch_id = %(only)s::bigint))
         AND (d.offered_at IS NOT NULL OR d.state = 'succeeded')
-        AND d.ci_id > %(after)s AND NOT EXISTS (
-            SELECT 1 FROM distribution_deployment back WHERE back.batch_id = %(batch)s AND back.ci_id = d.ci_id)
-    ORDER BY d.ci_id, d.id DESC LIMIT %(limit)s
+    ORDER BY d.ci_id, d.id DESC
 ), changed AS (
-    SELECT n.* FROM newest n
-    WHERE n.state IN ('succeeded', 'confirming')
-        OR EXISTS (
-            SELECT 1 FROM distribution_deploymentitem i
-            JOIN cmdb_installedversion iv ON iv.ci_id = n.ci_id AND iv.version_id = i.to_version_id
-                AND iv.valid_to IS NULL
-            WHERE i.deployment_id = n.id)
+    SELECT n.* FROM newest n WHERE {_has_changed("n")}
 ), without_way_back AS (
     SELECT c.ci_id FROM changed c
     JOIN distribution_deploymentitem i ON i.deployment_id = c.id
@@ -160,21 +161,33 @@ WITH {_CHANGED}, item AS (
     LEFT JOIN cmdb_installedversion iv
         ON iv.ci_id = c.ci_id AND iv.product_id = i.product_id AND iv.valid_to IS NULL
     WHERE c.ci_id NOT IN (SELECT ci_id FROM without_way_back)
-), {NOBODY}, {WRITE}
-SELECT (SELECT count(*) FROM made), (SELECT count(*) FROM newest), (SELECT max(ci_id) FROM newest)
+), {NOBODY}, {WRITE} {HOW_MANY}
 """  # noqa: S608 - put together from constants
+# The next CIs that may have to go back and that the rollback does not have yet, by the index of each batch.
+_NEXT = f"""
+SELECT DISTINCT found.ci_id FROM distribution_batch b CROSS JOIN LATERAL (
+    SELECT d.ci_id FROM distribution_deployment d
+    WHERE d.batch_id = b.id AND d.ci_id > %(after)s AND d.ci_id <= %(last)s
+        AND (d.offered_at IS NOT NULL OR d.state = 'succeeded')
+        AND NOT EXISTS (
+            SELECT 1 FROM distribution_deployment back WHERE back.batch_id = %(batch)s AND back.ci_id = d.ci_id)
+        AND (%(only)s::bigint IS NULL OR EXISTS (
+            SELECT 1 FROM distribution_deployment o WHERE o.batch_id = %(only)s::bigint AND o.ci_id = d.ci_id))
+        AND {_has_changed("d")}
+    ORDER BY d.ci_id LIMIT %(limit)s
+) found
+WHERE b.id = ANY(%(forward)s) AND b.mode <> 'download_only'
+ORDER BY found.ci_id LIMIT %(limit)s
+"""  # noqa: S608 - put together from constants
+_LAST = 2**63 - 1
 
 
 def write(statement: str, batch: Batch, now: datetime, *, backoff: int | None = None, **params: Any) -> int:
     """Carries out a statement that ends in `WRITE`; how many deployments it wrote. `backoff` in seconds: not sooner."""
-    return int(_carry_out(statement, batch, now, backoff=backoff, **params)[0])
-
-
-def _carry_out(statement: str, batch: Batch, now: datetime, *, backoff: int | None = None, **params: Any) -> Any:
     values = {"batch": batch.pk, "weight": batch.weight, "now": now, "backoff": backoff, **params}
     with connection.cursor() as cursor:
         cursor.execute(statement, values)
-        return cursor.fetchone()
+        return int(cursor.fetchone()[0])
 
 
 def queue_deployments(
@@ -221,6 +234,7 @@ def queue_rollback(
     forward_batch_ids: Iterable[int],
     only_of: int | None = None,
     ci_ids: Iterable[int] | None = None,
+    left_out: Callable[[list[int]], Collection[int]] | None = None,
     now: datetime,
 ) -> int:
     """Writes, for each CI that those batches changed or may have changed, the deployment back to what it ran
@@ -230,20 +244,40 @@ def queue_rollback(
     confirmed, or ended otherwise while the CI runs one of its versions. A product that was not there before is
     removed. A CI is left out when it has no way back: the package says so, its agent cannot remove or cannot go the
     way that the package names, or it ran a version before that the media library does not know. A CI that is back
-    already is `skipped`. `only_of`: only CIs of this batch.
+    already is `skipped`. `only_of`: only CIs of this batch. `left_out` says which of some CIs do not go back.
     Returns how many were written, at most some thousand: repeat it until it writes nothing.
     """
-    params: dict[str, Any] = {
-        "forward": list(forward_batch_ids),
-        "only": only_of,
-        "cis": None if ci_ids is None else list(ci_ids),
-        "limit": CHUNK,
-    }
-    written, looked_at, after = 0, CHUNK, 0
-    # On: past CIs that have nothing to take back.
-    while not written and looked_at == CHUNK:
-        written, looked_at, after = _carry_out(_ROLLBACK, batch, now, after=after, **params)
-    return int(written)
+    forward = list(forward_batch_ids)
+    chunks = _to_go_back(batch, forward, only_of) if ci_ids is None else [list(ci_ids)]
+    for chunk in chunks:
+        cis = sorted(set(chunk) - set(left_out(chunk))) if left_out is not None else chunk
+        if cis and (written := write(_ROLLBACK, batch, now, forward=forward, only=only_of, cis=cis)):
+            return written
+    return 0
+
+
+def _to_go_back(batch: Batch, forward: list[int], only_of: int | None) -> Iterator[list[int]]:
+    """Chunks of CIs by id: those behind the last one that was queued; then, from the start, who came late."""
+    queued = batch.deployments.order_by("-ci").values_list("ci", flat=True).first() or 0
+    for after, last in ((queued, _LAST), (0, queued)):
+        cis = [after]
+        while cis:
+            with connection.cursor() as cursor:
+                cursor.execute(
+                    _NEXT,
+                    {
+                        "forward": forward,
+                        "batch": batch.pk,
+                        "only": only_of,
+                        "after": cis[-1],
+                        "last": last,
+                        "limit": steps.CHUNK,
+                    },
+                )
+                cis = [row[0] for row in cursor.fetchall()]
+            yield cis
+            if len(cis) < steps.CHUNK:
+                break
 
 
 def count_changed(
@@ -254,7 +288,7 @@ def count_changed(
     with connection.cursor() as cursor:
         cursor.execute(
             _COUNT_CHANGED,
-            {"forward": list(forward_batch_ids), "cis": cis, "only": only_of, "batch": None, "after": 0, "limit": None},
+            {"forward": list(forward_batch_ids), "cis": cis, "only": only_of},
         )
         changed, lost = cursor.fetchone()
     return int(changed), int(lost)

@@ -6,10 +6,10 @@ from datetime import datetime
 from django.db import transaction
 from django.db.models import Exists, OuterRef, Q
 
+from distribution import steps
 from distribution.failures import FAILED_BEFORE
 from distribution.models import Batch, Deployment, DeploymentEvent, DeploymentState
 from distribution.queueing import HOW_MANY, NOBODY, WRITE, write
-from distribution.steps import CHUNK, move_where
 
 # A failure that nobody wants to be tried again: no list of error classes names it.
 GIVEN_UP = "given_up"
@@ -27,7 +27,7 @@ WITH newest AS (
         AND NOT EXISTS (
             SELECT 1 FROM distribution_deployment later
             WHERE later.batch_id = d.batch_id AND later.ci_id = d.ci_id AND later.attempt > d.attempt)
-    ORDER BY d.ci_id LIMIT {CHUNK}
+    ORDER BY d.ci_id LIMIT %(limit)s
 ), item AS (
     SELECT n.ci_id, n.attempt + 1 AS attempt, i.product_id, i.to_version_id,
         CASE WHEN i.to_version_id IS NULL THEN i.from_version_id ELSE iv.version_id END AS from_version_id,
@@ -51,19 +51,17 @@ def _retry(
     attempts: int | None = None,
     backoff: int | None = None,
 ) -> int:
-    written = 0
-    while True:
-        made = write(_RETRY, batch, now, cis=cis, codes=codes, attempts=attempts, backoff=backoff)
-        written += made
-        if made < CHUNK:
-            return written
+    return write(_RETRY, batch, now, cis=cis, codes=codes, attempts=attempts, backoff=backoff, limit=steps.CHUNK)
 
 
 def retry_failed(batch: Batch, *, now: datetime, ci_ids: Iterable[int] | None = None) -> int:
     """Writes the next attempt for each CI (of `ci_ids`, else of the batch) whose highest attempt failed, or was left
     out because the same content had failed before; how many.
     """
-    return _retry(batch, now, cis=None if ci_ids is None else list(ci_ids))
+    cis, written = None if ci_ids is None else list(ci_ids), 0
+    while made := _retry(batch, now, cis=cis):
+        written += made
+    return written
 
 
 def count_retryable(batch_ids: Iterable[int]) -> int:
@@ -74,7 +72,8 @@ def count_retryable(batch_ids: Iterable[int]) -> int:
 
 
 def retry_listed(batch: Batch, *, codes: Iterable[str], attempts: int, backoff_seconds: int, now: datetime) -> int:
-    """Writes the next attempt for each CI whose highest attempt failed with one of these error codes; how many.
+    """Writes the next attempt for each CI whose highest attempt failed with one of these error codes; how many, at most
+    some thousand.
 
     At most `attempts` in all. It is offered after `backoff_seconds`, twice as long after each further attempt, and up
     to a fifth later by the CI's id.
@@ -83,14 +82,21 @@ def retry_listed(batch: Batch, *, codes: Iterable[str], attempts: int, backoff_s
 
 
 def let_due_go(batch_ids: Iterable[int], *, now: datetime) -> int:
-    """Lets further attempts be offered whose time has come; how many. Their offer deadline counts from now."""
-    due = Deployment.objects.filter(batch__in=list(batch_ids), state=DeploymentState.QUEUED, not_before__lte=now)
-    return due.update(not_before=None, moved_at=now)
+    """Lets further attempts be offered whose time has come; how many, at most some thousand.
+
+    Their offer deadline counts from now.
+    """
+    waiting = Deployment.objects.filter(state=DeploymentState.QUEUED, not_before__lte=now)
+    due = waiting.filter(batch__in=list(batch_ids)).order_by("pk")[: steps.CHUNK]
+    return waiting.filter(pk__in=due.values("pk")).update(not_before=None, moved_at=now)
 
 
 def exclude_waiting(batch_ids: Iterable[int], *, now: datetime, reason: str) -> int:
     """Takes out every CI whose deployment still waits; how many."""
-    return len(_move(DeploymentState.EXCLUDED, "d.batch_id = ANY(%(ids)s)", list(batch_ids), now, reason))
+    batches, excluded = list(batch_ids), 0
+    while moved := _move(DeploymentState.EXCLUDED, "d.batch_id = ANY(%(ids)s)", batches, now, reason):
+        excluded += len(moved)
+    return excluded
 
 
 def exclude_after_failure(batch: Batch, *, ci_id: int, now: datetime, reason: str) -> bool:
@@ -120,7 +126,7 @@ def _move(
     more: dict[str, str] | None = None,
     **values: object,
 ) -> list[int]:
-    return move_where(
+    return steps.move_where(
         where,
         {"ids": ids, "reason": reason[:200], **values},
         to_state=to_state,

@@ -16,8 +16,9 @@ from cmdb.prepared import fetch_row, fetch_rows
 from distribution.models import LEGAL_STEPS, TERMINAL
 from failpoints import failpoint
 
-# Rows that one statement touches at most; more are done by repeating it.
-CHUNK = 5000
+# Deployments that one step of the engine moves at most, so that it is over soon and holds up nobody. The next step goes
+# on: what has moved does not fulfil the condition any more. 2,000 take about a tenth of a second.
+CHUNK = 2000
 
 _TERMINAL = [state.value for state in TERMINAL]
 
@@ -91,11 +92,12 @@ def move_where(
     is_single: bool = False,
     before: str = "",
 ) -> list[int]:
-    """Moves every deployment `d` that fulfils the SQL condition `where`, with one event each, in chunks.
+    """Moves deployments `d` that fulfil the SQL condition `where`, with one event each: the first `CHUNK` by id.
 
     `assignments` are further columns as SQL expressions over `d`, `picked.state` and `params`. `is_single`: the
     condition names one deployment, for a device that asks; the statement is then planned once. `before`: common table
-    expressions that the condition uses, each with a comma behind it. Returns the ids moved.
+    expressions that the condition uses, each with a comma behind it. Returns the ids moved; with fewer than `CHUNK`
+    of them nothing was left.
     """
     to_state = str(to_state)
     legal = legal_sources(to_state)
@@ -114,13 +116,9 @@ def move_where(
         "now": now,
         "details": json.dumps(list(details)),
     }
-    moved: list[int] = []
-    while True:
-        rows = [row[0] for row in _carry_out(statement, values, is_prepared=is_single)]
-        moved += rows
-        failpoint("step.moved")
-        if is_single or len(rows) < CHUNK:
-            return moved
+    moved = [row[0] for row in _carry_out(statement, values, is_prepared=is_single)]
+    failpoint("step.moved")
+    return moved
 
 
 def _carry_out(statement: str, values: Mapping[str, Any], *, is_prepared: bool) -> list[tuple[Any, ...]]:

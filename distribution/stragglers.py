@@ -18,7 +18,7 @@ from django.utils.translation import gettext_lazy
 
 from distribution.failures import failed_since
 from distribution.models import LIVE, OPEN, Deployment, DeploymentState
-from distribution.services import SEEN_STEP_SECONDS
+from distribution.overdue import SEEN_STEP_SECONDS
 from distribution.signed import is_signed
 from distribution.windows import IS_OPEN
 

@@ -74,7 +74,7 @@ GROUP BY b.label ORDER BY b.label
 
 
 def supersede_overtaken(batch_ids: Iterable[int], *, now: datetime) -> int:
-    """Ends waiting forward deployments whose CI runs a later version by now; how many."""
+    """Ends waiting forward deployments whose CI runs a later version by now; how many, at most some thousand."""
     batches = list(batch_ids)
     with connection.cursor() as cursor:
         cursor.execute(_IS_AHEAD, {"batches": batches})
@@ -84,13 +84,18 @@ def supersede_overtaken(batch_ids: Iterable[int], *, now: datetime) -> int:
 
 
 def supersede_left_behind(batch_ids: Iterable[int], *, now: datetime) -> int:
-    """Ends what still waits to catch up with a rollout that is over, once a newer one has reached its CI; how many."""
+    """Ends what still waits to catch up with a rollout that is over, once a newer one has reached its CI; how many, at
+    most some thousand.
+    """
     reason = _("A newer rollout has reached the CI.")
     return len(_supersede(_LEFT_BEHIND, {"batches": list(batch_ids)}, reason, now))
 
 
 def supersede_older(batch: Batch, *, now: datetime) -> tuple[int, int]:
-    """Makes way for the waiting deployments of this batch; how many were superseded, and asked to stop."""
+    """Makes way for the waiting deployments of this batch; how many were superseded, and asked to stop.
+
+    At most some thousand: repeat it until it does nothing.
+    """
     reason = _("Superseded by %s.") % batch.label
     params: dict[str, object] = {"batches": [batch.pk], "reason": reason[:200]}
     with transaction.atomic():

@@ -7,7 +7,6 @@ from django.utils.translation import gettext as _
 
 from changes.services import return_change_to_schedule
 from distribution import services as distribution
-from distribution.models import OPEN, Deployment
 from releases import going_back
 from releases.judging import judge_errors
 from releases.models import Rollout, RolloutEvent
@@ -21,17 +20,17 @@ State = Rollout.State
 
 
 def finish_abort(rollout: Rollout, now: datetime) -> bool:
-    """Ends an abort as soon as nothing is under way any more."""
+    """Cancels what is open, in chunks; ends the abort as soon as nothing is under way any more."""
     batches = close_forward_batches(rollout)
+    if distribution.cancel_rest(batches, now=now):
+        return True
     if judge_errors(rollout, now).has_acted or distribution.pass_deadlines(batches, now=now):
         return True
-    counts = distribution.counts(batches)
-    waiting = sum(c.open - c.overdue for c in counts.values())
-    if waiting:
+    if waiting := distribution.under_way(batches):
         return wait_for(rollout, _("%d CIs are still under way") % waiting, now)
     move(rollout, "finish_abort", actor=None, now=now, update={"finished_at": now, "waits_for": ""})
     # Closed by the device and overdue for its proof: it may have been installed.
-    installed = sum(c.succeeded + c.confirming for c in counts.values())
+    installed = sum(c.succeeded + c.confirming for c in distribution.counts(batches).values())
     text = _("%(rollout)s aborted; installed on %(n)d CIs.") % {"rollout": rollout.number, "n": installed}
     move_ticket(rollout.release, "return_to_ready", actor=None, now=now, text=text)
     if not installed:
@@ -61,10 +60,9 @@ def settle(rollout: Rollout, now: datetime) -> bool:
         return True
     batches = list(rollout.waves.values_list("batch", flat=True))
     # Who comes back later still gets it, until a newer rollout has reached him or he runs something newer.
-    ended = distribution.quit_cancellations(batches, now=now) + distribution.supersede_overtaken(batches, now=now)
-    if ended + distribution.supersede_left_behind(batches, now=now) + distribution.exclude_failed(batches, now=now):
+    if distribution.end_stragglers(batches, now=now):
         return True
-    if Deployment.objects.filter(batch__in=batches, state__in=OPEN).exists():
+    if distribution.has_open(batches):
         return wait_for(rollout, _("CIs that may still catch up"), now)
     Rollout.objects.filter(pk=rollout.pk).update(settled_at=now, waits_for="", updated_at=now)
     return False

@@ -4,7 +4,8 @@ preparing: freezes the targets, in chunks, as one deployment each · running: op
 pauses, rolls back or completes · paused: verdicts only · rolling_back: brings CIs back, waits for them · aborting:
 waits until nothing is under way · ended: tells the tickets, waits for stragglers, then settles.
 The steps are in `freezing`, `running` (verdicts: `judging`), `going_back` and `ending`.
-A step may be repeated, interrupted or run by several at once: rows decide, not this process.
+A step may be repeated, interrupted or run by several at once: rows decide, not this process. It moves some thousand
+deployments at most and is a transaction of its own; what is left, the next step finds.
 """
 
 import logging
@@ -25,11 +26,24 @@ from tickets.exceptions import DomainError
 
 logger = logging.getLogger(__name__)
 State = Rollout.State
+# After so long a tick begins no further step. None takes much longer, so a tick is over within 0.2 s.
+BUDGET_SECONDS = 0.1
 # The rollout at which the last tick of this process ran out of time; a hint, no more.
 _ran_out_at: int | None = None
 
 
-def advance_rollouts(*, now: datetime, budget_seconds: float = 1.0) -> int:
+def run_ticks(*, now: datetime, seconds: float = 1.0) -> int:
+    """Ticks until nothing moves any more or the time is over: a large fleet takes many. How many objects moved."""
+    deadline = time.monotonic() + seconds
+    moved = 0
+    while more := advance_rollouts(now=now):
+        moved += more
+        if time.monotonic() >= deadline:
+            break
+    return moved
+
+
+def advance_rollouts(*, now: datetime, budget_seconds: float = BUDGET_SECONDS) -> int:
     """One tick: test runs and every unsettled rollout. Stops after the budget; the next tick goes on.
 
     Returns how many objects moved. A rollout that somebody else holds just now is left to him. After a tick that ran

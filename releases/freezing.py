@@ -5,6 +5,7 @@ from datetime import datetime
 from django.db import connection
 
 from distribution import services as distribution
+from distribution import steps
 from distribution.models import Deployment
 from failpoints import failpoint
 from releases.models import Rollout, RolloutEvent, Wave
@@ -16,7 +17,6 @@ from releases.wave_plan import check_wave_groups, condition_of
 from tickets.exceptions import ConditionRefused
 from tickets.lifecycle import move
 
-FREEZE_CHUNK = 5000
 # How many CIs, and `tickets.services.content_hash({"cis": [their ids]})`.
 _FROZEN = """
 SELECT count(*), encode(sha256(convert_to(
@@ -87,7 +87,7 @@ def _next_targets(rollout: Rollout, wave: Wave, *, is_last: bool) -> list[int]:
     targets = target_cis(rollout.release).filter(pk__gt=rollout.freeze_mark)
     condition = None if is_last else condition_of(wave.rule)
     fitting = targets if condition is None else targets.filter(condition)
-    return list(fitting.values_list("pk", flat=True)[:FREEZE_CHUNK])
+    return list(fitting.values_list("pk", flat=True)[: steps.CHUNK])
 
 
 def _mark(rollout: Rollout, wave: int, ci: int, now: datetime) -> None:

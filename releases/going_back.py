@@ -8,6 +8,7 @@ from django.db.models import Exists, OuterRef, QuerySet
 from django.utils.translation import gettext as _
 
 from distribution import services as distribution
+from distribution import steps
 from distribution.models import OPEN, Batch, Deployment, DeploymentState
 from failpoints import failpoint
 from releases.conditions import failures, is_breached
@@ -23,6 +24,8 @@ from tickets.lifecycle import move
 from tickets.models import EntryKind
 from tickets.services import move_ticket, record
 
+_BACK = (DeploymentState.SUCCEEDED, DeploymentState.SKIPPED)
+_IS_NOT_BACK = tuple(state for state in DeploymentState if state not in _BACK)
 _NOT_BACK = (RolloutException.Kind.NO_WAY_BACK, RolloutException.Kind.ROLLBACK_FAILED)
 
 
@@ -51,11 +54,11 @@ def roll_back(rollout: Rollout, now: datetime) -> bool:
     batches = rollout.forward_batch_ids()
     if _advance_wave(rollout, wave, batches, now):
         return True
-    counts = distribution.counts([*batches, wave.batch_id, *(part.batch_id for part in parts)])
-    waiting = sum(c.open - c.overdue for c in counts.values())
+    waiting = distribution.under_way([*batches, wave.batch_id, *(part.batch_id for part in parts)])
     if waiting or Wave.State.FAILED in {wave.state, *(part.state for part in parts)}:
         return wait_for(rollout, waits_for(rollout) or _("%d CIs are still under way") % waiting, now)
-    _end_wave(rollout, wave, batches, now)
+    if not _end_wave(rollout, wave, batches, now):
+        return True
     for taken_back in forward:
         if taken_back.state not in {Wave.State.WAITING, Wave.State.ROLLED_BACK}:
             move(taken_back, "roll_back", actor=None, now=now, touch=None)
@@ -63,8 +66,7 @@ def roll_back(rollout: Rollout, now: datetime) -> bool:
     verb = "finish_rollback" if is_clean else "finish_rollback_with_exceptions"
     move(rollout, verb, actor=None, now=now, update={"finished_at": now, "waits_for": ""})
     _move_release(rollout, "roll_back" if is_clean else "roll_back_partially", now)
-    text = cis_text(counts[wave.batch_id].total)
-    log(rollout, RolloutEvent.Kind.ROLLED_BACK, now=now, text=text, told=False)
+    log(rollout, RolloutEvent.Kind.ROLLED_BACK, now=now, text=cis_text(wave.size), told=False)
     cascade.begin(rollout, cascade.ROLLED_BACK, now=now)
     return True
 
@@ -91,13 +93,13 @@ def _settle_wave(rollout: Rollout, wave: Wave, now: datetime) -> bool:
         return True
     if wave.state == Wave.State.FAILED:
         return False
-    counts = distribution.counts([*forward, wave.batch_id])
-    if any(c.open > c.overdue for c in counts.values()):
+    if distribution.under_way([*forward, wave.batch_id]):
         return False
-    _end_wave(rollout, wave, forward, now)
+    if not _end_wave(rollout, wave, forward, now):
+        return True
     if wave.undoes is not None and wave.undoes.state != Wave.State.ROLLED_BACK:
         move(wave.undoes, "roll_back", actor=None, now=now, touch=None)
-    log(rollout, RolloutEvent.Kind.ROLLED_BACK, now=now, text=cis_text(counts[wave.batch_id].total))
+    log(rollout, RolloutEvent.Kind.ROLLED_BACK, now=now, text=cis_text(wave.size))
     if rollout.state == Rollout.State.COMPLETED:
         cascade.begin(rollout, cascade.PARTIAL, now=now)
     return True
@@ -105,23 +107,26 @@ def _settle_wave(rollout: Rollout, wave: Wave, now: datetime) -> bool:
 
 def _advance_wave(rollout: Rollout, wave: Wave, forward: list[int], now: datetime) -> bool:
     """Queues what can go back by now, marks what is overdue, stops at too many failures; True when that wrote."""
-    wrote = 0
+    if distribution.cancel_rest([*forward, wave.batch_id], now=now):
+        return True
+    queued = 0
     if forward:
-        wrote = distribution.queue_rollback(
+        queued = distribution.queue_rollback(
             wave.batch,
             forward_batch_ids=rollout.forward_batch_ids(),
             only_of=wave.undoes.batch_id if wave.undoes is not None else None,
-            ci_ids=_not_yet_back(rollout, wave, forward),
+            left_out=lambda cis: _already_back(rollout, wave, cis),
             now=now,
         )
-    if wrote and wave.state == Wave.State.DEPLOYING and not wave.batch.is_open:
-        distribution.cancel_open([wave.batch_id], now=now, reason=_("The rollback was ended by a person."))
+    if queued:
+        wave.size += queued
+        Wave.objects.filter(pk=wave.pk).update(size=wave.size)
+        if wave.state == Wave.State.DEPLOYING and not wave.batch.is_open:
+            distribution.cancel_open([wave.batch_id], now=now, reason=_("The rollback was ended by a person."))
     failpoint("rollback.queued")
-    wrote += distribution.pass_deadlines([*forward, wave.batch_id], now=now)
-    size = distribution.counts([wave.batch_id])[wave.batch_id].total
-    if wave.size != size:
-        Wave.objects.filter(pk=wave.pk).update(size=size)
-        wave.size = size
+    if queued >= steps.CHUNK:
+        return True
+    wrote = queued + distribution.pass_deadlines([*forward, wave.batch_id], now=now)
     return _stop(rollout, wave, now) or wrote > 0
 
 
@@ -147,58 +152,64 @@ def _stop(rollout: Rollout, wave: Wave, now: datetime) -> bool:
     return True
 
 
-def _not_yet_back(rollout: Rollout, wave: Wave, forward: list[int]) -> list[int] | None:
-    """The CIs that this wave takes back; None: all of them.
-
-    Others are back already or on their way by a rollback of a part, or were offered a later version since.
+def _already_back(rollout: Rollout, wave: Wave, cis: list[int]) -> set[int]:
+    """Those of the CIs that this wave does not take back: they are back already or on their way by a rollback of a
+    part, or were offered a later version since.
     """
-    back = Deployment.objects.filter(batch__wave__rollout=rollout, batch__purpose=Batch.Purpose.ROLLBACK)
+    parts = rollout.waves.filter(kind=Wave.Kind.ROLLBACK).exclude(pk=wave.pk).values("batch")
     settled = [*OPEN, DeploymentState.SUCCEEDED, DeploymentState.SKIPPED]
-    others = set(back.exclude(batch=wave.batch_id).filter(state__in=settled).values_list("ci", flat=True))
+    back = Deployment.objects.filter(ci__in=cis, batch__in=parts, state__in=settled)
+    others = set(back.values_list("ci", flat=True))
     if Rollout.objects.filter(pk__gt=rollout.pk).exists():
-        others |= set(overtaking(rollout).values_list("ci", flat=True))
-    if not others:
-        return None
-    cis = Deployment.objects.filter(batch__in=forward).values_list("ci", flat=True)
-    return sorted(set(cis) - others)
+        others |= set(overtaking(rollout).filter(ci__in=cis).values_list("ci", flat=True))
+    return others
 
 
-def _end_wave(rollout: Rollout, wave: Wave, forward: list[int], now: datetime) -> None:
-    _list_exceptions(rollout, wave, forward, now)
+def _end_wave(rollout: Rollout, wave: Wave, forward: list[int], now: datetime) -> bool:
+    """Lists who is not back, in chunks, and ends the rollback. False: it has not ended, perhaps there are more."""
+    is_full = _list_exceptions(rollout, wave, forward, now) >= steps.CHUNK
     failpoint("rollback.listed")
+    if is_full:
+        return False
     move(wave, "succeed", actor=None, now=now, update={"finished_at": now}, touch=None)
-    if not Deployment.objects.filter(batch=wave.batch_id, state__in=OPEN).exists():
+    if not distribution.has_open([wave.batch_id]):
         # Otherwise it stays open for those that may still come back.
         distribution.close_batch(wave.batch)
+    return True
 
 
-def _list_exceptions(rollout: Rollout, wave: Wave, forward: list[int], now: datetime) -> None:
-    """Lists the CIs that are not back: their rollback failed or is overdue, or they had no way back."""
+def _list_exceptions(rollout: Rollout, wave: Wave, forward: list[int], now: datetime) -> int:
+    """Lists the CIs that are not back: their rollback failed or is overdue, or they had no way back; how many more."""
     back = Deployment.objects.filter(batch__wave__rollout=rollout, batch__purpose=Batch.Purpose.ROLLBACK)
-    done = back.filter(state__in=[DeploymentState.SUCCEEDED, DeploymentState.SKIPPED])
-    # Not as a list of ids, which would be looked through once for each CI of a large fleet.
-    is_done, is_on_its_way = Exists(done.filter(ci=OuterRef("ci"))), Exists(back.filter(ci=OuterRef("ci")))
-    silent = _("It did not answer.")
-    rows: dict[int, tuple[str, str]] = {}
-    for d in Deployment.objects.filter(~is_done, batch=wave.batch_id).order_by("attempt"):
-        why = silent if d.state in OPEN else d.message or d.error_code or str(d.get_state_display())
-        rows[d.ci_id] = (RolloutException.Kind.ROLLBACK_FAILED, why)
-    changed = Deployment.objects.filter(batch__in=forward, offered_at__isnull=False)
-    # One that fell back by itself has a later attempt that says so.
-    later = Deployment.objects.filter(batch=OuterRef("batch"), ci=OuterRef("ci"), attempt__gt=OuterRef("attempt"))
-    for d in changed.filter(~Exists(later), ~is_on_its_way):
-        if d.state == DeploymentState.SUCCEEDED:
-            rows[d.ci_id] = (RolloutException.Kind.NO_WAY_BACK, _("It had no way back."))
-        elif d.state in OPEN:
-            rows[d.ci_id] = (RolloutException.Kind.ROLLBACK_FAILED, silent)
+    done = back.filter(state__in=_BACK)
     # Those that a rollback of a part had listed, and that are back now.
     rollout.exceptions.filter(kind__in=_NOT_BACK, recorded_by__isnull=True, ci__in=done.values("ci")).delete()
-    RolloutException.objects.bulk_create(
-        [
+    # One that fell back by itself has a later attempt that says so.
+    later = Deployment.objects.filter(batch=OuterRef("batch"), ci=OuterRef("ci"), attempt__gt=OuterRef("attempt"))
+    newest = Deployment.objects.filter(~Exists(later)).order_by("ci")
+    failed = newest.filter(~Exists(done.filter(ci=OuterRef("ci"))), batch=wave.batch_id, state__in=_IS_NOT_BACK)
+    # Not as a list of ids, which would be looked through once for each CI of a large fleet.
+    stayed = newest.filter(~Exists(back.filter(ci=OuterRef("ci"))), batch__in=forward, offered_at__isnull=False)
+    rows: list[RolloutException] = []
+    for kind, found in (
+        (RolloutException.Kind.ROLLBACK_FAILED, failed),
+        (RolloutException.Kind.ROLLBACK_FAILED, stayed.filter(state__in=OPEN)),
+        (RolloutException.Kind.NO_WAY_BACK, stayed.filter(state=DeploymentState.SUCCEEDED)),
+    ):
+        listed = RolloutException.objects.filter(rollout=rollout, kind=kind, ci=OuterRef("ci"))
+        rows += [
             RolloutException(
-                release=rollout.release, rollout=rollout, ci_id=ci, kind=kind, reason=reason, created_at=now
+                release=rollout.release, rollout=rollout, ci_id=d.ci_id, kind=kind, reason=_why(d), created_at=now
             )
-            for ci, (kind, reason) in sorted(rows.items())
-        ],
-        ignore_conflicts=True,
-    )
+            for d in found.filter(~Exists(listed))[: steps.CHUNK - len(rows)]
+        ]
+    RolloutException.objects.bulk_create(rows, ignore_conflicts=True)
+    return len(rows)
+
+
+def _why(deployment: Deployment) -> str:
+    if deployment.state == DeploymentState.SUCCEEDED:
+        return _("It had no way back.")
+    if deployment.state in OPEN:
+        return _("It did not answer.")
+    return deployment.message or deployment.error_code or str(deployment.get_state_display())

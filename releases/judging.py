@@ -7,6 +7,7 @@ from datetime import datetime
 from django.utils.translation import gettext as _
 
 from distribution import services as distribution
+from distribution import steps
 from failpoints import failpoint
 from releases import conditions
 from releases.gates import Incidents, incidents_since_installation, probe_verdicts
@@ -48,7 +49,7 @@ def store_verdict(
             "outcome": outcome,
             "numbers": numbers.to_json(),
             "policy": rollout.policy,
-            "event_position": distribution.last_event_position([wave.batch_id]),
+            "event_position": distribution.log_position(),
             "at": now,
         },
     )
@@ -65,7 +66,10 @@ def judge_errors(rollout: Rollout, now: datetime) -> Sight:
     if not waves:
         return Sight()
     wrote = distribution.pass_deadlines([wave.batch_id for wave in waves], now=now)
-    wrote += retry_by_itself(rollout, waves, policy, now)
+    if wrote < steps.CHUNK:
+        wrote += retry_by_itself(rollout, waves, policy, now)
+    if wrote >= steps.CHUNK:
+        return Sight(has_acted=True)  # perhaps there are more: the verdict is to see them all
     reasons: dict[Wave, str] = {}
     stops: list[str] = []
     unsure: list[str] = []

@@ -5,6 +5,7 @@ from datetime import datetime
 from django.utils.translation import gettext as _
 
 from distribution import services as distribution
+from distribution import steps
 from failpoints import failpoint
 from releases import conditions, going_back, soaking
 from releases.gates import early_life_ends, incidents_since_installation
@@ -52,11 +53,13 @@ def _open(rollout: Rollout, wave: Wave, now: datetime) -> bool:
     early = [block.reason for block in blocks(rollout, now) if block.is_start]
     if early:
         return wait_for(rollout, early[0], now)
+    if RolloutPolicy.from_json(rollout.policy).supersede:
+        displaced = sum(distribution.supersede_older(wave.batch, now=now))
+        if displaced >= steps.CHUNK:
+            return True  # perhaps there are more
     move(wave, "open", actor=None, now=now, update={"started_at": now}, touch=None)
     failpoint("wave.opened")
     distribution.open_batch(wave.batch, now=now)
-    if RolloutPolicy.from_json(rollout.policy).supersede:
-        distribution.supersede_older(wave.batch, now=now)
     log(rollout, RolloutEvent.Kind.WAVE_OPENED, now=now, text=cis_text(wave.size), wave=wave)
     wait_for(rollout, "", now)
     return True
@@ -131,9 +134,8 @@ def _reopen(wave: Wave, now: datetime) -> bool:
 
 
 def _complete(rollout: Rollout, now: datetime) -> bool:
-    batches = [wave.batch_id for wave in _forward_waves(rollout)]
-    under_way = sum(counts.open - counts.overdue for counts in distribution.counts(batches).values())
-    if under_way:
+    batches = rollout.waves.filter(kind=Wave.Kind.FORWARD).values_list("batch", flat=True)
+    if under_way := distribution.under_way(batches):
         return wait_for(rollout, _("%d CIs are still under way") % under_way, now)
     if going_back.open_waves(rollout).exists():
         return wait_for(rollout, going_back.waits_for(rollout) or _("CIs on their way back"), now)
@@ -146,7 +148,3 @@ def _complete(rollout: Rollout, now: datetime) -> bool:
     log(rollout, RolloutEvent.Kind.COMPLETED, now=now, told=False)
     cascade.begin(rollout, cascade.COMPLETED, now=now)
     return True
-
-
-def _forward_waves(rollout: Rollout) -> list[Wave]:
-    return list(rollout.waves.filter(kind=Wave.Kind.FORWARD).select_related("batch"))

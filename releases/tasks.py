@@ -9,8 +9,8 @@ from tickets.clock import database_now
 
 @shared_task(ignore_result=True, time_limit=30, soft_time_limit=20)
 def advance_rollouts() -> None:
-    """The tick. Missed or repeated, it does no harm: the rows know what is to be done."""
-    executor.advance_rollouts(now=database_now())
+    """The ticks. Missed or repeated, they do no harm: the rows know what is to be done."""
+    executor.run_ticks(now=database_now())
 
 
 @shared_task(ignore_result=True, time_limit=150, soft_time_limit=140)

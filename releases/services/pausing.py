@@ -187,7 +187,7 @@ def _override(rollout: Rollout, wave: Wave, *, actor: User, now: datetime, reaso
         outcome=Verdict.Outcome.OVERRIDDEN,
         numbers=numbers_of_wave(wave).to_json(),
         policy=rollout.policy,
-        event_position=distribution.last_event_position([wave.batch_id]),
+        event_position=distribution.log_position(),
         at=now,
     )
     move(wave, "override", actor=None, now=now, update={"finished_at": now}, touch=None)
@@ -250,8 +250,10 @@ def supersede_older(rollout: Rollout, *, actor: User, now: datetime, reason: str
     with transaction.atomic():
         rollout = lock_rollout(rollout)
         waves = check_supersede(rollout, actor=actor)
-        done = [distribution.supersede_older(wave.batch, now=now) for wave in waves]
-        ended, stopping = sum(one[0] for one in done), sum(one[1] for one in done)
+        ended = stopping = 0
+        for wave in waves:
+            while any(done := distribution.supersede_older(wave.batch, now=now)):
+                ended, stopping = ended + done[0], stopping + done[1]
         if ended or stopping:
             text = _("%(ended)d ended, %(stopping)d asked to stop: %(why)s") % {
                 "ended": ended,
@@ -262,7 +264,10 @@ def supersede_older(rollout: Rollout, *, actor: User, now: datetime, reason: str
 
 
 def abort_rollout(rollout: Rollout, *, actor: User, now: datetime, reason: str) -> None:
-    """Cancels everything that is open; what is installed stays and can be rolled back later. One person is enough."""
+    """Cancels everything that is open; what is installed stays and can be rolled back later. One person is enough.
+
+    From now on nothing is offered; of a large fleet, the ticks cancel what is left.
+    """
     reason = required(reason, "reason", _("Say why."))
     check_permission(actor, STOP, _("abort a rollout"))
     with transaction.atomic():

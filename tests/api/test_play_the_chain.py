@@ -15,7 +15,7 @@ from rest_framework.test import APIClient
 from cmdb.services import record_installed
 from distribution.models import Deployment
 from distribution.steps import move_where
-from releases.executor import advance_rollouts
+from releases.executor import run_ticks
 from software.models import Product
 from tests.distribution.fleet import archive
 from tests.factories import make_ci, make_user
@@ -90,7 +90,7 @@ def upload(say: Any, client: APIClient, label: str) -> None:
 
 def ticks(number: int, seconds: int = 0) -> None:
     for _ in range(number):
-        advance_rollouts(now=database_now() + timedelta(seconds=seconds))
+        run_ticks(now=database_now() + timedelta(seconds=seconds))
 
 
 def test_the_whole_chain_can_be_played_over_http(people, say, get):

@@ -54,7 +54,7 @@ def test_many_targets_are_frozen_in_chunks_and_the_list_is_hashed(world: World, 
     # Names in another order than the ids, which is the order of freezing.
     for n in range(7):
         world.add_ci(f"srv-{9 - n}")
-    monkeypatch.setattr("releases.freezing.FREEZE_CHUNK", 2)
+    monkeypatch.setattr("distribution.steps.CHUNK", 2)
     rollout = world.started(policy={**POLICY, "waves": [{"count": 3}, {"rest": True}]})
     world.tick()
     rollout.refresh_from_db()

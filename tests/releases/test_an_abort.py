@@ -34,7 +34,7 @@ def test_abort_with_nothing_installed_gives_everything_back(world: World) -> Non
 
 def test_abort_while_the_targets_are_frozen(world: World, monkeypatch) -> None:
     world.add_cis(3)
-    monkeypatch.setattr("releases.freezing.FREEZE_CHUNK", 1)
+    monkeypatch.setattr("distribution.steps.CHUNK", 1)
     monkeypatch.setattr("releases.executor.time.monotonic", iter(range(0, 10**6, 100)).__next__)
     rollout = world.started(policy=BIG_BANG)
     advance_rollouts(now=world.now)

@@ -68,7 +68,7 @@ def test_ticks_at_the_same_time_do_everything_once(company: World, workers: int)
 
     def ticks() -> None:
         for _ in range(3):
-            executor.advance_rollouts(now=world.now)
+            executor.run_ticks(now=world.now)
 
     at_once(*[ticks] * workers)
     assert waves(rollout) == ["deploying", "waiting"]
@@ -95,7 +95,7 @@ def test_a_pause_and_the_last_success_in_the_same_moment(company: World) -> None
     world.add_cis(1)
     for _ in range(6):
         rollout = world.started(policy={**BIG_BANG, "soak_seconds": 1}, changes=[world.change()])
-        executor.advance_rollouts(now=database_now())
+        executor.run_ticks(now=database_now())
 
         def pause(rollout: Rollout = rollout) -> None:
             time.sleep(random.random() / 50)
@@ -109,7 +109,7 @@ def test_a_pause_and_the_last_success_in_the_same_moment(company: World) -> None
 
         def tick() -> None:
             for _ in range(4):
-                executor.advance_rollouts(now=database_now())
+                executor.run_ticks(now=database_now())
 
         at_once(pause, install, tick, tick)
         assert state(rollout) == "paused"
@@ -124,7 +124,7 @@ def until(world: World, condition: Callable[[], bool]) -> None:
     deadline = time.monotonic() + 60
     while not condition():
         assert time.monotonic() < deadline
-        executor.advance_rollouts(now=database_now())
+        executor.run_ticks(now=database_now())
         for agent in world.devices:
             agent.run(database_now())
 
@@ -137,9 +137,9 @@ def test_two_people_who_give_the_same_order_at_once_give_it_once(company: World,
     if order != "start":
         services.start_rollout(release, actor=world.sven, now=world.now)
         world.mood("fails" if order in {"retry", "decide", "resume"} else "ok", one)
-        executor.advance_rollouts(now=database_now())
+        executor.run_ticks(now=database_now())
         world.work()
-        executor.advance_rollouts(now=database_now())
+        executor.run_ticks(now=database_now())
     paul = User.objects.create(username="paul")
     paul.groups.set(world.mona.groups.all())
 
@@ -175,7 +175,7 @@ def test_an_abort_and_the_last_success_in_the_same_moment(company: World) -> Non
     world.add_cis(1)
     for _ in range(6):
         rollout = world.started(policy={**BIG_BANG, "soak_seconds": 1}, changes=[world.change()])
-        executor.advance_rollouts(now=database_now())
+        executor.run_ticks(now=database_now())
 
         def abort(rollout: Rollout = rollout) -> None:
             time.sleep(random.random() / 20)
@@ -188,7 +188,7 @@ def test_an_abort_and_the_last_success_in_the_same_moment(company: World) -> Non
 
         def tick() -> None:
             for _ in range(4):
-                executor.advance_rollouts(now=database_now())
+                executor.run_ticks(now=database_now())
 
         at_once(abort, install, tick, tick)
         until(world, lambda rollout=rollout: state(rollout) == "aborted")
@@ -223,7 +223,7 @@ def test_a_new_start_and_the_rollback_of_the_aborted_one_do_not_block_each_other
                 services.roll_back_rollout, Rollout.objects.get(pk=rollout.pk), reason="back"
             ),
             lambda ordered=ordered: ordered(services.start_rollout, Release.objects.get()),
-            lambda: executor.advance_rollouts(now=database_now()) and None,
+            lambda: executor.run_ticks(now=database_now()) and None,
         )
         assert len(refused) == 1, "one was first, and the other one was told"
         assert Rollout.objects.active().count() == 1
@@ -256,7 +256,7 @@ def test_devices_workers_and_people_in_any_order(company: World) -> None:
 
     def tick() -> None:
         while not is_over():
-            executor.advance_rollouts(now=database_now())
+            executor.run_ticks(now=database_now())
             if state(rollout) == "completed" and Rollout.objects.get(pk=rollout.pk).settled_at:
                 over.set()
 
@@ -325,7 +325,7 @@ def test_an_edit_of_the_release_and_the_tick_of_its_test_do_not_block_each_other
 
     def tick() -> None:
         for _ in range(30):
-            executor.advance_rollouts(now=world.now)
+            executor.run_ticks(now=world.now)
 
     at_once(edit, tick, tick)
 

@@ -151,7 +151,7 @@ SCENES: list[Callable[[World], None]] = [
 @pytest.fixture
 def small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     """Chunks so small that a few rows need several."""
-    monkeypatch.setattr("releases.freezing.FREEZE_CHUNK", 1)
+    monkeypatch.setattr("distribution.steps.CHUNK", 1)
     monkeypatch.setattr("releases.services.cascade.CHUNK", 1)
 
 

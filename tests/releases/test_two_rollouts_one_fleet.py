@@ -121,13 +121,13 @@ def test_no_tick_for_an_hour_and_then_five(world: World) -> None:
     """Deadlines that passed meanwhile are seen at once, by the first of them only."""
     (quick, slow) = world.add_cis(2)
     rollout = world.started(policy={**BIG_BANG, "error_threshold": 0})
-    executor.advance_rollouts(now=world.now)
+    executor.run_ticks(now=world.now)
     world.work(quick)
     world.mood("hangs", slow)
     world.work(slow)
     world.now += timedelta(hours=1)
     for _ in range(5):
-        executor.advance_rollouts(now=world.now)
+        executor.run_ticks(now=world.now)
     assert state(rollout) == "paused"
     rollout.refresh_from_db()
     assert rollout.pause_kind == "breach"

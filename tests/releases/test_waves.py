@@ -62,7 +62,7 @@ def test_waves_by_class_service_group_and_name_take_who_fits_and_the_first_wins(
         {"service": things["shop"].pk},
         {"group": things["pilot"].pk},
     )
-    monkeypatch.setattr("releases.freezing.FREEZE_CHUNK", 1)
+    monkeypatch.setattr("distribution.steps.CHUNK", 1)
     rollout = world.started(policy=policy)
     expected = [["srv-3"], ["srv-2"], ["srv-4", "srv-5"], ["srv-6"], ["srv-1"]]
     assert planned(rollout.release) == expected
@@ -114,7 +114,7 @@ def test_the_waves_take_every_target_once_whatever_their_numbers(world: World) -
 
 def test_who_leaves_a_group_while_it_is_frozen_is_neither_lost_nor_there_twice(world: World, monkeypatch) -> None:
     things = fleet(world)
-    monkeypatch.setattr("releases.freezing.FREEZE_CHUNK", 1)
+    monkeypatch.setattr("distribution.steps.CHUNK", 1)
     monkeypatch.setattr("releases.executor.time.monotonic", iter(range(0, 10**6, 100)).__next__)
     rollout = world.started(policy=waves_of({"group": things["pilot"].pk}))
     advance_rollouts(now=world.now)

@@ -17,7 +17,7 @@ from incidents.services import auto_close_incidents
 from itsm_portal import heartbeats
 from itsm_portal.schedule import TICKS
 from notifications.services import send_notifications
-from releases.executor import advance_rollouts
+from releases.executor import run_ticks
 from releases.probing import take_samples
 from releases.self_check import check_when_due
 from test_environments.services import advance_test_environments
@@ -39,7 +39,7 @@ class Command(BaseCommand):
         while True:
             take_samples()
             now, began = database_now(), time.monotonic()
-            moved = advance_rollouts(now=now) + advance_test_environments(now=now) + advance_push(now=now)
+            moved = run_ticks(now=now) + advance_test_environments(now=now) + advance_push(now=now)
             moved += advance_drift_incidents(now=now)
             moved += auto_close_incidents(now=now) + send_notifications(now=now) + forget_expired_keys(now=now)
             if not options["loop"]:

@@ -17,7 +17,7 @@ export UV_LINK_MODE ?= copy
 export PYTHONDONTWRITEBYTECODE :=
 export PYTHONPYCACHEPREFIX ?= $(CURDIR)/.tools/pycache
 
-.PHONY: help demo run test test-all test-long sequences check bench drill drill-model prove lock screenshots clean migrations
+.PHONY: help demo run machines test test-all test-long sequences check bench drill drill-model prove lock screenshots clean migrations
 
 help: ## Lists the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,6 +39,11 @@ help: ## Lists the targets
 	@$(UV) pip install --quiet --python $(BIN)/python --require-hashes -r requirements/dev.txt
 	@touch $@
 
+.venv/libvirt.stamp: requirements/libvirt.txt .venv/runtime.stamp
+	@echo "Setting up: libvirt's binding"
+	@$(UV) pip install --quiet --python $(BIN)/python --require-hashes -r requirements/libvirt.txt
+	@touch $@
+
 static/vendor/.stamp: package.json package-lock.json frontend/icons.txt frontend/build.py .venv/runtime.stamp
 	@echo "Setting up: front-end parts"
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python frontend/build.py
@@ -50,6 +55,8 @@ demo: .venv/runtime.stamp static/vendor/.stamp ## Plays the whole story with rea
 
 run: .venv/runtime.stamp static/vendor/.stamp ## The portal for daily development, on http://127.0.0.1:8000
 	@PORTAL_PROFILE=development $(BIN)/python -m itsm_portal.demo --only-portal
+
+machines: .venv/libvirt.stamp ## What virtual test environments need beside Debian's packages: libvirt's binding for Python
 
 test: .venv/dev.stamp static/vendor/.stamp ## All fast tests, in parallel, against real servers
 	@PORTAL_PROFILE=test DATA_DIR=.data/test $(RUN) --fast --data .data/test -- \
@@ -87,7 +94,7 @@ migrations: .venv/dev.stamp ## Writes missing migrations (ARGS="-n name app")
 	@PORTAL_PROFILE=development $(RUN) -- $(BIN)/python manage.py makemigrations $(ARGS)
 
 lock: .tools/bin/uv ## Renews the hashed lock files from requirements/*.in
-	@for part in runtime embedded push dev; do \
+	@for part in runtime embedded push libvirt dev; do \
 		out=requirements/$$part.txt; test $$part = runtime && out=requirements.txt; \
 		$(UV) pip compile --quiet --python-version 3.11 --universal --generate-hashes --no-emit-index-url --no-header \
 			requirements/$$part.in -o $$out; \

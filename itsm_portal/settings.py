@@ -30,7 +30,9 @@ DEBUG = environment.flag("DEBUG", default=PROFILE == "development") and not PROD
 SECRET_KEY = (
     environment.secret_key() if PRODUCTION else "not-secret: only for development, demo and tests on this machine"
 )
-ALLOWED_HOSTS = environment.words("ALLOWED_HOSTS", default="" if PRODUCTION else "127.0.0.1,localhost,[::1],testserver")
+# 10.0.2.2 is what a virtual machine calls its host.
+LOCAL_HOSTS = "127.0.0.1,localhost,[::1],10.0.2.2,testserver"
+ALLOWED_HOSTS = environment.words("ALLOWED_HOSTS", default="" if PRODUCTION else LOCAL_HOSTS)
 if PRODUCTION and not ALLOWED_HOSTS:
     environment.required("ALLOWED_HOSTS", hint="Name the portal's host names, separated by commas.")
 CSRF_TRUSTED_ORIGINS = environment.words("CSRF_TRUSTED_ORIGINS")

@@ -1,12 +1,46 @@
-"""What a driver refuses; every text is fit for the page of the test environment."""
+"""What a driver refuses; every text is fit for the page of the test environment and says what to do."""
 
 
 class DriverError(Exception):
-    """The copy cannot be made or removed; the text says why and what to do."""
+    """A verb was not done. `may_pass`: the same order may succeed later, without anybody doing anything."""
+
+    may_pass = False
 
 
-class SourceChanged(DriverError):
-    """The source was changed while it was read; a further try may succeed."""
+class NotFound(DriverError):
+    """The source, image, environment or snapshot does not exist."""
+
+
+class Conflict(DriverError):
+    """What is there stands against it: it runs, it is in use, it is another one."""
+
+
+class SourceChanged(Conflict):
+    """The source was changed while it was read."""
+
+    may_pass = True
+
+
+class Unsupported(DriverError):
+    """This driver, or this host, cannot do it at all."""
+
+
+class Unavailable(DriverError):
+    """The hypervisor does not answer."""
+
+    may_pass = True
+
+
+class GuestUnresponsive(DriverError):
+    """The machine is there, but what runs in it does not answer, or ended again and again."""
+
+
+class Capacity(DriverError):
+    """Not enough memory or disk; the text says how much is needed and free."""
+
+
+class Failed(DriverError):
+    """It was tried and went wrong: a checksum, the disk, the deadline."""
 
 
 class Interrupted(Exception):

@@ -1,0 +1,191 @@
+"""Disk images by `qemu-img`: what a foreign image is allowed to be, conversion, overlays.
+
+A foreign image is hostile input: it may name other files of this host as its base or data, or be made to exhaust us.
+Its header is read here first, its format is what the caller said and never guessed, and qemu-img runs without
+privileges or network, within limits.
+"""
+
+import hashlib
+import json
+import os
+import pwd
+import shutil
+import struct
+import subprocess
+import time
+from pathlib import Path
+
+from test_environments.drivers.bound import Bound
+from test_environments.drivers.errors import Capacity, Failed, SourceChanged, Unavailable, Unsupported
+
+FORMATS = {".raw": "raw", ".img": "raw", ".qcow2": "qcow2", ".vmdk": "vmdk", ".vhdx": "vhdx"}
+LARGEST = 4 * 10**12  # bytes that an image may unfold to
+_INFO_SECONDS = 30.0
+_MEMORY = 2 * 1024**3  # of qemu-img
+_BLOCK = 4 * 1024 * 1024
+_QCOW2_EXTERNAL_DATA = 1 << 2
+
+
+def format_of(path: Path) -> str:
+    """The format that the name says; the content is never asked. Raises Unsupported."""
+    try:
+        return FORMATS[path.suffix.lower()]
+    except KeyError:
+        raise Unsupported(f"{path.name}: the name must end in one of {', '.join(FORMATS)}.") from None
+
+
+def check_header(path: Path, format_: str) -> None:
+    """Refuses what would lead out of the file, before any other program reads it. Raises Unsupported, Failed."""
+    with open(path, "rb") as image:
+        head = image.read(512)
+    if format_ == "qcow2":
+        _check_qcow2(path, head)
+    elif format_ == "vmdk":
+        # The other kind is a text that names files; so is one inside a "sparse" file without a capacity.
+        if head[:4] != b"KDMV" or struct.unpack_from("<Q", head, 12)[0] == 0:
+            raise Unsupported(f"{path.name} is not a VMDK in one file; convert it to `monolithicSparse` first.")
+    elif format_ == "vhdx" and head[:8] != b"vhdxfile":
+        raise Unsupported(f"{path.name} is not a VHDX file.")
+
+
+def _check_qcow2(path: Path, head: bytes) -> None:
+    if len(head) < 104 or head[:4] != b"QFI\xfb":
+        raise Unsupported(f"{path.name} is not a qcow2 file.")
+    version, base = struct.unpack_from(">IQ", head, 4)
+    (encryption,) = struct.unpack_from(">I", head, 32)
+    features = struct.unpack_from(">Q", head, 72)[0] if version >= 3 else 0
+    if base:
+        raise Unsupported(f"{path.name} builds on another file; convert it to an image of its own first.")
+    if features & _QCOW2_EXTERNAL_DATA:
+        raise Unsupported(f"{path.name} keeps its data in another file; convert it to an image of its own first.")
+    if encryption:
+        raise Unsupported(f"{path.name} is encrypted.")
+
+
+def take_copy(source: Path, target: Path, bound: Bound) -> str:
+    """Copies a foreign file, holes included, so that nobody changes it while it is looked at; the sha256 of it.
+
+    Raises SourceChanged, Failed, Interrupted.
+    """
+    digest = hashlib.sha256()
+    with open(source, "rb") as foreign, open(target, "xb") as copy:
+        before = os.fstat(foreign.fileno())
+        while block := foreign.read(_BLOCK):
+            digest.update(block)
+            if block.count(0) == len(block):
+                copy.seek(len(block), os.SEEK_CUR)
+            else:
+                copy.write(block)
+            bound.check()
+        copy.truncate()
+        after = os.fstat(foreign.fileno())
+        if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns) or copy.tell() != after.st_size:
+            raise SourceChanged(f"{source.name} changed while it was read; switch its machine off, or try again.")
+    return digest.hexdigest()
+
+
+def check_foreign(copy: Path, format_: str) -> int:
+    """Refuses an image that leads out of its file or unfolds too far; its size in bytes when unfolded.
+
+    `copy` is ours alone (see `take_copy`). Raises Unsupported, Unavailable, Failed.
+    """
+    check_header(copy, format_)
+    _give_to_nobody(copy)
+    found = json.loads(
+        _run(["info", "--output=json", "-f", format_, str(copy)], seconds=_INFO_SECONDS, unprivileged=True)
+    )
+    special = found.get("format-specific", {}).get("data", {})
+    extents = {extent.get("filename") for extent in special.get("extents", [])} - {str(copy)}
+    if found.get("backing-filename") or special.get("data-file") or extents or found.get("encrypted"):
+        raise Unsupported("The image refers to other files or is encrypted; convert it to an image of its own first.")
+    size = int(found["virtual-size"])
+    if not 0 < size <= LARGEST:
+        raise Unsupported(f"The image unfolds to {size} bytes; at most {LARGEST} are taken.")
+    return size
+
+
+def convert(copy: Path, format_: str, target: Path, bound: Bound) -> int:
+    """Writes a foreign image (our copy of it) as a new qcow2 that depends on nothing; its unfolded size.
+
+    Raises Unsupported, Failed, Capacity, Interrupted.
+    """
+    size = check_foreign(copy, format_)
+    make_empty(target, size)
+    _give_to_nobody(target)
+    _run(["convert", "-n", "-f", format_, "-O", "qcow2", str(copy), str(target)], bound=bound, unprivileged=True)
+    return size
+
+
+def make_empty(target: Path, size: int) -> None:
+    """A qcow2 of so many bytes without content. Raises Failed, Capacity."""
+    _run(["create", "-q", "-f", "qcow2", str(target), str(size)], seconds=_INFO_SECONDS)
+
+
+def make_overlay(target: Path, base: str) -> None:
+    """An empty qcow2 on top of another one, whose path is relative to it. Raises Failed, Capacity."""
+    _run(["create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", base, str(target)], seconds=_INFO_SECONDS)
+
+
+def sha256_of(path: Path, bound: Bound) -> str:
+    """Of the file as it is. Raises Failed, Interrupted."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(_BLOCK):
+            digest.update(block)
+            bound.check()
+    return digest.hexdigest()
+
+
+def need_room(folder: Path, needed: int) -> None:
+    """Raises Capacity unless so many bytes are free below a folder."""
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise Capacity(
+            f"{needed // 10**6 + 1} MB are needed on the disk of {folder}, {free // 10**6} MB are free. "
+            "Destroy an environment or an image, or make room."
+        )
+
+
+def _give_to_nobody(path: Path) -> None:
+    if os.geteuid() == 0:
+        nobody = pwd.getpwnam("nobody")
+        os.chown(path, nobody.pw_uid, nobody.pw_gid, follow_symlinks=False)
+    path.chmod(0o600)
+
+
+def _run(
+    arguments: list[str], *, seconds: float = 3600.0, bound: Bound | None = None, unprivileged: bool = False
+) -> str:
+    command = ["qemu-img", *arguments]
+    if unprivileged:
+        command = ["prlimit", f"--as={_MEMORY}", "--core=0", "--", *command]
+        if os.geteuid() == 0:
+            nobody = ["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups", "--no-new-privs", "--"]
+            command = ["unshare", "--net", "--", *nobody, *command]
+    try:
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+    except OSError as error:
+        raise Unavailable(f"qemu-img cannot be started ({error}). On Debian: apt install qemu-utils.") from None
+    deadline = time.monotonic() + (bound.left if bound else seconds)
+    try:
+        while True:
+            try:
+                output, errors = process.communicate(timeout=0.2)
+                break
+            except subprocess.TimeoutExpired:
+                if bound is not None:
+                    bound.check()
+                if time.monotonic() > deadline:
+                    raise Failed(f"qemu-img {arguments[0]} did not finish in time.") from None
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.communicate()
+    if process.returncode != 0:
+        text = errors.strip()[-500:]
+        if "No space left" in text:
+            raise Capacity(f"The disk is full: {text}")
+        raise Failed(f"qemu-img {arguments[0]}: {text}")
+    return output

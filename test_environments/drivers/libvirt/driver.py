@@ -1,0 +1,397 @@
+"""Test environments as virtual machines, by libvirt and QEMU.
+
+images/<uuid>/disk.qcow2, about.json     what was taken; never changed again
+environments/<uuid>/                     see `environment_files.py`
+h/                                       the embedded libvirt's own folder
+media/                                   the small system for errands, built once
+"""
+
+import dataclasses
+import functools
+import shutil
+import threading
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+from test_environments.drivers.bound import Bound
+from test_environments.drivers.errors import (
+    Conflict,
+    Failed,
+    GuestUnresponsive,
+    NotFound,
+    Unsupported,
+)
+from test_environments.drivers.interface import (
+    Capabilities,
+    CaptureOrder,
+    Clone,
+    CreateOrder,
+    Delivery,
+    Driver,
+    Image,
+    IsolationProof,
+    Kind,
+    NetworkMode,
+    Observation,
+    Owned,
+    Power,
+    Provenance,
+    Resources,
+    Started,
+    StoppedHow,
+)
+from test_environments.drivers.libvirt import host, hypervisor, orders, probing
+from test_environments.drivers.libvirt.accelerators import EVIDENCE, Accelerators
+from test_environments.drivers.libvirt.disk_images import need_room
+from test_environments.drivers.libvirt.environment_files import (
+    EnvironmentFiles,
+    copy_file,
+    cut_console,
+    end_of_console,
+    plain_errors,
+    read_about,
+)
+from test_environments.drivers.libvirt.errands import Errands
+from test_environments.drivers.libvirt.hypervisor import Hypervisor, power_of, url_inside
+from test_environments.drivers.libvirt.images import Images, first_provenance, provenance_of
+from test_environments.drivers.libvirt.machine import HARDWARE, NAMESPACE, Disk, Machine, describe, read_provenance
+from test_environments.drivers.libvirt.media.build import for_errands
+from test_environments.drivers.libvirt.network import interfaces_of
+from test_environments.drivers.libvirt.ownership import QemuUser
+from test_environments.drivers.libvirt.physical import Incoming
+from test_environments.drivers.store import Store
+
+_OPTIONS = frozenset({"uri", "sources", "accelerator", "hardware", "memory_mb", "growth_mb", "media", "user"})
+_METHODS = frozenset({"disk", "domain", "medium"})
+_BOOT_SECONDS = 90.0
+_PRESS_SECONDS = 2.0  # a system that is still starting does not hear the power button
+_KILL_SECONDS = 10.0
+
+
+class Libvirt(Driver):
+    """Options:
+
+    uri          `qemu:///embed` (default: a libvirt of our own, closed off), or that of a daemon
+    sources      the folder below which disk images lie that may be taken
+    accelerator  `tcg` (default: emulated) or `kvm`, which is tried by a real start first
+    hardware     `paravirtual` (default) or `common`: what systems without virtio drivers need
+    memory_mb, growth_mb   of a machine that does not say (256 MB; 512 MB of disk)
+    media        where the small system is built, if not below the work folder
+    user         that QEMU runs as (`libvirt-qemu`)
+    """
+
+    name = "libvirt"
+
+    def __init__(self, work_folder: Path, *, portal: str, options: Mapping[str, Any], say: Any) -> None:
+        if unknown := sorted(set(options) - _OPTIONS):
+            raise Unsupported(f"The driver libvirt knows no option {', '.join(unknown)}.")
+        accelerator = str(options.get("accelerator", "tcg"))
+        self._hardware = str(options.get("hardware", "paravirtual"))
+        if accelerator not in EVIDENCE or self._hardware not in HARDWARE:
+            raise Unsupported(f"The driver libvirt knows no {accelerator} machine with {self._hardware} hardware.")
+        self._uri = str(options.get("uri", hypervisor.EMBED))
+        self._portal = portal
+        self._folder = work_folder
+        self._media = Path(options.get("media", work_folder / "media"))
+        self._user_name = str(options.get("user", "libvirt-qemu"))
+        self._memory_mb = int(options.get("memory_mb", 256))
+        self._growth_mb = int(options.get("growth_mb", 512))
+        self._image_store = Store(work_folder / "images")
+        self._images = Images(
+            self._image_store, Path(options.get("sources", work_folder)), Incoming(work_folder / "incoming")
+        )
+        self._environments = Store(work_folder / "environments")
+        self._say = say
+        self._opened: _Opened | None = None
+        self._opening = threading.Lock()
+        self._accelerators = Accelerators(accelerator, self._boot)
+
+    @property
+    def _hypervisor(self) -> Hypervisor:
+        return self._here.hypervisor
+
+    @property
+    def _here(self) -> "_Opened":
+        """Made at the first verb, so that a host without QEMU can say so in it. Raises Unavailable."""
+        with self._opening:
+            if self._opened is None:
+                user = QemuUser(self._user_name)
+                for folder in (self._folder, self._image_store.root, self._environments.root):
+                    folder.mkdir(mode=0o711, parents=True, exist_ok=True)
+                    folder.chmod(0o711)
+                found = Hypervisor(self._uri, self._folder / "h", user, say=self._say)
+                boot = functools.cache(lambda: for_errands(self._media, self._folder / "boot"))
+                self._opened = _Opened(user, found, Errands(found.connection, user, boot))
+            return self._opened
+
+    def open(self, bound: Bound) -> None:
+        """Machines that a killed runner left go on; they get their way to the portal back."""
+        for key in self._environments.all():
+            with suppress(NotFound):
+                about = read_about(self._environments.path(key))
+                if about.get("portal_url") and self._hypervisor.is_alive(str(key), bound):
+                    self._hypervisor.open_way(about["portal_url"])
+
+    def close(self) -> None:
+        if self._opened is not None:
+            self._opened.hypervisor.close()
+            self._opened = None
+
+    def capabilities(self, bound: Bound) -> Capabilities:
+        found = self._hypervisor.connection.call("hello", bound)
+        networks = {NetworkMode.NONE} | ({NetworkMode.ISOLATED} if self._hypervisor.is_embedded else set())
+        accelerators = self._accelerators.working()
+        return Capabilities(
+            kinds=frozenset({Kind.VM, Kind.PHYSICAL}),
+            methods=_METHODS,
+            clones=frozenset({Clone.LINKED, Clone.FULL}),
+            networks=frozenset(networks),
+            evidence=EVIDENCE[accelerators[0]],
+            accelerators=accelerators,
+            has_snapshots=True,
+            can_probe=True,
+            free=Resources(
+                memory_mb=host.free_memory_mb(), disk_growth_mb=shutil.disk_usage(self._folder).free // 10**6
+            ),
+            detail={name: str(found[name]) for name in ("uri", "libvirt", "qemu")},
+        )  # fmt: skip
+
+    def _boot(self, accelerator: str) -> None:
+        """Starts a machine with an accelerator, for nothing else. Raises DriverError."""
+        folder = self._environments.begin(_NOBODY)
+        try:
+            self._here.user.may_enter(folder)
+            of = Provenance(self._portal, "a test of the accelerator", "", "")
+            bound = Bound(_BOOT_SECONDS)
+            self._here.errands.run("hello", _NOBODY, folder, bound, provenance=of, accelerator=accelerator)
+        finally:
+            self._environments.give_up(_NOBODY)
+
+    def capture(self, order: CaptureOrder, bound: Bound) -> Image:
+        bound.check()
+        if found := self._images.find(order.image):
+            return found
+        if order.kind is Kind.FILES or order.method not in _METHODS:
+            raise Unsupported(f"The driver libvirt does not take {order.kind} by {order.method}.")
+        here = self._here
+        with plain_errors():
+            return self._images.capture(
+                order, bound, user=here.user, connection=here.hypervisor.connection, errands=here.errands
+            )
+
+    def delete_image(self, image: UUID, bound: Bound) -> None:
+        for key in self._environments.all():
+            with suppress(NotFound):
+                if read_about(self._environments.path(key)).get("image") == str(image):
+                    raise Conflict(f"The environment {key} was made from this image; destroy it first.")
+        with plain_errors():
+            self._here.errands.end(f"errand-{image}", bound)
+            self._image_store.remove(image, bound.check)
+
+    def create(self, order: CreateOrder, bound: Bound) -> None:
+        bound.check()
+        if order.network is NetworkMode.HOST or (
+            order.network is NetworkMode.ISOLATED and not self._hypervisor.is_embedded
+        ):
+            raise Unsupported(f"This hypervisor gives no network “{order.network}”.")
+        if order.allowed_endpoints:
+            raise Unsupported("Machines reach the portal and nothing else; leave the allowed endpoints empty.")
+        accelerator = order.accelerator or self._accelerators.wanted
+        if why := self._accelerators.why_not(accelerator):
+            raise Unsupported(why)
+        about = self._images.about(order, bound)
+        if self._hypervisor.is_alive(str(order.environment), bound):
+            raise Conflict("It runs; stop it first.")
+        memory = order.resources.memory_mb or self._memory_mb
+        host.need_memory(memory)
+        growth = (order.resources.disk_growth_mb or self._growth_mb) * 10**6
+        is_full = order.clone is Clone.FULL
+        need_room(self._folder, growth + (about["image_bytes"] if is_full else 0))
+        facts = {
+            "provenance": dataclasses.asdict(order.provenance), "image": str(order.image),
+            "image_sha256": order.image_sha256, "versions": dict(order.versions), "agent": about["agent"],
+            "network": str(order.network), "accelerator": accelerator, "memory_mb": memory,
+            "processors": order.resources.processors or 1,
+        }  # fmt: skip
+        with plain_errors():
+            folder = self._environments.begin(order.environment)
+            try:
+                base = f"../../images/{order.image}/disk.qcow2"
+                if is_full:
+                    base = "base.qcow2"
+                    copy_file(self._images.disk(order.image), folder / base, bound)
+                    self._here.user.may_read(folder / base)
+                EnvironmentFiles.make(folder, self._here.user, facts, base)
+                self._environments.finish(order.environment)
+            except BaseException:
+                self._environments.give_up(order.environment)
+                raise
+
+    def deliver(self, environment: UUID, delivery: Delivery, bound: Bound) -> tuple[str, ...]:
+        files = self._at_rest(environment, bound)
+        url, name = url_inside(delivery.portal_url)
+        order = orders.identity(delivery, url, files.about["agent"], files.about["versions"], hosts=name)
+        with plain_errors():
+            files.note(has_identity=False)
+            report = self._here.errands.run(
+                "prepare", environment, files.folder, bound,
+                provenance=provenance_of(files.about), disk=files.top, order=order,
+            )  # fmt: skip
+            files.note(has_identity=True, portal_url=delivery.portal_url)
+        return tuple(path for path in report.changed if path not in orders.IDENTITY and not orders.is_state(path))
+
+    def start(self, environment: UUID, bound: Bound) -> Started:
+        files = self._files(environment)
+        uuid = str(environment)
+        if not files.about["has_identity"]:
+            raise Conflict("The machine has no identity yet.")
+        if not self._hypervisor.is_alive(uuid, bound):
+            host.need_memory(files.about["memory_mb"])
+            need_room(self._folder, self._growth_mb * 10**6 // 4)
+            is_isolated = files.about["network"] == NetworkMode.ISOLATED
+            if is_isolated:
+                self._hypervisor.open_way(files.about["portal_url"])
+            with plain_errors():
+                machine = self._machine(uuid, files, has_network=is_isolated)
+            self._hypervisor.connection.call("define", bound, xml=describe(machine))
+            self._hypervisor.connection.call("start", bound, uuid=uuid)
+            self._check_closed(uuid, bound)
+        accelerator = str(self._hypervisor.connection.call("accelerator", bound, uuid=uuid))
+        return Started(Power.RUNNING, EVIDENCE[accelerator], accelerator)
+
+    def _machine(self, uuid: str, files: EnvironmentFiles, *, has_network: bool) -> Machine:
+        about = files.about
+        return Machine(
+            uuid, f"env-{uuid}", uuid, provenance_of(about), (Disk(files.top),), files.console, about["memory_mb"],
+            processors=about["processors"], accelerator=about["accelerator"], hardware=self._hardware,
+            has_network=has_network,
+        )  # fmt: skip
+
+    def _check_closed(self, uuid: str, bound: Bound) -> None:
+        """Ends a machine at once that could reach more than it may."""
+        process = host.process_of(uuid) if self._hypervisor.is_embedded else None
+        if process is None:
+            return
+        with suppress(FileNotFoundError):
+            if (found := interfaces_of(process)) != ["lo"]:
+                self._hypervisor.connection.call("kill", bound, uuid=uuid)
+                raise Failed(f"The machine was ended: its network is not closed ({', '.join(found)}).")
+
+    def stop(self, environment: UUID, bound: Bound, *, grace_seconds: float) -> StoppedHow:
+        uuid = str(environment)
+        if not self._hypervisor.is_alive(uuid, bound):
+            return StoppedHow.ALREADY
+        end = Bound(min(grace_seconds, bound.left))
+        while end.left:
+            bound.check()
+            with suppress(Conflict, NotFound):
+                self._hypervisor.connection.call("press_power_button", bound, uuid=uuid)
+            if bound.wait(
+                lambda: not self._hypervisor.is_alive(uuid), every=0.2, seconds=min(_PRESS_SECONDS, end.left)
+            ):
+                return StoppedHow.GRACEFUL
+        self._kill(uuid, bound)
+        return StoppedHow.FORCED
+
+    def _kill(self, uuid: str, bound: Bound) -> None:
+        with suppress(NotFound, Conflict):
+            self._hypervisor.connection.call("kill", bound, uuid=uuid)
+        is_gone = bound.wait(
+            lambda: not self._hypervisor.is_alive(uuid) and host.process_of(uuid) is None, seconds=_KILL_SECONDS
+        )
+        if not is_gone:
+            raise GuestUnresponsive("The machine does not end, also not by force; look at its QEMU process.")
+
+    def observe(self, environment: UUID, bound: Bound) -> Observation:
+        folder = self._environments.path(environment)
+        if not self._environments.has(environment):
+            return Observation(Power.ABSENT)
+        disk = host.allocated_bytes(folder)
+        found = self._hypervisor.look(str(environment), bound)
+        if found is None:
+            return Observation(Power.OFF, disk_bytes=disk)
+        cut_console(folder)
+        power, why = power_of(found["state"], found["reason"])
+        if power not in {Power.RUNNING, Power.PAUSED}:
+            return Observation(power, disk_bytes=disk, why=why)
+        process = host.process_of(str(environment))
+        if process is None and self._hypervisor.is_embedded:  # killed a moment ago
+            return Observation(Power.CRASHED, disk_bytes=disk, why="The machine's process is gone.")
+        accelerator = str(self._hypervisor.connection.call("accelerator", bound, uuid=str(environment)))
+        return Observation(
+            power, process, host.resident_mb(process) if process else 0, disk, why, EVIDENCE[accelerator], accelerator
+        )
+
+    def snapshot(self, environment: UUID, snapshot: UUID, bound: Bound) -> None:
+        files = self._at_rest(environment, bound)
+        with plain_errors():
+            files.keep(snapshot)
+
+    def revert(self, environment: UUID, snapshot: UUID | None, bound: Bound) -> None:
+        files = self._at_rest(environment, bound)
+        with plain_errors():
+            files.go_back(snapshot)
+
+    def destroy(self, environment: UUID, bound: Bound) -> None:
+        uuid = str(environment)
+        self._here.errands.end(f"errand-{environment}", bound)
+        if self._hypervisor.look(uuid, bound) is not None:
+            self._kill(uuid, bound)
+            with suppress(NotFound):
+                self._hypervisor.connection.call("forget", bound, uuid=uuid)
+        with plain_errors():
+            self._environments.remove(environment, bound.check)
+
+    def list_owned(self, bound: Bound) -> list[Owned]:
+        owned: dict[UUID, Owned] = {}
+        for what, store in (("image", self._image_store), ("environment", self._environments)):
+            for key in store.all():
+                provenance = first_provenance(store.parts(key))
+                owned[key] = Owned(key, what, provenance)
+        for machine in self._hypervisor.connection.call("machines", bound, namespace=NAMESPACE):
+            with suppress(ValueError):
+                of, provenance = read_provenance(machine["metadata"])
+                owned.setdefault(UUID(of), Owned(UUID(of), "environment", provenance))
+        owned.pop(_NOBODY, None)
+        return [one for one in owned.values() if one.provenance is None or one.provenance.portal == self._portal]
+
+    def console(self, environment: UUID, *, max_bytes: int = 16384) -> str:
+        return end_of_console(self._environments.path(environment), max_bytes)
+
+    def probe(self, environment: UUID, bound: Bound) -> IsolationProof:
+        """By a machine of its own in the same network: of any system, and also while the environment runs."""
+        files = self._files(environment)
+        if files.about["network"] != NetworkMode.ISOLATED or not files.about.get("portal_url"):
+            raise Unsupported("It has no network, or no identity yet: there is nothing to probe.")
+        self._hypervisor.open_way(files.about["portal_url"])
+        with plain_errors(), probing.doors() as doors:
+            plan = probing.Plan(files.about["portal_url"], doors)
+            report = self._here.errands.run(
+                "probe", environment, files.folder, bound,
+                provenance=provenance_of(files.about), order=plan.order, has_network=True,
+            )  # fmt: skip
+        return plan.proof(report)
+
+    def _files(self, environment: UUID) -> EnvironmentFiles:
+        if not self._environments.has(environment):
+            raise NotFound("The environment is not there; it has to be made again.")
+        return EnvironmentFiles(self._environments.path(environment), self._here.user)
+
+    def _at_rest(self, environment: UUID, bound: Bound) -> EnvironmentFiles:
+        files = self._files(environment)
+        if self._hypervisor.is_alive(str(environment), bound):
+            raise Conflict("It runs; stop it first.")
+        return files
+
+
+_NOBODY = UUID(int=0)  # the test of an accelerator
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Opened:
+    user: QemuUser
+    hypervisor: Hypervisor
+    errands: Errands

@@ -1,0 +1,63 @@
+"""A real hypervisor with real machines: QEMU and libvirt on this host, as root. Elsewhere these tests are skipped."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from django.conf import settings as django_settings
+
+from test_environments.drivers.libvirt.media.tiny_guest import TinyGuest
+from tests.hypervisor.guests import MEDIA, Source, machines_below
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    here = Path(__file__).parent
+    for item in items:
+        if here in item.path.parents:
+            item.add_marker(pytest.mark.slow)
+
+
+def missing() -> str:
+    """What this host lacks for machines, empty if nothing."""
+    if os.geteuid() != 0:
+        return "root's rights"
+    for program in ("qemu-system-x86_64", "qemu-img", "dpkg-deb", "unshare", "nsenter", "setpriv", "prlimit"):
+        if shutil.which(program) is None:
+            return program
+    try:
+        import libvirt  # noqa: F401
+    except ImportError:
+        return "libvirt-python"
+    return ""
+
+
+@pytest.fixture(scope="session", autouse=True)
+def hypervisor() -> None:
+    """Skips where there is none; in continuous integration nothing is skipped."""
+    if why := missing():
+        if os.environ.get("REQUIRE_HYPERVISOR"):
+            pytest.fail(f"machines need {why}")
+        pytest.skip(f"machines need {why}")
+
+
+@pytest.fixture
+def place() -> Iterator[Path]:
+    """A folder that QEMU's user reaches, with a short path; no machine of it is left."""
+    folder = Path(tempfile.mkdtemp(prefix="itsm-", dir="/var/tmp"))
+    folder.chmod(0o711)
+    try:
+        yield folder
+        assert machines_below(folder) == []
+    finally:
+        for process in machines_below(folder):
+            os.kill(process, 9)
+        shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
+def physical() -> Source:
+    """The disk of a physical machine with an agent that runs `billing` 1.0; 0.9 lies beside it."""
+    return Source(TinyGuest(Path(django_settings.BASE_DIR) / MEDIA))

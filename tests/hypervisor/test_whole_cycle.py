@@ -1,0 +1,185 @@
+"""From the disk of a physical machine to two releases tried in copies of it, and back to nothing."""
+
+import io
+import json
+import socket
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from uuid import UUID, uuid4
+
+import pytest
+from django.conf import settings as django_settings
+
+from cmdb.models import ConfigurationItem, InstalledVersion
+from cmdb.services import issue_agent_token
+from distribution import services as distribution
+from distribution.models import Batch, Deployment, DeploymentState
+from software.models import Product, Version
+from software.services import create_version, store_artifact
+from test_environments.drivers.bound import Bound
+from test_environments.drivers.interface import (
+    CaptureOrder,
+    Clone,
+    Consistency,
+    CreateOrder,
+    Delivery,
+    Evidence,
+    Image,
+    Kind,
+    NetworkMode,
+    Power,
+    Provenance,
+    Recipe,
+    StoppedHow,
+)
+from test_environments.drivers.libvirt.driver import Libvirt
+from tests.agent.ci import archive
+from tests.factories import make_ci, make_product, make_user
+from tests.hypervisor.guests import MEDIA, Source, machines_below, read_file, until
+from tickets.clock import database_now
+
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.timeout(900)]
+
+PROVENANCE = Provenance("https://portal.example.org", "ENV-0000005", "till-7", "2026-11-02T09:00:00Z")
+NEUTRALISE = (
+    Recipe("schedulers", remove=("etc/cron.d/*",)),
+    Recipe("mail relay", write={"etc/mail.json": '{"relay": ""}'}),
+)
+SECONDS = 240.0
+DONE = {DeploymentState.SUCCEEDED, DeploymentState.FAILED}
+
+
+class Scene:
+    """The portal with one production CI, its disk, and a hypervisor."""
+
+    def __init__(self, place: Path, disk: Path, portal_url: str) -> None:
+        self.portal_url = portal_url
+        options = {"sources": disk.parent, "media": Path(django_settings.BASE_DIR) / MEDIA}
+        self.disk = disk
+        self.driver = Libvirt(place, portal=PROVENANCE.portal, options=options, say=print)
+        self.till = make_ci("till-7", agent_id="till-7")
+        self.product = make_product("billing")
+        self.engineer = make_user("engineer", "release engineer")
+
+    def bound(self) -> Bound:
+        return Bound(SECONDS)
+
+    def capture(self) -> Image:
+        order = CaptureOrder(uuid4(), Kind.PHYSICAL, "disk", self.disk.name, Consistency.COLD, PROVENANCE)
+        return self.driver.capture(order, self.bound())
+
+    def copy(self, name: str) -> ConfigurationItem:
+        return make_ci(name, agent_id=name, copy_of=self.till)
+
+    def give_identity(self, environment: UUID, copy: ConfigurationItem, token: str) -> tuple[str, ...]:
+        agent = {"poll_min_seconds": 0.5}
+        delivery = Delivery(self.portal_url, copy.agent_id or "", token, agent, NEUTRALISE)
+        return self.driver.deliver(environment, delivery, self.bound())
+
+    def start(self, environment: UUID, image: Image, copy: ConfigurationItem, token: str) -> tuple[str, ...]:
+        order = CreateOrder(
+            environment, image.image, image.image_sha256, PROVENANCE, Clone.LINKED, NetworkMode.ISOLATED
+        )
+        self.driver.create(order, self.bound())
+        changed = self.give_identity(environment, copy, token)
+        assert self.driver.start(environment, self.bound()).evidence is Evidence.EMULATED
+        return changed
+
+    def package(self, label: str, check: str) -> Version:
+        about = {"product": "billing", "version": label, "health": {"command": ["sh", "c.sh"], "timeout_seconds": 60}}
+        files = {"software.json": json.dumps(about), "app.txt": f"billing {label}", "c.sh": check}
+        version = create_version(self.product, actor=self.engineer, now=database_now(), label=label)
+        stream = io.BytesIO(archive({name: text.encode() for name, text in files.items()}))
+        store_artifact(version, actor=self.engineer, now=database_now(), filename="billing.tar.gz", stream=stream)
+        return version
+
+    def deploy(self, copy: ConfigurationItem, version: Version) -> Deployment:
+        now = database_now()
+        batch = distribution.create_batch(label="REL-0000002", purpose=Batch.Purpose.TEST, now=now)
+        package = [(version.product_id, version.pk, 1)]
+        distribution.queue_deployments(batch, ci_ids=[copy.pk], package=package, fresh=None, now=now)
+        distribution.open_batch(batch, now=now)
+        return Deployment.objects.get(batch=batch)
+
+    def consoles(self, *environments: UUID) -> str:
+        return "\n".join(self.driver.console(environment)[-1500:] for environment in environments)
+
+
+@pytest.fixture
+def scene(place: Path, tmp_path: Path, physical: Source, live_server, settings) -> Iterator[Scene]:
+    settings.MEDIA_ROOT = tmp_path / "media"
+    scene = Scene(place, physical.write(tmp_path / "till-7.raw"), live_server.url)
+    yield scene
+    for owned in scene.driver.list_owned(scene.bound()):
+        if owned.what == "environment":
+            scene.driver.destroy(owned.uuid, scene.bound())
+    scene.driver.close()
+
+
+def running(copy: ConfigurationItem, product: Product) -> str:
+    """What the copy's agent has reported."""
+    found = InstalledVersion.objects.filter(ci=copy, product=product, valid_to=None).values_list("label", flat=True)
+    return next(iter(found), "")
+
+
+def state(deployment: Deployment) -> str:
+    return Deployment.objects.values_list("state", flat=True).get(pk=deployment.pk)
+
+
+def test_a_good_and_a_bad_release_are_tried_in_two_clones_of_a_physical_machine(scene: Scene, place: Path, tmp_path):
+    image = scene.capture()
+    assert (image.baseline, image.versions) == ({"billing": "1.0"}, {"billing": ("0.9", "1.0")})
+    copies = scene.copy("copy-1"), scene.copy("copy-2")
+    tokens = [issue_agent_token(copy, actor=None, now=database_now()) for copy in copies]
+    one, other = uuid4(), uuid4()
+    with ThreadPoolExecutor(2) as both:  # of the driver's calls none touches the database
+        jobs = [
+            both.submit(scene.start, *job) for job in zip((one, other), (image, image), copies, tokens, strict=True)
+        ]
+        changed = [job.result() for job in jobs]
+    assert changed == [("etc/cron.d/invoices", "etc/mail.json")] * 2
+    until(
+        lambda: [running(copy, scene.product) for copy in copies] == ["1.0", "1.0"],
+        seconds=SECONDS, say=lambda: scene.consoles(one, other),
+    )  # fmt: skip
+
+    with socket.create_server(("127.0.0.1", 0)) as control:  # on the host, beside the portal
+        port = control.getsockname()[1]
+        is_closed = f"nc -w 5 10.0.2.2 {port} -e /bin/true < /dev/null && exit 9"
+        good = scene.package("2.0", f"grep -q 2.0 app.txt || exit 1\n{is_closed}\nexit 0\n")
+        bad = scene.package("3.0", "echo the till does not open; exit 1")
+        deployments = scene.deploy(copies[0], good), scene.deploy(copies[1], bad)
+        until(
+            lambda: all(state(deployment) in DONE for deployment in deployments),
+            seconds=SECONDS, say=lambda: scene.consoles(one, other),
+        )  # fmt: skip
+    for deployment in deployments:
+        deployment.refresh_from_db()
+    found = [(deployment.state, deployment.error_code) for deployment in deployments]
+    expected = [(DeploymentState.SUCCEEDED, ""), (DeploymentState.FAILED, "health_check_failed")]
+    assert found == expected, scene.consoles(one, other)
+    until(lambda: [running(copy, scene.product) for copy in copies] == ["2.0", "1.0"], seconds=SECONDS)
+
+    assert scene.driver.stop(one, scene.bound(), grace_seconds=90) is StoppedHow.GRACEFUL
+    kept = uuid4()
+    scene.driver.snapshot(one, kept, scene.bound())
+    scene.driver.revert(one, None, scene.bound())
+    scene.give_identity(one, copies[0], tokens[0])
+    scene.driver.start(one, scene.bound())
+    until(lambda: running(copies[0], scene.product) == "1.0", seconds=SECONDS, say=lambda: scene.consoles(one))
+    scene.driver.stop(one, scene.bound(), grace_seconds=0)
+    scene.driver.revert(one, kept, scene.bound())
+    top = scene.driver._files(one).top
+    assert read_file(top, "srv/till/billing/current/app.txt", tmp_path) == "billing 2.0"
+    assert "production" not in read_file(top, "etc/update-agent/agent.json", tmp_path)
+
+    for environment in (one, other):
+        scene.driver.destroy(environment, scene.bound())
+        assert scene.driver.observe(environment, scene.bound()).power is Power.ABSENT
+    scene.driver.delete_image(image.image, scene.bound())
+    assert scene.driver.list_owned(scene.bound()) == []
+    scene.driver.close()
+    assert machines_below(place) == []
+    assert list(place.rglob("*.qcow2")) == list(place.rglob("*.sock")) == []
+    assert not InstalledVersion.objects.filter(ci=scene.till).exists()

@@ -13,7 +13,8 @@ from django.utils.translation import gettext_lazy
 from cmdb.models import ConfigurationItem
 from distribution.counting import Counts, counts, last_event_position
 from distribution.models import OPEN, Deployment, DeploymentState
-from releases.models import FailureDecision, Rollout, RolloutEvent, Wave
+from releases.models import FailureDecision, ProbeSample, Rollout, RolloutEvent, Wave
+from releases.probes import name_of
 from releases.wave_text import wave_text
 from releases.windows import STAMP
 from tickets.appearance import Appearance, appearance_of
@@ -28,6 +29,7 @@ ENDING = (
 # Beyond this many CIs a cell stands for several.
 MOST_CELLS = 2000
 SOME_FAILURES = 20
+SOME_SAMPLES = 12
 GROUPED_CELLS = 600
 # From the finished ones on the left to the waiting ones on the right.
 ORDER = (
@@ -127,9 +129,14 @@ class LiveView:
 
 
 def mark_of(rollout: Rollout, batch_ids: list[int]) -> str:
-    """Changes with every event of a deployment or of the rollout and with every move of its state."""
+    """Changes with every event of a deployment or of the rollout, every answer to a probe, every move of its state."""
     event = RolloutEvent.objects.filter(rollout=rollout).aggregate(newest=Max("pk"))["newest"] or 0
-    return f"{last_event_position(batch_ids)}-{event}-{int(rollout.updated_at.timestamp() * 1000)}"
+    mark = f"{last_event_position(batch_ids)}-{event}-{int(rollout.updated_at.timestamp() * 1000)}"
+    if rollout.policy.get("probes"):
+        samples = ProbeSample.objects.filter(wave__rollout=rollout)
+        newest = samples.aggregate(asked=Max("pk"), answered=Max("answered_at"))
+        mark += f"-{newest['asked']}-{newest['answered'].timestamp() if newest['answered'] else ''}"
+    return mark
 
 
 def live_view(rollout: Rollout, user: Any) -> LiveView:
@@ -172,6 +179,15 @@ def failures_of(rollout: Rollout, user: Any) -> list[Deployment]:
     rows = Deployment.objects.visible_to(user).filter(lost | waits, ~Exists(later), batch__wave__rollout=rollout)
     rows = rows.filter(batch__wave__kind=Wave.Kind.FORWARD).annotate(is_ignored=Exists(decided))
     return list(rows.select_related("ci", "batch__wave").order_by("is_ignored", "pk")[:SOME_FAILURES])
+
+
+def samples_of(rollout: Rollout) -> list[tuple[ProbeSample, str]]:
+    """The last questions of its probes and what came back, the newest first, each with the probe's name."""
+    probes = rollout.policy.get("probes", [])
+    if not probes:
+        return []
+    rows = ProbeSample.objects.filter(wave__rollout=rollout).select_related("wave").order_by("-pk")
+    return [(sample, name_of(probes[sample.position - 1])) for sample in rows[:SOME_SAMPLES]]
 
 
 def segments_of(number: Counts) -> list[Segment]:

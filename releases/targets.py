@@ -14,6 +14,7 @@ from distribution.ways_back import BY_DEVICE, cannot_go, said
 from releases.models import PackageItem, Release
 from releases.policy import RolloutPolicy
 from releases.selector import TargetSelector
+from releases.waves import MOST_NAMED
 from software.models import Artifact, Format, Version
 from tickets.exceptions import ConditionRefused, InvalidInput
 
@@ -57,6 +58,9 @@ def _in_groups(selector: TargetSelector) -> Q:
 def with_digests(targets: Any, actor: Any) -> dict[str, Any]:
     """The checked selector as JSON, bound to its groups as they are defined now; refuses groups that are not seen."""
     selector = TargetSelector.from_json(targets)
+    if max(map(len, (selector.cis, selector.exclude, selector.fresh, selector.again))) > MOST_NAMED:
+        text = _("At most %(most)d CIs are named one by one. Name classes or groups instead.")
+        raise InvalidInput(text % {"most": MOST_NAMED}, field="targets", code="targets_invalid")
     groups = {group.pk: group for group in CIGroup.objects.visible_to(actor).filter(pk__in=list(selector.groups))}
     missing = sorted(set(selector.groups) - set(groups))
     if missing:

@@ -42,7 +42,7 @@ from releases.services.start_preview import preview_start
 from releases.tables import ReleaseTable
 from releases.targets import failed_before, target_cis, without_way_back
 from releases.wave_plan import planned_waves
-from releases.wave_text import wave_text
+from releases.wave_text import plan_text, wave_text
 from software.models import Version
 from tickets.clock import now_of
 from tickets.forms import CommentForm, OptionalReasonForm, PortalForm, ReasonForm, RejectForm
@@ -197,7 +197,10 @@ class ReleaseDetail(DetailPage):
             "waves": wave_text(policy.waves),
             "target_count": count,
             "wave_sizes": [wave.size for wave in planned if wave.size],
-            "generations": history(release),
+            "generations": [
+                (row, [(d.field, plan_text(d.field, d.before), plan_text(d.field, d.after)) for d in changes])
+                for row, changes in history(release)
+            ],
             "findings": findings(release, now=now_of(self.request), planned=planned),
             "some_targets": list(target_cis(release).filter(pk__in=visible).order_by("name")[:30]),
             "lost_count": lost.count(),
@@ -323,6 +326,7 @@ class ReleasePlan(ReleaseEdit):
     form_class = PlanForm
     template_name = "releases/plan_form.html"
     title = gettext_lazy("Plan the rollout")
+    intro = gettext_lazy("Who gets it when, what stops it, and how it goes back. Another plan needs a new approval.")
 
     def initial(self, instance: Release) -> dict[str, Any]:
         """With `?preset=`, the policy to begin from; nothing is saved by that."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 from django.core.exceptions import ValidationError
@@ -22,11 +23,11 @@ from releases.forms_rollout import (
     ResumeForm,
     WaveForm,
 )
-from releases.live import failures_of, live_view, mark_of, numbers_text, visible_exceptions
+from releases.live import failures_of, live_view, mark_of, numbers_text, samples_of, visible_exceptions
 from releases.models import Rollout, RolloutEvent, Verdict, Wave
 from releases.policy import RolloutPolicy
 from releases.services.failure_report import FailureReport, failure_report
-from releases.services.pausing import STOP
+from releases.services.pausing import FREEZE, STOP
 from releases.services.preview_parts import Choice, Preview
 from releases.services.previews import preview_rollout
 from releases.services.rollbacks import GONE, stopped_waves
@@ -72,6 +73,12 @@ def _preview(verb: str, *needs: str) -> Callable[[Rollout, HttpRequest, PortalFo
             return Preview(verb, [Choice("", "", refusal=refusal.message)])
 
     return panel
+
+
+def _preview_pause_for_good(rollout: Rollout, request: HttpRequest, form: PortalForm) -> Preview:
+    """Of the ways to pause it, the one that is asked for."""
+    found = preview_rollout(rollout, "pause", actor=form.user, now=now_of(request))
+    return replace(found, choices=[choice for choice in found.choices if choice.name == FREEZE])
 
 
 def _failure(rollout: Rollout, request: HttpRequest, form: PortalForm) -> FailureReport | None:
@@ -126,7 +133,7 @@ VERBS = {
     "resume": VerbPage(ResumeForm, icon="player-play", panel=_preview("resume"), panel_template=_PREVIEW),
     "pause_for_good": VerbPage(
         ReasonForm, label=gettext_lazy("Pause until resumed"), style="warning", icon="player-pause",
-        service="pause_rollout", allowed=_may_pause_for_good, right=STOP, panel=_preview("pause"),
+        service="pause_rollout", allowed=_may_pause_for_good, right=STOP, panel=_preview_pause_for_good,
         panel_template=_PREVIEW,
     ),
     "abort": VerbPage(ReasonForm, icon="player-stop", panel=_preview("abort"), panel_template=_PREVIEW),
@@ -222,6 +229,7 @@ def live_context(rollout: Rollout, user: Any) -> dict[str, Any]:
         ),
         "exceptions": list(visible_exceptions(rollout, user)[:50]),
         "failures": failures_of(rollout, user),
+        "samples": samples_of(rollout),
         "may_decide": _may_decide(rollout, user),
         # What is said about single CIs is for those who may see all of them.
         "sees_event_texts": user.has_perm("releases.see_all_releases"),

@@ -1,5 +1,6 @@
 """The waves of a plan as people write them: `1, class:server, group:Pilot, 25%, rest`."""
 
+import json
 import re
 from collections.abc import Iterable
 from decimal import Decimal
@@ -78,3 +79,14 @@ def _group(text: str, user: Any) -> CIGroup:
     if group is None:
         raise ValidationError(_("No group has this name or number: %(text)s") % {"text": text})
     return group
+
+
+def plan_text(field: str, value: Any) -> str:
+    """What a field of a plan says, as people write it; CIs by their numbers."""
+    if value is None:
+        return "–"
+    if field == "waves":
+        return wave_text(value)
+    if field in {"cis", "exclude", "again"}:
+        return ", ".join(format_number(ConfigurationItem.PREFIX, key) for key in value) or "–"
+    return str(value) if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

@@ -24,6 +24,7 @@ from tickets.services import record
 STARTS_PER_TICK = 20
 # A start that could not happen for so long does not happen in the middle of something else.
 LATEST = timedelta(hours=1)
+FARTHEST = timedelta(days=366)
 
 
 def schedule_start(release: Release, *, actor: User, now: datetime, start_at: datetime) -> None:
@@ -37,6 +38,8 @@ def schedule_start(release: Release, *, actor: User, now: datetime, start_at: da
         check_schedule(release, actor=actor)
         if start_at <= now:
             raise InvalidInput(_("This time has passed. Start it now, or choose a later time."), field="start_at")
+        if start_at > now + FARTHEST:
+            raise InvalidInput(_("At most a year ahead."), field="start_at")
         if (release.start_at, release.start_for_id) == (start_at, actor.pk):
             return
         Release.objects.filter(pk=release.pk).update(start_at=start_at, start_for=actor, updated_at=now)

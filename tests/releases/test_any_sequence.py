@@ -19,6 +19,7 @@ pytestmark = pytest.mark.django_db
 
 PARTS = 20  # for the workers of the tests; one after the other, later seeds
 
+
 def play(world: World, *, examples: int, steps: int, chance: int | None) -> None:
     """`chance` None: the same sequences each time."""
     prepare(world)

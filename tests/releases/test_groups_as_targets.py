@@ -107,3 +107,9 @@ def test_a_group_that_is_defined_anew_right_after_the_start_reaches_nobody(world
     world.tick()
     rollout.refresh_from_db()
     assert rollout.state == "aborted"
+
+
+@pytest.mark.parametrize("field", ["cis", "exclude", "again"])
+def test_more_cis_than_a_person_names_are_refused(world: World, field: str) -> None:
+    with pytest.raises(InvalidInput, match="At most 10000 CIs"):
+        world.draft(targets={field: list(range(1, 10_002))})

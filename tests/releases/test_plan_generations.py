@@ -91,9 +91,13 @@ def test_page_and_api_show_the_generations_and_what_differs(world: World, client
     services.edit_release(release, actor=world.erik, now=world.now, policy={**POLICY, "soak_seconds": 20})
     client.force_login(world.erik)
     page = client.get(f"/releases/{release.number}/?tab=plan").content.decode()
-    assert "soak_seconds" in page
+    assert "<code>soak_seconds</code>: 10 → 20" in page
     api = APIClient()
     api.force_authenticate(world.erik)
     shown = api.get(f"/api/v1/releases/{release.number}/").json()["generations"]
     assert [one["number"] for one in shown] == [2, 1]
     assert shown[0]["changes"] == [{"field": "soak_seconds", "before": 10, "after": 20}]
+    waves = [{"count": 2}, {"percent": 12.5}, {"rest": True}]
+    services.edit_release(release, actor=world.erik, now=world.now, policy={**POLICY, "waves": waves})
+    page = client.get(f"/releases/{release.number}/?tab=plan").content.decode()
+    assert "<code>waves</code>: 1, rest → 2, 12.5%, rest" in page, "as people write it"

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from django.db import connection
+from django.test import Client
 
 from releases import probing, services
 from releases.models import ProbeSample, Rollout, Verdict
@@ -225,3 +226,17 @@ def test_no_other_host_is_reached_by_a_trick_with_the_address(world: World, sett
     with pytest.raises(InvalidInput):
         world.draft(policy={**BIG_BANG, "probes": [{"url": address}]})
     assert probing.ask({"url": address, "timeout": 1, "status": 200})[0] == "inconclusive"
+
+
+def test_the_page_of_the_rollout_shows_the_last_answers(world: World, shop: Shop, monkeypatch: Any) -> None:
+    rollout = soaking(world, shop, monkeypatch)
+    client = Client()
+    client.force_login(world.mona)
+    live = f"/rollouts/{rollout.number}/live/"
+    mark = client.get(live).context["live"].mark
+    shop.status = 503
+    probing.take_samples()
+    answer = client.get(live, {"mark": mark})
+    assert answer.status_code == 200, "an answer is news"
+    assert [(s.outcome, s.detail, name) for s, name in answer.context["samples"]] == [("fail", "503", url(shop))]
+    assert url(shop) in answer.content.decode()

@@ -55,8 +55,9 @@ def test_who_may_order_it_and_when(world: World) -> None:
     ready = world.ready(policy=BIG_BANG, changes=[world.change()])
     with pytest.raises(PermissionRefused):
         services.schedule_start(ready, actor=world.olga, now=world.now, start_at=world.now + HOUR)
-    with pytest.raises(InvalidInput):
-        services.schedule_start(ready, actor=world.sven, now=world.now, start_at=world.now)
+    for start_at in (world.now, world.now.replace(year=9999)):
+        with pytest.raises(InvalidInput):
+            services.schedule_start(ready, actor=world.sven, now=world.now, start_at=start_at)
 
 
 def test_a_shut_gate_holds_it_and_after_an_hour_it_is_given_up_and_told(world: World) -> None:

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from django.conf import settings as django_settings
 
 from test_environments.drivers.libvirt.media.tiny_guest import TinyGuest
-from tests.hypervisor.guests import MEDIA, Source, machines_below
+from tests.hypervisor.guests import Source, machines_below
+from tests.hypervisor.scenes import Golden, Machines, media
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -44,13 +44,15 @@ def hypervisor() -> None:
 
 
 @pytest.fixture
-def place() -> Iterator[Path]:
+def place(golden: Golden) -> Iterator[Path]:
     """A folder that QEMU's user reaches, with a short path; no machine of it is left."""
     folder = Path(tempfile.mkdtemp(prefix="itsm-", dir="/var/tmp"))
     folder.chmod(0o711)
+    golden.give_knowledge(folder)
     try:
         yield folder
         assert machines_below(folder) == []
+        golden.take_knowledge(folder)
     finally:
         for process in machines_below(folder):
             os.kill(process, 9)
@@ -60,4 +62,20 @@ def place() -> Iterator[Path]:
 @pytest.fixture(scope="session")
 def physical() -> Source:
     """The disk of a physical machine with an agent that runs `billing` 1.0; 0.9 lies beside it."""
-    return Source(TinyGuest(Path(django_settings.BASE_DIR) / MEDIA))
+    return Source(TinyGuest(media()))
+
+
+@pytest.fixture(scope="session")
+def golden(physical: Source) -> Iterator[Golden]:
+    """One image of that disk for all tests that do not take one themselves."""
+    folder = Path(tempfile.mkdtemp(prefix="itsm-golden-", dir="/var/tmp"))
+    yield Golden(folder, physical)
+    shutil.rmtree(folder)
+
+
+@pytest.fixture
+def machines(place: Path, golden: Golden) -> Iterator[Machines]:
+    """A driver; all that it made is ended afterwards."""
+    machines = Machines(place, golden)
+    yield machines
+    machines.close()

@@ -9,7 +9,6 @@ from pathlib import Path
 from uuid import UUID, uuid4
 
 import pytest
-from django.conf import settings as django_settings
 
 from cmdb.models import ConfigurationItem, InstalledVersion
 from cmdb.services import issue_agent_token
@@ -29,24 +28,22 @@ from test_environments.drivers.interface import (
     Kind,
     NetworkMode,
     Power,
-    Provenance,
     Recipe,
     StoppedHow,
 )
 from test_environments.drivers.libvirt.driver import Libvirt
 from tests.agent.ci import archive
 from tests.factories import make_ci, make_product, make_user
-from tests.hypervisor.guests import MEDIA, Source, machines_below, read_file, until
+from tests.hypervisor.guests import Source, machines_below, read_file, until
+from tests.hypervisor.scenes import PROVENANCE, SECONDS, media
 from tickets.clock import database_now
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.timeout(900)]
 
-PROVENANCE = Provenance("https://portal.example.org", "ENV-0000005", "till-7", "2026-11-02T09:00:00Z")
 NEUTRALISE = (
     Recipe("schedulers", remove=("etc/cron.d/*",)),
     Recipe("mail relay", write={"etc/mail.json": '{"relay": ""}'}),
 )
-SECONDS = 240.0
 DONE = {DeploymentState.SUCCEEDED, DeploymentState.FAILED}
 
 
@@ -55,7 +52,7 @@ class Scene:
 
     def __init__(self, place: Path, disk: Path, portal_url: str) -> None:
         self.portal_url = portal_url
-        options = {"sources": disk.parent, "media": Path(django_settings.BASE_DIR) / MEDIA}
+        options = {"sources": disk.parent, "media": media()}
         self.disk = disk
         self.driver = Libvirt(place, portal=PROVENANCE.portal, options=options, say=print)
         self.till = make_ci("till-7", agent_id="till-7")

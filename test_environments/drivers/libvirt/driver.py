@@ -19,6 +19,7 @@ from uuid import UUID
 from test_environments.drivers.bound import Bound
 from test_environments.drivers.errors import (
     Conflict,
+    DriverError,
     Failed,
     GuestUnresponsive,
     NotFound,
@@ -317,13 +318,14 @@ class Libvirt(Driver):
         power, why = power_of(found["state"], found["reason"])
         if power not in {Power.RUNNING, Power.PAUSED}:
             return Observation(power, disk_bytes=disk, why=why)
+        try:
+            accelerator = str(self._hypervisor.connection.call("accelerator", bound, uuid=str(environment)))
+        except DriverError:
+            if not self._hypervisor.is_embedded or host.process_of(str(environment)) is not None:
+                raise
+            return Observation(Power.CRASHED, disk_bytes=disk, why="The machine was killed a moment ago.")
         process = host.process_of(str(environment))
-        if process is None and self._hypervisor.is_embedded:  # killed a moment ago
-            return Observation(Power.CRASHED, disk_bytes=disk, why="The machine's process is gone.")
-        accelerator = str(self._hypervisor.connection.call("accelerator", bound, uuid=str(environment)))
-        return Observation(
-            power, process, host.resident_mb(process) if process else 0, disk, why, EVIDENCE[accelerator], accelerator
-        )
+        return Observation(power, process, host.resident_mb(process), disk, why, EVIDENCE[accelerator], accelerator)
 
     def snapshot(self, environment: UUID, snapshot: UUID, bound: Bound) -> None:
         files = self._at_rest(environment, bound)

@@ -57,7 +57,7 @@ def living_machines(run_folder: Path) -> list[int]:
     return found
 
 
-def resident_mb(process: int) -> int:
+def resident_mb(process: int | None) -> int:
     """Memory that a process holds; 0 when it is gone."""
     try:
         pages = int(Path(f"/proc/{process}/statm").read_text().split()[1])

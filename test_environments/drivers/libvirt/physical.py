@@ -167,14 +167,17 @@ class Receiver:
 
     def close(self) -> None:
         """Takes nothing more. What is incomplete goes, the medium too: its token is worth nothing any more."""
-        with suppress(OSError):
-            self._socket.shutdown(socket.SHUT_RDWR)
-        self._socket.close()
+        self._stop_listening()
         with suppress(FileNotFoundError):
             (self._place / "medium.img").unlink()
         if not self._done.is_set():
             with self._lock:
                 shutil.rmtree(self._place, ignore_errors=True)
+
+    def _stop_listening(self) -> None:
+        with suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
+        self._socket.close()
 
     def _accept(self) -> None:
         while not self._done.is_set():
@@ -225,6 +228,7 @@ class Receiver:
         new = self._place / ".received.json"
         new.write_text(json.dumps(facts))
         new.replace(self._place / "received.json")
+        self._stop_listening()
         self._done.set()
         return sha256
 

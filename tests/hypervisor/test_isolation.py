@@ -1,0 +1,79 @@
+"""What a machine can reach, tried from inside: the portal through the relay, and nothing else."""
+
+import socket
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from test_environments.drivers.libvirt import host, probing
+from test_environments.drivers.libvirt.errands import Report, _pack, _read
+from test_environments.drivers.libvirt.media.build import for_errands
+from test_environments.drivers.libvirt.network import Namespace, interfaces_of
+from tests.hypervisor.guests import until
+from tests.hypervisor.scenes import SECONDS, Machines, media
+
+pytestmark = pytest.mark.timeout(600)
+
+
+@pytest.fixture
+def portal() -> Iterator[str]:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+
+
+def test_a_machine_reaches_the_portal_and_no_other_door_of_the_host(machines: Machines, portal: str) -> None:
+    environment = machines.create(machines.image())
+    machines.deliver(environment, portal)
+    machines.driver.start(environment, machines.bound())
+    process = machines.driver.observe(environment, machines.bound()).process
+    assert process == host.process_of(str(environment))
+    assert interfaces_of(process) == ["lo"]
+
+    proof = machines.driver.probe(environment, machines.bound())
+    assert proof.holds, proof
+    assert len(proof.probes) >= 3
+    until(lambda: machines.says(environment, "agent 1.1.0 for copy-1"), seconds=SECONDS)
+
+
+def test_the_same_probe_outside_of_the_namespace_finds_the_doors(place: Path, portal: str) -> None:
+    with probing.doors() as doors:
+        plan = probing.Plan(portal, doors)
+        report = probe_in_the_open(place, plan)
+    proof = plan.proof(report)
+    assert not proof.holds
+    assert [probe.is_reached for probe in proof.probes][: 1 + len(doors)] == [True] * (1 + len(doors)), proof
+
+
+def test_a_probe_that_tells_nothing_proves_nothing() -> None:
+    assert not probing.Plan("http://127.0.0.1:8000", [("10.0.2.2", 1)]).proof(Report()).holds
+
+
+def test_a_namespace_has_lo_and_ends_with_who_uses_it() -> None:
+    namespace = Namespace()
+    try:
+        assert namespace.interfaces() == ["lo"]
+        with namespace.listen(8000) as inside, pytest.raises(OSError, match="refused"):
+            socket.create_connection(("127.0.0.1", inside.getsockname()[1]), timeout=5)
+        inner = subprocess.run(
+            [*namespace.command, "cat", "/proc/net/dev"], capture_output=True, text=True, check=True, timeout=30
+        )
+        assert [line.split(":")[0].strip() for line in inner.stdout.splitlines()[2:]] == ["lo"]
+    finally:
+        namespace.close()
+
+
+def probe_in_the_open(place: Path, plan: probing.Plan) -> Report:
+    """The probe machine with QEMU's user network in the host's own namespace."""
+    kernel, initramfs = for_errands(media(), place / "boot")
+    order, log = place / "order.raw", place / "errand.log"
+    order.write_bytes(_pack(plan.order))
+    command = [
+        *("qemu-system-x86_64", "-machine", "q35", "-accel", "tcg", "-cpu", "max", "-m", "160", "-no-reboot"),
+        *("-display", "none", "-monitor", "none", "-serial", f"file:{log}", "-nic", "user,model=virtio-net-pci"),
+        *("-kernel", kernel, "-initrd", initramfs, "-append", "console=ttyS0 quiet panic=-1 itsm.errand=probe"),
+        *("-drive", f"file={order},format=raw,if=virtio"),
+    ]
+    subprocess.run(command, check=True, timeout=SECONDS)
+    return _read(order, log, "probe")

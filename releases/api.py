@@ -16,10 +16,11 @@ from changes.models import Change
 from distribution.api import DeploymentFilter
 from distribution.models import Deployment
 from distribution.serializers import DeploymentSerializer, StragglerSerializer
-from distribution.stragglers import explain, stragglers
+from distribution.stragglers import explain
 from releases import services
 from releases.dry_run.report import dry_run
 from releases.dry_run.targets import ONLY, planned_cis, shown_conflicts
+from releases.live import stragglers_of
 from releases.models import FailureDecision, Release, Rollout, Verdict, Wave
 from releases.plan_findings import findings
 from releases.serializers import (
@@ -239,8 +240,7 @@ class RolloutViewSet(ObjectViewSet):
     @action(detail=True, methods=["get"], filterset_class=DeploymentFilter, ordering_fields=["ci_id"])
     def stragglers(self, request: Request, **kwargs: Any) -> Response:
         """CIs of the waves that have begun which do not have it, and why; same filters as `/deployments/`."""
-        waves = self.get_rollout().waves.exclude(state=Wave.State.ROLLED_BACK)
-        rows = stragglers(waves.values_list("batch_id", flat=True), request.user)
+        rows = stragglers_of(self.get_rollout(), request.user)
         page = explain(self.paginate_queryset(self.filter_queryset(rows)) or [], now=now_of(request))
         return self.get_paginated_response(StragglerSerializer(page, many=True).data)
 

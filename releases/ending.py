@@ -11,7 +11,7 @@ from releases import going_back
 from releases.judging import judge_errors
 from releases.models import Rollout, RolloutEvent
 from releases.services import cascade
-from releases.services.log import log, wait_for
+from releases.services.log import log, under_way_text, wait_for
 from releases.services.rollouts import close_forward_batches
 from tickets.lifecycle import move
 from tickets.services import move_ticket
@@ -27,7 +27,7 @@ def finish_abort(rollout: Rollout, now: datetime) -> bool:
     if judge_errors(rollout, now).has_acted or distribution.pass_deadlines(batches, now=now):
         return True
     if waiting := distribution.under_way(batches):
-        return wait_for(rollout, _("%d CIs are still under way") % waiting, now)
+        return wait_for(rollout, under_way_text(waiting), now)
     move(rollout, "finish_abort", actor=None, now=now, update={"finished_at": now, "waits_for": ""})
     # Closed by the device and overdue for its proof: it may have been installed.
     installed = sum(c.succeeded + c.confirming for c in distribution.counts(batches).values())

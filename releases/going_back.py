@@ -18,8 +18,8 @@ from releases.policy import RolloutPolicy
 from releases.services import cascade
 from releases.services.breach import call_for_rollback
 from releases.services.failures import numbers_of_wave
-from releases.services.log import cis_text, log, wait_for
-from releases.services.rollbacks import overtaking, stopped_waves
+from releases.services.log import cis_text, log, under_way_text, wait_for
+from releases.services.rollbacks import not_ready, overtaking, stopped_waves
 from tickets.lifecycle import move
 from tickets.models import EntryKind
 from tickets.services import move_ticket, record
@@ -56,7 +56,7 @@ def roll_back(rollout: Rollout, now: datetime) -> bool:
         return True
     waiting = distribution.under_way([*batches, wave.batch_id, *(part.batch_id for part in parts)])
     if waiting or Wave.State.FAILED in {wave.state, *(part.state for part in parts)}:
-        return wait_for(rollout, waits_for(rollout) or _("%d CIs are still under way") % waiting, now)
+        return wait_for(rollout, waits_for(rollout) or under_way_text(waiting), now)
     if not _end_wave(rollout, wave, batches, now):
         return True
     for taken_back in forward:
@@ -188,6 +188,7 @@ def _list_exceptions(rollout: Rollout, wave: Wave, forward: list[int], now: date
     later = Deployment.objects.filter(batch=OuterRef("batch"), ci=OuterRef("ci"), attempt__gt=OuterRef("attempt"))
     newest = Deployment.objects.filter(~Exists(later)).order_by("ci")
     failed = newest.filter(~Exists(done.filter(ci=OuterRef("ci"))), batch=wave.batch_id, state__in=_IS_NOT_BACK)
+    failed = failed.annotate(is_gone=Exists(not_ready("to_version").filter(deployment=OuterRef("pk"))))
     # Not as a list of ids, which would be looked through once for each CI of a large fleet.
     stayed = newest.filter(~Exists(back.filter(ci=OuterRef("ci"))), batch__in=forward, offered_at__isnull=False)
     rows: list[RolloutException] = []
@@ -210,6 +211,8 @@ def _list_exceptions(rollout: Rollout, wave: Wave, forward: list[int], now: date
 def _why(deployment: Deployment) -> str:
     if deployment.state == DeploymentState.SUCCEEDED:
         return _("It had no way back.")
+    if deployment.state in OPEN and getattr(deployment, "is_gone", False):
+        return _("The version of before is no longer ready in the media library.")
     if deployment.state in OPEN:
         return _("It did not answer.")
     return deployment.message or deployment.error_code or str(deployment.get_state_display())

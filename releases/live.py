@@ -12,9 +12,11 @@ from django.utils.translation import gettext_lazy
 
 from cmdb.models import ConfigurationItem
 from distribution.counting import Counts, counts, last_event_position
-from distribution.models import OPEN, Deployment, DeploymentState
+from distribution.models import OPEN, Batch, Deployment, DeploymentState
+from distribution.stragglers import stragglers
 from releases.models import FailureDecision, ProbeSample, Rollout, RolloutEvent, Wave
 from releases.probes import name_of
+from releases.services.rollbacks import GONE
 from releases.wave_text import wave_text
 from releases.windows import STAMP
 from tickets.appearance import Appearance, appearance_of
@@ -166,6 +168,17 @@ def visible_exceptions(owner: Any, user: Any) -> Any:
     visible = ConfigurationItem.objects.visible_to(user).values("pk")
     rows = owner.exceptions.select_related("ci", "recorded_by")
     return rows.filter(Q(ci__isnull=True) | Q(ci__in=visible)).order_by("pk")
+
+
+def stragglers_of(rollout: Rollout, user: Any) -> Any:
+    """Newest deployments that have not brought it; once the rollout goes back, those that are not back, or under way
+    yet. On CIs that the person may see."""
+    waves = rollout.waves.exclude(state=Wave.State.ROLLED_BACK)
+    rows = stragglers(waves.values_list("batch_id", flat=True), user)
+    if rollout.state in GONE:
+        # What never got it need not come back.
+        rows = rows.exclude(~Q(state__in=OPEN), batch__purpose=Batch.Purpose.FORWARD)
+    return rows
 
 
 def failures_of(rollout: Rollout, user: Any) -> list[Deployment]:

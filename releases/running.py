@@ -15,7 +15,7 @@ from releases.models import Rollout, RolloutEvent, Verdict, Wave
 from releases.policy import RolloutPolicy
 from releases.services import cascade
 from releases.services.failures import numbers_of_wave
-from releases.services.log import cis_text, log, wait_for
+from releases.services.log import cis_text, log, under_way_text, wait_for
 from releases.services.pausing import pause
 from releases.services.rollouts import standing_waves
 from releases.windows import STAMP, blocks
@@ -136,7 +136,7 @@ def _reopen(wave: Wave, now: datetime) -> bool:
 def _complete(rollout: Rollout, now: datetime) -> bool:
     batches = rollout.waves.filter(kind=Wave.Kind.FORWARD).values_list("batch", flat=True)
     if under_way := distribution.under_way(batches):
-        return wait_for(rollout, _("%d CIs are still under way") % under_way, now)
+        return wait_for(rollout, under_way_text(under_way), now)
     if going_back.open_waves(rollout).exists():
         return wait_for(rollout, going_back.waits_for(rollout) or _("CIs on their way back"), now)
     watched_until = early_life_ends(rollout, RolloutPolicy.from_json(rollout.policy))

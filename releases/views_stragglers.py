@@ -7,18 +7,13 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.utils.translation import gettext_lazy
 
-from distribution.stragglers import Straggler, explain, stragglers
-from releases.models import Rollout, Wave
+from distribution.stragglers import Straggler, explain
+from releases.live import stragglers_of
+from releases.models import Rollout
 from tickets.clock import now_of
 from tickets.views import ObjectPage
 
 PER_PAGE = 50
-
-
-def stragglers_of(rollout: Rollout, user: Any) -> Any:
-    """Forward and on the way back, as far as the person may see the CIs."""
-    waves = rollout.waves.exclude(state=Wave.State.ROLLED_BACK)
-    return stragglers(waves.values_list("batch_id", flat=True), user)
 
 
 def first_stragglers(rollout: Rollout, user: Any, now: Any, most: int = 10) -> tuple[int, list[Straggler]]:

@@ -40,6 +40,11 @@ def cis_text(count: int) -> str:
     return ngettext("%(count)d CI", "%(count)d CIs", count) % {"count": count}
 
 
+def under_way_text(count: int) -> str:
+    """How many CIs are waited for, in words."""
+    return ngettext("%(count)d CI is still under way", "%(count)d CIs are still under way", count) % {"count": count}
+
+
 def _name_of(wave: Wave) -> str:
     return _("rollback %d") % wave.number if wave.kind == Wave.Kind.ROLLBACK else _("wave %d") % wave.number
 

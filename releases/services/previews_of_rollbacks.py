@@ -70,10 +70,20 @@ def roll_back_ci(facts: Facts) -> Preview:
 
 
 def _warnings(facts: Facts) -> list[str]:
-    """What a way back takes with it."""
-    items = DeploymentItem.objects.filter(deployment__batch__in=list(facts.counts), way_back=WayBack.SNAPSHOT)
-    text = _("The CIs get the data of before the installation back: what they wrote since is lost.")
-    return [text] if items.exists() else []
+    """What a way back takes with it, and who has lost it meanwhile."""
+    warnings = []
+    batches = list(facts.counts)
+    if DeploymentItem.objects.filter(deployment__batch__in=batches, way_back=WayBack.SNAPSHOT).exists():
+        warnings.append(_("The CIs get the data of before the installation back: what they wrote since is lost."))
+    got_it = [DeploymentState.SUCCEEDED, DeploymentState.CONFIRMING]
+    lost = rollbacks.not_ready("from_version").filter(deployment__batch__in=batches, deployment__state__in=got_it)
+    if count := lost.values("deployment__ci").distinct().count():
+        text = _(
+            "%d of them ran a version that is no longer ready in the media library: they are not offered it, stay as "
+            "they are, and are listed."
+        )
+        warnings.append(text % count)
+    return warnings
 
 
 def continue_rollback(facts: Facts) -> Preview:

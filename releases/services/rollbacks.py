@@ -20,6 +20,7 @@ from releases.services.failures import accept_failures
 from releases.services.log import log
 from releases.services.rollouts import add_wave, close_forward_batches, lock_rollout, standing_waves
 from releases.services.signatures import check_ways_back
+from software.models import Version
 from tickets.exceptions import ConditionRefused, InvalidInput, TransitionRefused
 from tickets.lifecycle import check_move, check_permission, move
 from tickets.services import move_ticket, required
@@ -103,6 +104,12 @@ def has_impossible(rollout: Rollout) -> bool:
     """Whether nothing leads back from the package on some of its CIs: the engine then never rolls back by itself."""
     items = DeploymentItem.objects.filter(deployment__batch__in=rollout.forward_batch_ids())
     return items.filter(way_back=WayBack.IMPOSSIBLE).exists()
+
+
+def not_ready(version: str) -> QuerySet[DeploymentItem]:
+    """Items whose `from_version` or `to_version` is not, or no longer, offered to anybody: withdrawn or archived."""
+    named = DeploymentItem.objects.filter(**{f"{version}__isnull": False})
+    return named.exclude(**{f"{version}__state": Version.State.READY})
 
 
 def _check_alone(rollout: Rollout) -> None:

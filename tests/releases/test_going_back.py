@@ -8,11 +8,14 @@ from cmdb.models import AgentProfile
 from distribution.models import Deployment
 from notifications.models import Outbox
 from releases import services
+from releases.live import stragglers_of
 from releases.models import Release, Rollout, RolloutException
+from releases.services.previews import preview_rollout
 from software.models import Version
+from software.services import withdraw_version
 from tests.distribution.fleet import stored_version
 from tests.factories import make_ci, make_product, make_user
-from tests.releases.world import BIG_BANG, Device, World, deployments, state, waves
+from tests.releases.world import BIG_BANG, POLICY, Device, World, deployments, state, waves
 from tickets.exceptions import ConditionRefused, InvalidInput, PermissionRefused, TransitionRefused
 
 pytestmark = pytest.mark.django_db
@@ -332,3 +335,44 @@ def test_a_device_that_closed_and_never_confirmed_is_awaited_then_listed(world: 
     world.work()
     world.tick()
     assert (world.runs(), world.devices[0].runs) == ({"srv-1": "1.0"}, {"billing": "1.0"})
+
+
+def test_only_what_got_it_is_listed_as_not_back(world: World) -> None:
+    one, two, _three = world.add_cis(3)
+    rollout = world.started(policy={**POLICY, "waves": [{"count": 2}, {"rest": True}]})
+    world.tick()
+    world.mood("hangs", two)
+    world.work(one, two)
+    services.roll_back_rollout(rollout, actor=world.sven, now=world.now, reason="prices are wrong")
+    world.tick()
+    rollout.refresh_from_db()
+    listed = {d.ci.name: str(d.state) for d in stragglers_of(rollout, world.mona)}
+    assert listed == {one.name: "queued", two.name: "cancelling"}, "the third one never got it"
+    world.mood("ok", two)
+    for _ in range(4):
+        world.work()
+        world.tick(1)
+    assert state(rollout) == "rolled_back"
+    rollout.refresh_from_db()
+    assert not stragglers_of(rollout, world.mona).exists()
+
+
+def test_a_version_of_before_that_was_withdrawn_meanwhile_is_no_way_back_and_said_so(world: World) -> None:
+    world.add_cis(2)
+    rollout = world.started(policy=BIG_BANG)
+    world.pass_time(4)
+    rollout.refresh_from_db()
+    preview = preview_rollout(rollout, "roll_back", actor=world.mona, now=world.now)
+    assert preview.choices[0].warnings == []
+    withdraw_version(world.old, actor=world.erik, now=world.now)
+    preview = preview_rollout(rollout, "roll_back", actor=world.mona, now=world.now)
+    assert "2 of them" in preview.choices[0].warnings[0]
+    services.roll_back_rollout(rollout, actor=world.mona, now=world.now, reason="prices are wrong")
+    world.tick()
+    world.work()
+    world.tick(200)
+    world.tick(1)
+    assert state(rollout) == "rolled_back_with_exceptions"
+    assert set(rollout.exceptions.values_list("reason", flat=True)) == {
+        "The version of before is no longer ready in the media library."
+    }

@@ -61,6 +61,7 @@ ROLES: dict[str, frozenset[str]] = {
         "releases.record_exception",
         "releases.see_operations",
         "releases.override_window",
+        "test_environments.approve_copies",
     },
     "operator": REPORT | READ_EVERYTHING | {"releases.pause_rollout", "releases.see_operations"},
     # Sees and excludes his own CIs because he owns them, not by a right.
@@ -85,7 +86,8 @@ SETUP_MODELS = (
     "accounts.user", "accounts.team", "tickets.priorityrule", "cmdb.ciclass", "cmdb.agentprofile", "cmdb.credential",
     "cmdb.configurationitem", "cmdb.relation", "cmdb.cigroup", "software.product",
     "cmdb.maintenancewindow", "cmdb.trustedauthority",
-    "test_environments.copysource", "releases.testpolicy", "incidents.driftrule",
+    "test_environments.copysource", "test_environments.neutralisingrecipe",
+    "releases.testpolicy", "incidents.driftrule",
 )  # fmt: skip
 
 

@@ -22,7 +22,7 @@ from software.api import ProductViewSet, VersionViewSet
 from software.api_components import ComponentViewSet
 from software.api_signatures import SignaturesViewSet
 from software.api_uploads import UploadViewSet
-from test_environments.api import EnvironmentViewSet
+from test_environments.api import EnvironmentViewSet, ImageViewSet
 
 router = DefaultRouter(use_regex_path=False)
 router.include_format_suffixes = False
@@ -48,6 +48,7 @@ router.register("signatures", SignaturesViewSet, basename="api-signatures")
 router.register("uploads", UploadViewSet, basename="api-upload")
 router.register("components", ComponentViewSet, basename="api-component")
 router.register("environments", EnvironmentViewSet, basename="api-environment")
+router.register("images", ImageViewSet, basename="api-image")
 router.register("notices", NoticeViewSet, basename="api-notice")
 router.register("service-tokens", ServiceTokenViewSet, basename="api-service-token")
 

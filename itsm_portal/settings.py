@@ -217,6 +217,20 @@ TEST_ENVIRONMENT_SOURCES = environment.folder("TEST_ENVIRONMENT_SOURCES", defaul
 TEST_ENVIRONMENT_ROOT = environment.folder("TEST_ENVIRONMENT_ROOT", default=DATA_DIR / "copies")
 # A zipapp of the update agent for copies; empty: the one in this checkout.
 TEST_ENVIRONMENT_AGENT = environment.os.environ.get("TEST_ENVIRONMENT_AGENT", "")
+# Which drivers the test host opens; none replaces another. `libvirt` needs its Python module and a hypervisor.
+TEST_ENVIRONMENT_DRIVERS = {
+    name: {
+        "file_copy": {
+            "class": "test_environments.drivers.file_copy.driver.FileCopy",
+            "options": {"agent": TEST_ENVIRONMENT_AGENT},
+        },
+    }[name]
+    for name in environment.choices("TEST_ENVIRONMENT_DRIVERS", allowed=("file_copy",), default="file_copy")
+}
+# The leases of a copy that nobody uses: running, then kept; images without a copy are deleted after so many days.
+TEST_ENVIRONMENT_RUN_HOURS = environment.number("TEST_ENVIRONMENT_RUN_HOURS", default=72, least=1)
+TEST_ENVIRONMENT_KEEP_HOURS = environment.number("TEST_ENVIRONMENT_KEEP_HOURS", default=336, least=1)
+TEST_ENVIRONMENT_RETAIN_DAYS = environment.number("TEST_ENVIRONMENT_RETAIN_DAYS", default=90, least=1)
 # Hosts (`host` or `host:port`) that the probes of rollouts may call; nothing else is ever called.
 PROBE_HOSTS = environment.words("PROBE_HOSTS")
 # Where the portal's own processes and the copies' agents reach the portal.

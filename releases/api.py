@@ -100,6 +100,7 @@ class ReleaseViewSet(TicketViewSet):
         "start_test": Call(services.start_test, StartTestSerializer),
         "void_test": Call(services.void_test, OptionalReasonSerializer),
         "skip_test": Call(services.skip_test, ReasonSerializer, EXCEPT),
+        "accept_evidence": Call(services.accept_evidence, ReasonSerializer, EXCEPT),
         "approve": Call(services.approve_release, ApproveReleaseSerializer, has_right_to_approve),
         "reject": Call(services.reject_release, MandatoryOpinionSerializer, has_right_to_approve),
         "start_rollout": Call(

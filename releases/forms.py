@@ -12,7 +12,7 @@ from cmdb.models import ConfigurationItem
 from releases.models import Release, RolloutException
 from releases.services import left_out_changes, release_hash
 from software.models import Version
-from test_environments.models import CopySource
+from test_environments.models import CopySource, GoldenImage
 from tickets.activities import Process
 from tickets.forms import ApproveForm, LongText, PortalForm, TicketForm, activity_field
 
@@ -90,8 +90,16 @@ class StartTestForm(PortalForm):
         ConfigurationItem.objects.none(), label=gettext_lazy("Copy of which CI"),
         help_text=gettext_lazy("CIs whose folder an administrator released for copies."),
     )  # fmt: skip
+    image = forms.ModelChoiceField(
+        GoldenImage.objects.none(), label=gettext_lazy("On which image"), required=False,
+        empty_label=gettext_lazy("A new one, taken now"),
+        help_text=gettext_lazy("The same image lets several versions be compared."),
+    )  # fmt: skip
 
     def prepare(self) -> None:
+        images: Any = self.fields["image"]
+        images.queryset = GoldenImage.objects.visible_to(self.user).usable().select_related("source").order_by("-pk")
+        images.label_from_instance = lambda image: f"{image.number}: {image.source.name}"
         sources = CopySource.objects.values("ci")
         visible = ConfigurationItem.objects.visible_to(self.user).production()
         field: Any = self.fields["source_ci"]

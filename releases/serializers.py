@@ -13,6 +13,7 @@ from releases.serializers_rollout import RolloutListSerializer, TestRunSerialize
 from releases.services import release_hash
 from releases.services.generations import history
 from software.models import Version
+from test_environments.models import GoldenImage
 from tickets.activities import Activity
 from tickets.serializers import (
     ApprovalSerializer,
@@ -247,9 +248,10 @@ class ApproveReleaseSerializer(OpinionSerializer):
 
 
 class StartTestSerializer(serializers.Serializer):
-    """The production CI that is copied."""
+    """The production CI that is copied, and the image of it to use; without one a new image is taken."""
 
     source_ci = NumberField(ConfigurationItem)
+    image = NumberField(GoldenImage, required=False, allow_null=True)
 
 
 class RecordExceptionSerializer(serializers.Serializer):

@@ -37,6 +37,7 @@ class TestRunSerializer(serializers.ModelSerializer):
 
     environment = serializers.CharField(source="environment.number", read_only=True)
     source_ci = serializers.CharField(source="environment.source.number", read_only=True)
+    evidence = serializers.CharField(source="environment.evidence", read_only=True)
     started_by = PersonSerializer(read_only=True)
 
     def to_representation(self, instance: TestRun) -> dict[str, Any]:
@@ -44,13 +45,14 @@ class TestRunSerializer(serializers.ModelSerializer):
         shown = super().to_representation(instance)
         request = self.context.get("request")
         if request is None or not request.user.has_perm("test_environments.see_environments"):
-            shown |= {"environment": "", "source_ci": "", "reason": ""}
+            shown |= {"environment": "", "source_ci": "", "reason": "", "soak_pause_reason": ""}
         return shown
 
     class Meta:
         model = TestRun
         fields = [
-            "id", "state", "environment", "source_ci", "package_hash", "soak_seconds", "soak_started_at", "restarts",
+            "id", "state", "environment", "source_ci", "package_hash", "soak_seconds", "soak_started_at",
+            "soaked_seconds", "soak_paused_at", "soak_pause_reason", "evidence", "evidence_needed", "restarts",
             "reason", "started_by", "created_at", "finished_at",
         ]  # fmt: skip
 

@@ -119,6 +119,11 @@ VERBS = {
         ReasonForm, label=gettext_lazy("Skip the test"), style="danger", icon="barrier-block", service="skip_test",
         allowed=lambda release, user: _may_except(release, user) and release.state in {"built", "test_failed"},
     ),
+    "accept_evidence": VerbPage(
+        ReasonForm, label=gettext_lazy("Accept weaker evidence"), style="danger", icon="barrier-block",
+        service="accept_evidence",
+        allowed=lambda release, user: _may_except(release, user) and release.state == Release.State.TESTING,
+    ),
     "record_exception": VerbPage(
         ExceptionForm, label=gettext_lazy("Record an exception"), icon="barrier-block", service="record_exception",
         allowed=_may_except,

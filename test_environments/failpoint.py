@@ -6,21 +6,23 @@
 import os
 import signal
 
-POINTS = (
+MAKING = (
     "claimed",
     "captured",
-    "provisioning",
     "copying",
+    "imaged",
+    "image_ready",
+    "provisioning",
     "copied",
     "token_issued",
     "token_written",
     "placed",
     "wanted",
     "started",
-    "destroying",
-    "moved_away",
-    "deleted",
 )
+KEEPING = ("snapshotting", "snapshot_kept")
+REVERTING = ("reverting", "reverted")
+DESTROYING = ("destroying", "moved_away", "deleted")
 
 
 def reach(name: str) -> None:

@@ -10,6 +10,7 @@ from django.utils.translation import gettext_lazy as _
 from django_fsm import transition
 
 from distribution.models import WayBack
+from test_environments.models import TestEnvironment
 from tickets.activities import Process, activity_constraint
 from tickets.lifecycle import StateField
 from tickets.models import Approval, Ticket, TimelineEntry
@@ -285,6 +286,13 @@ class TestPolicy(models.Model):
     release_type = models.CharField(max_length=9, choices=Release.Type, unique=True)
     soak_seconds = models.PositiveIntegerField(_("problem-free period in seconds"))
     early_life_days = models.PositiveSmallIntegerField(_("days of early life support"), default=5)
+    evidence = models.CharField(
+        _("evidence needed"),
+        max_length=20,
+        choices=TestEnvironment.Evidence,
+        default=TestEnvironment.Evidence.FILE_COPY,
+        help_text=_("What kind of copy a test has to run on; less is a recorded exception by a second person."),
+    )
 
     DEFAULT_SOAK = {
         Release.Type.MAJOR: 7 * 86400,

@@ -62,6 +62,7 @@ class RolloutException(models.Model):
         NO_WAY_BACK = "no_way_back", _("no way back")
         ROLLBACK_FAILED = "rollback_failed", _("rollback failed")
         TEST_SKIPPED = "test_skipped", _("test gate skipped")
+        WEAKER_EVIDENCE = "weaker_evidence", _("weaker evidence accepted")
 
     release = models.ForeignKey(Release, models.PROTECT, related_name="exceptions")
     rollout = models.ForeignKey(Rollout, models.PROTECT, null=True, blank=True, related_name="exceptions")

@@ -1,5 +1,7 @@
 """The test run: the gate between a built package and its targets."""
 
+from datetime import datetime, timedelta
+
 import pghistory
 from django.conf import settings
 from django.db import models
@@ -8,6 +10,7 @@ from django.utils.translation import gettext_lazy as _
 from django_fsm import transition
 
 from releases.models.release import Release
+from test_environments.models import TestEnvironment
 from tickets.lifecycle import StateField, StatefulModel
 
 
@@ -38,6 +41,13 @@ class TestRun(StatefulModel):
     state = StateField(default=State.PREPARING, choices=State)
     soak_seconds = models.PositiveIntegerField()
     soak_started_at = models.DateTimeField(null=True, blank=True)
+    # The period stands still while the copy does not run or its agent is silent; what was reached before is kept.
+    soaked_seconds = models.PositiveIntegerField(default=0)
+    soak_paused_at = models.DateTimeField(null=True, blank=True)
+    soak_pause_reason = models.CharField(max_length=255, blank=True)
+    evidence_needed = models.CharField(
+        max_length=20, choices=TestEnvironment.Evidence, default=TestEnvironment.Evidence.FILE_COPY
+    )
     restarts = models.PositiveSmallIntegerField(default=0)
     counted_incidents = models.ManyToManyField(
         "incidents.Incident",
@@ -62,6 +72,11 @@ class TestRun(StatefulModel):
                 condition=Q(state__in=["preparing", "applying", "soaking", "passed"]),
             )
         ]
+
+    def soaked(self, now: datetime) -> timedelta:
+        """How much of the problem-free period is over."""
+        since = now - self.soak_started_at if self.soak_started_at and not self.soak_paused_at else timedelta()
+        return timedelta(seconds=self.soaked_seconds) + since
 
     def __str__(self) -> str:
         return f"test {self.pk} of {self.release_id}"

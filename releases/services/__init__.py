@@ -2,6 +2,7 @@
 
 from releases.services.approval import approve_release, has_valid_approval, reject_release
 from releases.services.deploy import deploy, order_signing_request, waits_for
+from releases.services.evidence import accept_evidence
 from releases.services.failures import decide_failure, exclude_ci, retry_failed_cis
 from releases.services.package import (
     build_release,
@@ -25,6 +26,7 @@ from releases.services.window_override import override_window
 
 __all__ = [
     "abort_rollout",
+    "accept_evidence",
     "advance_test_runs",
     "approve_release",
     "build_release",

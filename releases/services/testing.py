@@ -3,6 +3,7 @@
 import logging
 from datetime import datetime, timedelta
 
+from django.conf import settings
 from django.db import transaction
 from django.db.models import F
 from django.utils.translation import gettext as _
@@ -15,9 +16,10 @@ from incidents.models import Incident
 from releases.models import Release, RolloutException, TestPolicy, TestRun
 from releases.services.approval import check_second_person
 from releases.services.content import check_ready, lock_release, package_hash, release_hash
+from releases.services.evidence import evidence_needed_for, lacks_evidence
 from releases.services.signatures import check_signed
 from test_environments import services as environments
-from test_environments.models import TestEnvironment
+from test_environments.models import GoldenImage, TestEnvironment
 from tickets.exceptions import ConditionRefused, DomainError, InvalidInput
 from tickets.lifecycle import check_permission, move
 from tickets.models import EntryKind
@@ -27,6 +29,8 @@ logger = logging.getLogger(__name__)
 
 # How long the copy has for each step of an installation, in seconds.
 TEST_DEADLINE = 1800
+# Agents are asked to poll much more often; shorter gaps are no sign of anything. Seconds.
+LEAST_SILENCE = 300
 GONE = frozenset({TestEnvironment.State.ERROR, TestEnvironment.State.DESTROYING, TestEnvironment.State.DESTROYED})
 
 
@@ -36,10 +40,18 @@ def soak_seconds_for(release_type: str) -> int:
     return policy.soak_seconds if policy else TestPolicy.DEFAULT_SOAK[Release.Type(release_type)]
 
 
-def start_test(release: Release, *, actor: User, now: datetime, source_ci: ConfigurationItem) -> TestRun:
+def start_test(
+    release: Release,
+    *,
+    actor: User,
+    now: datetime,
+    source_ci: ConfigurationItem,
+    image: GoldenImage | None = None,
+) -> TestRun:
     """built → testing: asks for a copy of `source_ci` and begins a test run of the present package on it.
 
-    Refuses a CI that runs none of the package's products, and one that cannot be copied.
+    `image` is one of its golden images, so that several versions can be tried on the same one; without it a new one is
+    taken. Refuses a CI that runs none of the package's products, and one that cannot be copied.
     """
     with transaction.atomic():
         release = lock_release(release)
@@ -57,12 +69,15 @@ def start_test(release: Release, *, actor: User, now: datetime, source_ci: Confi
         record(release, kind=EntryKind.SYSTEM, actor=actor, now=now, text=text, public=False)
         for failed in release.test_runs.filter(state=TestRun.State.FAILED).select_related("environment"):
             _throw_away(failed, now=now)  # kept until now to be looked at
-        environment = environments.request_environment(source_ci, actor=actor, now=now, purpose=release.number)
+        environment = environments.request_environment(
+            source_ci, actor=actor, now=now, purpose=release.number, image=image
+        )
         return TestRun.objects.create(
             release=release,
             environment=environment,
             package_hash=package_hash(release),
             soak_seconds=soak_seconds_for(release.release_type),
+            evidence_needed=evidence_needed_for(release.release_type),
             started_by=actor,
             created_at=now,
             updated_at=now,
@@ -197,16 +212,21 @@ def _watch_soaking(run: TestRun, now: datetime) -> bool:
     )
     if fresh:
         run.counted_incidents.add(*fresh)
-        TestRun.objects.filter(pk=run.pk).update(soak_started_at=now, restarts=F("restarts") + 1, updated_at=now)
+        begun = {"soak_started_at": now, "soaked_seconds": 0, "soak_paused_at": None, "soak_pause_reason": ""}
+        TestRun.objects.filter(pk=run.pk).update(**begun, restarts=F("restarts") + 1, updated_at=now)
         text = _("Incident on the copy (%s): the problem-free period begins anew.") % ", ".join(
             incident.number for incident in fresh
         )
         record(run.release, kind=EntryKind.SYSTEM, actor=None, now=now, text=text)
         return True
-    assert run.soak_started_at is not None
-    is_over = now - run.soak_started_at >= timedelta(seconds=run.soak_seconds)
-    if not is_over or Incident.objects.open().filter(ci=copy_id).exists():
+    environments.renew_by_use(run.environment, now=now)
+    if _pause_or_go_on(run, now):
+        return True
+    is_over = run.soaked(now) >= timedelta(seconds=run.soak_seconds)
+    if not is_over or run.soak_paused_at or Incident.objects.open().filter(ci=copy_id).exists():
         return False
+    if lacks_evidence(run):
+        return False  # until a second person accepts it; the page says so
     move(run, "succeed", actor=None, now=now, update={"finished_at": now})
     text = _("%(n)d seconds without a problem on %(environment)s (%(evidence)s): test passed.") % {
         "n": run.soak_seconds,
@@ -216,6 +236,41 @@ def _watch_soaking(run: TestRun, now: datetime) -> bool:
     move_ticket(run.release, "pass_test", actor=None, now=now, text=text)
     _throw_away(run, now=now)
     return True
+
+
+def _pause_or_go_on(run: TestRun, now: datetime) -> bool:
+    """The period accrues only while the copy runs and its agent is heard; whether that changed."""
+    assert run.soak_started_at is not None
+    why = _why_not_alive(run.environment, now)
+    if bool(why) == bool(run.soak_paused_at):
+        return False
+    if why:
+        # The time in which nobody heard of it does not count.
+        heard = run.environment.copy.last_seen_at if run.environment.copy else None
+        until = max(run.soak_started_at, min(heard or now, now))
+        soaked = run.soaked_seconds + int((until - run.soak_started_at).total_seconds())
+        change = {"soak_paused_at": now, "soak_pause_reason": why[:255], "soaked_seconds": soaked}
+        text = _("The problem-free period stands still: %s") % why
+    else:
+        change = {"soak_paused_at": None, "soak_pause_reason": "", "soak_started_at": now}
+        text = _("The copy runs and is heard again: the problem-free period goes on.")
+    TestRun.objects.filter(pk=run.pk).update(**change, updated_at=now)
+    record(run.release, kind=EntryKind.SYSTEM, actor=None, now=now, text=text, public=False)
+    return True
+
+
+def _why_not_alive(environment: TestEnvironment, now: datetime) -> str:
+    """Why the time does not count now; empty when the copy runs and its agent was heard not long ago."""
+    off = {TestEnvironment.Power.OFF, TestEnvironment.Power.PAUSED, TestEnvironment.Power.CRASHED}
+    if not environment.is_wanted_running or (environment.observed_at and environment.observed_power in off):
+        return _("the copy does not run.")
+    silence = timedelta(seconds=max(LEAST_SILENCE, 3 * settings.DDI_POLL_SECONDS))
+    heard = environment.copy.last_seen_at if environment.copy else None
+    if heard is not None and now - heard > silence:
+        return _("its agent has not been heard for %(minutes)d minutes.") % {
+            "minutes": (now - heard).total_seconds() // 60
+        }
+    return ""
 
 
 def _runs_package(run: TestRun) -> bool:

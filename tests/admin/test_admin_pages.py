@@ -27,7 +27,7 @@ SETUP_NAMES = {
     "accounts.user", "auth.group", "accounts.team", "tickets.priorityrule", "cmdb.ciclass", "cmdb.agentprofile",
     "cmdb.cigroup", "cmdb.credential", "cmdb.relation", "cmdb.maintenancewindow", "cmdb.trustedauthority",
     "cmdb.configurationitem", "test_environments.copysource", "software.product", "releases.testpolicy",
-    "incidents.driftrule",
+    "incidents.driftrule", "test_environments.neutralisingrecipe",
 }  # fmt: skip
 
 

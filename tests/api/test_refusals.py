@@ -12,7 +12,7 @@ from incidents.api import IncidentViewSet
 from incidents.models import Incident
 from problems.api import ProblemViewSet
 from releases.api import ReleaseViewSet, RolloutViewSet
-from test_environments.api import EnvironmentViewSet
+from test_environments.api import EnvironmentViewSet, ImageViewSet
 from tests.api.world import make_objects
 from tests.factories import NOW, make_user
 from tickets.lifecycle import all_verbs
@@ -210,7 +210,9 @@ def test_verbs_on_the_detail_are_what_the_person_may_do_now(incident, anna, desk
     assert names == ["hold", "resolve", "cancel"]
 
 
-VIEWS = [IncidentViewSet, ProblemViewSet, ChangeViewSet, ReleaseViewSet, RolloutViewSet, EnvironmentViewSet]
+VIEWS = [
+    IncidentViewSet, ProblemViewSet, ChangeViewSet, ReleaseViewSet, RolloutViewSet, EnvironmentViewSet, ImageViewSet,
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("view", VIEWS, ids=lambda view: view.__name__)

@@ -29,7 +29,7 @@ from problems.models import Problem
 from releases.models import PackageItem, Release, Rollout, RolloutEvent, Verdict, Wave
 from releases.policy import RolloutPolicy
 from software.models import Component, Sbom, Upload
-from test_environments.models import TestEnvironment
+from test_environments.models import EnvironmentEvent, EnvironmentSnapshot, GoldenImage, TestEnvironment
 from tests.factories import NOW, make_ci, make_product, make_user, make_version
 from tickets.services import create_ticket
 
@@ -86,9 +86,17 @@ def make_objects(name: str, owner: User, author: User, *, links: int = 1) -> Obj
             deployment = Deployment.objects.create(batch=batch, ci=ci, created_at=NOW, moved_at=NOW)
             DeploymentItem.objects.create(deployment=deployment, product=product, to_version=new, from_version=old)
             DeploymentEvent.objects.create(deployment=deployment, kind="created", to_state="queued", at=NOW)
+    shape = {"driver": "file_copy", "kind": "files", "method": "folder", "classification": "internal"}
+    times = {"created_at": NOW, "updated_at": NOW}
+    images = [GoldenImage.objects.create(source=ci, requested_by=author, **shape, **times) for ci in cis]
     environments = [
-        TestEnvironment.objects.create(source=ci, requested_by=author, created_at=NOW, updated_at=NOW) for ci in cis
+        TestEnvironment.objects.create(source=image.source, image=image, requested_by=author, **times)
+        for image in images
     ]
+    for environment, image in zip(environments, images, strict=True):
+        EnvironmentSnapshot.objects.create(environment=environment, name="before", taken_by=author, created_at=NOW)
+        for owner_of in ({"environment": environment}, {"image": image}):
+            EnvironmentEvent.objects.create(**owner_of, at=NOW, text="Asked for.", actor=author)
     for n in range(links):
         at = NOW + timedelta(seconds=n)
         notify(event=f"e{n}", recipient=owner, thread=f"{name}", subject="News", text="It stopped.", now=at)
@@ -128,7 +136,7 @@ def make_objects(name: str, owner: User, author: User, *, links: int = 1) -> Obj
         "agent-profiles": profile.pk, "maintenance-windows": window.pk,
         "gateway-tokens": gateway.pk, "registrations": waiting.pk, "products": product.pk,
         "versions": new.pk, "uploads": upload.pk,
-        "components": components[0].pk, "environments": environments[0].pk,
+        "components": components[0].pk, "environments": environments[0].pk, "images": images[0].pk,
         "notices": owner.notices.latest("id").pk,
     }  # fmt: skip
     made.owned = [

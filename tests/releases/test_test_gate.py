@@ -2,12 +2,14 @@
 
 import pytest
 
+from cmdb.models import ConfigurationItem
 from distribution.models import Deployment
 from incidents import services as incident_services
 from incidents.models import Incident
 from releases import services
 from releases.models import Release, TestPolicy, TestRun
 from releases.targets import target_cis
+from test_environments import services as environments
 from test_environments.models import CopySource, TestEnvironment
 from tests.factories import make_user
 from tests.releases.world import Device, World, deployments, state
@@ -42,7 +44,9 @@ def make_ready(world: World, run: TestRun) -> Device:
     agent = Device(copy, {"billing": "1.0"})
     agent._tell(world.now)
     world.devices.append(agent)
-    TestEnvironment.objects.filter(pk=run.environment_id).update(state="ready")
+    TestEnvironment.objects.filter(pk=run.environment_id).update(
+        state="ready", is_wanted_running=True, evidence=run.environment.evidence or "file_copy"
+    )
     return agent
 
 
@@ -251,3 +255,104 @@ def test_a_quiet_tick_of_a_test_writes_nothing(world: World, run: TestRun, write
     world.tick()
     with writes(allowed=0):
         world.tick(1)
+
+
+def needs(level: str) -> None:
+    TestPolicy.objects.filter(release_type="minor").update(evidence=level)
+
+
+def accept(world: World, run: TestRun, actor) -> None:
+    services.accept_evidence(run.release, actor=actor, now=world.now, reason="The fix is one line of text.")
+
+
+def test_less_evidence_than_the_release_type_needs_passes_only_with_a_second_persons_exception(
+    world: World, source
+) -> None:
+    needs("emulated")
+    run = services.start_test(world.built(), actor=world.erik, now=world.now, source_ci=source)
+    assert run.evidence_needed == "emulated"
+    soaking(world, run)
+    TestEnvironment.objects.update(evidence="file_copy")
+    world.tick(SOAK)
+    world.tick(SOAK)
+    assert (state(run), state(run.release)) == ("soaking", "testing")
+    with pytest.raises(PermissionRefused):
+        accept(world, run, world.erik)
+    accept(world, run, world.mona)
+    world.tick()
+    assert (state(run), state(run.release)) == ("passed", "ready")
+    exception = run.release.exceptions.get()
+    assert (exception.kind, exception.recorded_by) == ("weaker_evidence", world.mona)
+
+
+def test_who_wrote_the_release_does_not_accept_weaker_evidence_whatever_his_rights(world: World, source) -> None:
+    needs("accelerated")
+    run = services.start_test(world.built(), actor=world.erik, now=world.now, source_ci=source)
+    world.erik.is_superuser = True
+    with pytest.raises(SeparationOfDuties):
+        accept(world, run, world.erik)
+
+
+@pytest.mark.parametrize("evidence", ["emulated", "accelerated"])
+def test_enough_evidence_needs_no_exception_and_takes_none(world: World, source, evidence: str) -> None:
+    needs("emulated")
+    run = services.start_test(world.built(), actor=world.erik, now=world.now, source_ci=source)
+    soaking(world, run)
+    TestEnvironment.objects.update(evidence=evidence)
+    with pytest.raises(ConditionRefused, match="proves less"):
+        accept(world, run, world.mona)
+    world.tick(SOAK)
+    assert state(run) == "passed"
+
+
+def test_an_acceptance_counts_only_for_the_content_that_it_was_given_for(world: World, source) -> None:
+    needs("emulated")
+    run = services.start_test(world.built(), actor=world.erik, now=world.now, source_ci=source)
+    accept(world, run, world.mona)
+    run.release.exceptions.update(content_hash="0" * 64)
+    soaking(world, run)
+    world.tick(SOAK)
+    assert state(run) == "soaking"
+
+
+def test_the_period_stands_still_while_the_copy_does_not_run(world: World, run: TestRun) -> None:
+    soaking(world, run)
+    world.tick(SOAK // 2)
+    TestEnvironment.objects.update(observed_power="crashed", observed_at=world.now)
+    world.tick()
+    world.tick(10 * SOAK)
+    run.refresh_from_db()
+    assert (run.state, run.soaked(world.now).seconds) == ("soaking", SOAK // 2)
+    TestEnvironment.objects.update(observed_power="running")
+    world.tick()
+    world.tick(SOAK // 2 - 1)
+    assert state(run) == "soaking"
+    world.tick(1)
+    assert state(run) == "passed"
+
+
+def test_time_in_which_nobody_heard_of_the_copy_does_not_count(world: World, run: TestRun) -> None:
+    agent = soaking(world, run)
+    TestRun.objects.update(soak_seconds=1000)
+    heard = world.now
+    ConfigurationItem.objects.filter(pk=agent.ci.pk).update(last_seen_at=heard)
+    world.tick(400)
+    run.refresh_from_db()
+    assert "not been heard" in run.soak_pause_reason
+    assert run.soaked_seconds == 0
+    world.tick(5000)
+    assert state(run) == "soaking"
+    ConfigurationItem.objects.filter(pk=agent.ci.pk).update(last_seen_at=world.now)
+    world.tick()
+    run.refresh_from_db()
+    assert (run.soak_paused_at, run.soaked(world.now).seconds) == (None, 0)
+
+
+def test_two_releases_are_tried_side_by_side_on_one_image(world: World, source) -> None:
+    image = environments.request_image(source, actor=world.erik, now=world.now)
+    runs = [
+        services.start_test(world.built(), actor=world.erik, now=world.now, source_ci=source, image=image)
+        for _ in range(2)
+    ]
+    assert {run.environment.image for run in runs} == {image}
+    assert len({run.environment.copy_id for run in runs}) == 2

@@ -12,9 +12,9 @@ import pytest
 from django.conf import settings as django_settings
 from django.db import connection
 
-from test_environments.agents import MARK
 from test_environments.models import CopySource, TestEnvironment
 from tests.factories import make_ci
+from tests.test_environments.processes import processes_of
 from tests.test_environments.source import install
 
 
@@ -24,18 +24,6 @@ def until(condition: Callable[[], object], seconds: float = 60.0, say: Callable[
     while not condition():
         assert time.monotonic() < deadline, f"the condition did not come to hold; {say()}"
         time.sleep(0.05)
-
-
-def processes_of(folder: Path) -> list[int]:
-    """Living processes that were started for environments below a folder."""
-    found = []
-    for entry in Path("/proc").glob("[0-9]*"):
-        try:
-            if f"{MARK}={folder}/".encode() in (entry / "environ").read_bytes():
-                found.append(int(entry.name))
-        except OSError:
-            continue
-    return found
 
 
 class HostProcess:
@@ -66,6 +54,13 @@ class HostProcess:
                 stderr=log,
             )
         return self.process
+
+    def folder_of(self, environment: TestEnvironment) -> Path:
+        return self.copies / "file_copy" / "environments" / str(environment.uuid)
+
+    def leftovers(self) -> list[str]:
+        """Whatever is on the disk: `environments/<uuid>`, `images/<uuid>`, whole or half."""
+        return sorted(f"{path.parent.name}/{path.name}" for path in (self.copies / "file_copy").glob("*/*"))
 
     def says(self) -> str:
         return self.log.read_text()[-3000:]

@@ -4,12 +4,28 @@ import os
 import signal
 import time
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
-from test_environments import agents as module
-from test_environments.agents import Agents, end_processes_in, is_locked
-from tests.test_environments.conftest import processes_of, until
+from test_environments.drivers.bound import Bound
+from test_environments.drivers.errors import Interrupted
+from test_environments.drivers.file_copy.agents import Agents, _spawn, command, end_processes_in, is_locked
+from test_environments.drivers.interface import StoppedHow
+from test_environments.runner import restarts
+from test_environments.runner.restarts import Restarts
+from tests.test_environments.conftest import until
+from tests.test_environments.processes import SLEEPER, processes_of
+
+KEY = uuid4()
+
+STUBBORN = """
+import signal, subprocess, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+subprocess.Popen(["sleep", "600"], start_new_session=True)
+print("up", flush=True)
+time.sleep(600)
+"""
 
 
 @pytest.fixture
@@ -20,66 +36,67 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def agents(folder: Path):
-    agents = Agents(print)
+def agents(folder: Path, tmp_path: Path):
+    agents = Agents(command(str(tmp_path / "agent.py")), print)
     yield agents
-    agents.stop_all()
+    agents.close()
     assert processes_of(folder.parent) == []
 
 
-def use_script(settings, tmp_path: Path, text: str) -> None:
-    script = tmp_path / "agent.py"
-    script.write_text(text)
-    settings.TEST_ENVIRONMENT_AGENT = str(script)
+def use_script(tmp_path: Path, text: str) -> None:
+    (tmp_path / "agent.py").write_text(text)
 
 
-SLEEPER = "import time\nprint('up', flush=True)\ntime.sleep(600)\n"
-STUBBORN = """
-import signal, subprocess, time
-signal.signal(signal.SIGTERM, signal.SIG_IGN)
-subprocess.Popen(["sleep", "600"], start_new_session=True)
-print("up", flush=True)
-time.sleep(600)
-"""
+def start(agents: Agents, folder: Path) -> int:
+    agents.start(KEY, folder, Bound(60))
+    return agents.process_of(KEY).pid
 
 
 def until_up(folder: Path) -> None:
     until(lambda: (folder / "agent.log").exists() and "up" in (folder / "agent.log").read_text())
 
 
-def test_an_agent_is_started_once_and_stopped_with_all_that_it_started(agents, folder, settings, tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "STOP_SECONDS", 0.2)
-    use_script(settings, tmp_path, STUBBORN)
-    agents.keep_running(5, folder)
+def test_an_agent_is_started_once_and_stopped_with_all_that_it_started(agents, folder, tmp_path):
+    use_script(tmp_path, STUBBORN)
+    pid = start(agents, folder)
     until_up(folder)
-    pid = agents.pid(5)
-    agents.keep_running(5, folder)
-    assert agents.pid(5) == pid
+    assert start(agents, folder) == pid
     assert len(processes_of(folder.parent)) == 2
-    assert not agents.stop(5)
-    until(lambda: agents.stop(5))
+    assert agents.stop(KEY, folder, Bound(60), grace_seconds=0.1) is StoppedHow.FORCED
     assert processes_of(folder.parent) == []
+    assert agents.stop(KEY, folder, Bound(60), grace_seconds=0.1) is StoppedHow.ALREADY
 
 
-def test_an_agent_runs_in_a_group_of_its_own_without_the_portals_secrets(
-    agents, folder, settings, tmp_path, monkeypatch
-):
-    monkeypatch.setenv("SECRET_KEY", "do-not-tell")
-    use_script(settings, tmp_path, SLEEPER)
-    agents.keep_running(5, folder)
+def test_an_agent_that_ends_when_asked_is_not_forced(agents, folder, tmp_path):
+    use_script(tmp_path, SLEEPER)
+    start(agents, folder)
     until_up(folder)
-    pid = agents.pid(5)
+    assert agents.stop(KEY, folder, Bound(60), grace_seconds=30) is StoppedHow.GRACEFUL
+
+
+def test_a_closed_runner_starts_nothing_any_more(agents, folder, tmp_path):
+    use_script(tmp_path, SLEEPER)
+    agents.close()
+    with pytest.raises(Interrupted):
+        start(agents, folder)
+
+
+def test_an_agent_runs_in_a_group_of_its_own_without_the_portals_secrets(agents, folder, tmp_path, monkeypatch):
+    monkeypatch.setenv("SECRET_KEY", "do-not-tell")
+    use_script(tmp_path, SLEEPER)
+    pid = start(agents, folder)
+    until_up(folder)
     assert os.getpgid(pid) == pid != os.getpgid(0)
     environ = Path(f"/proc/{pid}/environ").read_bytes()
     assert b"do-not-tell" not in environ
     assert b"DATABASE_URL" not in environ
 
 
-def test_an_agent_dies_with_a_host_that_is_killed(folder, settings, tmp_path):
-    use_script(settings, tmp_path, SLEEPER)
+def test_an_agent_dies_with_a_host_that_is_killed(folder, tmp_path):
+    use_script(tmp_path, SLEEPER)
     host = os.fork()
     if host == 0:
-        Agents(print).keep_running(5, folder)
+        Agents(command(str(tmp_path / "agent.py")), print).start(KEY, folder, Bound(60))
         time.sleep(600)
     until_up(folder)
     assert len(processes_of(folder.parent)) == 1
@@ -88,48 +105,49 @@ def test_an_agent_dies_with_a_host_that_is_killed(folder, settings, tmp_path):
     until(lambda: not processes_of(folder.parent))
 
 
-def test_a_died_agent_is_started_again_after_a_delay_and_given_up_in_the_end(
-    agents, folder, settings, tmp_path, monkeypatch
-):
-    monkeypatch.setattr(module, "FIRST_DELAY", 0.02)
-    use_script(settings, tmp_path, "print('cannot read the config')\nraise SystemExit(4)\n")
-    begun = time.monotonic()
-    until(lambda: agents.keep_running(5, folder) == "\n".join(["cannot read the config"] * 5))
-    assert time.monotonic() - begun >= 0.02 * (1 + 2 + 4 + 8 + 16)
-    assert (folder / "agent.log").read_text().count("cannot read") == module.DEATHS_ALLOWED
-    assert agents.pid(5) is None
-
-
-def test_an_agent_that_lived_long_is_forgiven(agents, folder, settings, tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "FIRST_DELAY", 0.02)
-    monkeypatch.setattr(module, "LONG_LIFE", 0.0)
-    use_script(settings, tmp_path, SLEEPER)
-    for _ in range(module.DEATHS_ALLOWED + 1):
-        until(lambda: not agents.keep_running(5, folder) and agents.pid(5))
-        pid = agents.pid(5)
-        os.kill(pid, signal.SIGKILL)
-        until(lambda pid=pid: not agents.keep_running(5, folder) and agents.pid(5) != pid)
-
-
-def test_a_leftover_of_a_killed_host_is_ended_before_the_agent_is_started(agents, folder, settings, tmp_path):
+def test_a_leftover_of_a_killed_host_is_ended_before_the_agent_is_started(agents, folder, tmp_path):
     holder = (
         f"import fcntl, time\nlock = open({str(folder / 'root/.agent/lock')!r}, 'w')\n"
         "fcntl.flock(lock, fcntl.LOCK_EX)\nprint('up', flush=True)\ntime.sleep(600)\n"
     )
-    use_script(settings, tmp_path, holder)
-    leftover = module._spawn(folder)
+    use_script(tmp_path, holder)
+    leftover = _spawn(command(str(tmp_path / "agent.py")), folder)
     until_up(folder)
     assert is_locked(folder)
-    agents.keep_running(5, folder)
-    assert agents.pid(5) is None
+    pid = start(agents, folder)
     assert leftover.wait(10) == -signal.SIGKILL
-    until(lambda: not agents.keep_running(5, folder) and agents.pid(5))
+    assert pid != leftover.pid
 
 
-def test_processes_of_other_folders_are_left_alone(agents, folder, settings, tmp_path):
-    use_script(settings, tmp_path, SLEEPER)
-    agents.keep_running(5, folder)
+def test_processes_of_other_folders_are_left_alone(agents, folder, tmp_path):
+    use_script(tmp_path, SLEEPER)
+    start(agents, folder)
     until_up(folder)
     assert end_processes_in(folder.parent) == 0
     assert end_processes_in(folder.parent / "55") == 0
     assert len(processes_of(folder.parent)) == 1
+
+
+def test_what_ends_again_and_again_is_started_after_growing_pauses_and_given_up():
+    lives = Restarts()
+    pauses = []
+    for _ in range(restarts.DEATHS_ALLOWED):
+        lives.began(5)
+        lives.ended(5)
+        lives.ended(5)  # seen dead twice, died once
+        pauses.append(lives._lives[5].due - time.monotonic())
+        assert not lives.is_due(5)
+    assert pauses == pytest.approx([0.5, 1, 2, 4, 8, 16], abs=0.4)
+    assert lives.is_given_up(5)
+    lives.forget(5)
+    assert lives.is_due(5)
+    assert not lives.is_given_up(5)
+
+
+def test_what_lived_long_is_forgiven(monkeypatch):
+    monkeypatch.setattr(restarts, "LONG_LIFE", -1.0)
+    lives = Restarts()
+    for _ in range(restarts.DEATHS_ALLOWED + 1):
+        lives.began(5)
+        lives.ended(5)
+    assert not lives.is_given_up(5)

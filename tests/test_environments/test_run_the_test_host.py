@@ -5,6 +5,7 @@ import json
 import os
 import signal
 from datetime import timedelta
+from uuid import uuid4
 
 import pytest
 from django.db import connection
@@ -15,8 +16,8 @@ from distribution.models import Batch, Deployment, DeploymentState
 from software.models import Version
 from software.services import create_version, store_artifact
 from test_environments import services
-from test_environments.failpoint import POINTS
-from test_environments.models import CopySource, TestEnvironment
+from test_environments.failpoint import DESTROYING, KEEPING, MAKING, REVERTING
+from test_environments.models import CopySource, EnvironmentSnapshot, GoldenImage, TestEnvironment
 from tests.agent.ci import archive
 from tests.factories import make_product, make_user
 from tests.test_environments.conftest import HostProcess, state_of, until
@@ -37,12 +38,20 @@ def until_state(host: HostProcess, environment: TestEnvironment, state: str) -> 
     environment.refresh_from_db()
 
 
-def folder_of(host: HostProcess, environment: TestEnvironment):
-    return host.copies / str(environment.pk)
+def pid_of(environment: TestEnvironment) -> int | None:
+    return TestEnvironment.objects.values_list("observed_pid", flat=True).get(pk=environment.pk)
 
 
-def leftovers(host: HostProcess) -> list[str]:
-    return sorted(name for name in os.listdir(host.copies) if name != ".host.lock")
+def until_runs(host: HostProcess, environment: TestEnvironment) -> int:
+    """Waits until the environment is ready and its agent was seen; the process."""
+    until_state(host, environment, State.READY)
+    until(lambda: pid_of(environment), say=host.says)
+    environment.refresh_from_db()
+    return environment.observed_pid
+
+
+def left_of(environment: TestEnvironment) -> list[str]:
+    return [f"environments/{environment.uuid}", f"images/{environment.image.uuid}"]
 
 
 def test_two_older_versions_run_in_parallel_copies_and_nothing_is_left_of_them(host, till):
@@ -52,26 +61,26 @@ def test_two_older_versions_run_in_parallel_copies_and_nothing_is_left_of_them(h
     until_state(host, older, State.READY)
     until_state(host, current, State.READY)
 
-    running = {e: (folder_of(host, e) / "root/billing/current/app.txt").read_text() for e in (older, current)}
+    running = {e: (host.folder_of(e) / "root/billing/current/app.txt").read_text() for e in (older, current)}
     assert running == {older: "billing 0.9", current: "billing 1.0"}
     reported = {i.ci_id: i.label for i in InstalledVersion.objects.filter(valid_to=None)}
     assert reported == {older.copy_id: "0.9", current.copy_id: "1.0"}
     assert older.copy.attributes["site"] == "Kiel"
     assert older.baseline == current.baseline == {"billing": "1.0"}
     assert len(host.agents()) == 2
-    assert set(host.agents()) == {older.observed_pid, current.observed_pid}
+    until(lambda: set(host.agents()) == {pid_of(older), pid_of(current)}, say=host.says)
     assert list(ConfigurationItem.objects.production()) == [till]
 
-    config = json.loads((folder_of(host, older) / "agent.json").read_text())
+    config = json.loads((host.folder_of(older) / "agent.json").read_text())
     assert config["controller_id"] == older.copy.agent_id
-    assert (folder_of(host, older) / "token").stat().st_mode & 0o777 == 0o600
+    assert (host.folder_of(older) / "token").stat().st_mode & 0o777 == 0o600
 
     for environment in (older, current):
         services.destroy_environment(environment, actor=None, now=database_now())
     until_state(host, older, State.DESTROYED)
     until_state(host, current, State.DESTROYED)
     assert host.agents() == []
-    assert leftovers(host) == []
+    until(lambda: host.leftovers() == [], say=host.says)
     assert older.destroyed_at is not None
     assert tree(host.folder / "fleet" / "till-7")["billing/current"] == "-> versions/1.0"
     assert host.end() == 0
@@ -81,8 +90,7 @@ def test_two_older_versions_run_in_parallel_copies_and_nothing_is_left_of_them(h
 def test_a_stopped_host_takes_its_agents_along_and_the_next_one_starts_them_again(host, till):
     environment = request(till)
     host.start()
-    until_state(host, environment, State.READY)
-    first = environment.observed_pid
+    first = until_runs(host, environment)
 
     assert host.end() == 0
     assert host.agents() == []
@@ -110,13 +118,9 @@ def test_a_killed_host_takes_its_agents_along_too(host, till):
 def test_a_killed_agent_is_started_again(host, till):
     environment = request(till)
     host.start()
-    until_state(host, environment, State.READY)
-    os.kill(environment.observed_pid, signal.SIGKILL)
+    os.kill(until_runs(host, environment), signal.SIGKILL)
     until(lambda: TestEnvironment.objects.get().observed_pid not in (None, environment.observed_pid), say=host.says)
     assert state_of(environment) == State.READY
-
-
-MAKING, DESTROYING = POINTS[:-3], POINTS[-3:]
 
 
 def test_a_host_killed_twice_is_followed_by_one_that_finishes_both(host, till):
@@ -129,7 +133,7 @@ def test_a_host_killed_twice_is_followed_by_one_that_finishes_both(host, till):
     assert host.wait() == -signal.SIGKILL, host.says()
     host.start()
     until_state(host, environment, State.DESTROYED)
-    assert leftovers(host) == []
+    until(lambda: host.leftovers() == [], say=host.says)
 
 
 @pytest.mark.slow
@@ -142,8 +146,8 @@ def test_a_host_killed_while_it_makes_a_copy_is_followed_by_one_that_finishes_it
 
     host.start()
     until_state(host, environment, State.READY)
-    assert leftovers(host) == [str(environment.pk)]
-    copy = tree(folder_of(host, environment) / "root")
+    assert host.leftovers() == left_of(environment)
+    copy = tree(host.folder_of(environment) / "root")
     assert {k: v for k, v in copy.items() if ".agent" not in k} == tree(host.folder / "fleet" / "till-7")
     assert AgentToken.objects.filter(ci=environment.copy, revoked_at=None).count() == 1
     assert len(host.agents()) == 1
@@ -160,14 +164,85 @@ def test_a_host_killed_while_it_destroys_a_copy_is_followed_by_one_that_finishes
 
     host.start()
     until_state(host, environment, State.DESTROYED)
-    assert leftovers(host) == []
+    until(lambda: host.leftovers() == [], say=host.says)
     assert host.agents() == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("point", [*KEEPING, *REVERTING])
+def test_a_host_killed_while_it_keeps_or_brings_back_a_state_is_followed_by_one_that_finishes_it(host, till, point):
+    environment = request(till)
+    host.start(failpoint=point)
+    until_state(host, environment, State.READY)
+    note = host.folder_of(environment) / "root" / "billing" / "note.txt"
+    note.write_text("first")
+    services.snapshot_environment(environment, actor=None, now=database_now(), name="first")
+    if point in KEEPING:
+        assert host.wait() == -signal.SIGKILL, host.says()
+        host.start()
+    until(lambda: EnvironmentSnapshot.objects.get().kept_at, say=host.says)
+    until_state(host, environment, State.READY)
+    note.write_text("second")
+    services.revert_environment(environment, actor=None, now=database_now(), snapshot="first")
+    if point in REVERTING:
+        assert host.wait() == -signal.SIGKILL, host.says()
+        host.start()
+    until_state(host, environment, State.READY)
+    assert note.read_text() == "first"
+    assert AgentToken.objects.filter(ci=environment.copy, revoked_at=None).count() == 1
+    assert host.leftovers() == left_of(environment)
+
+
+def test_what_no_row_speaks_of_is_removed_and_what_one_speaks_of_stays(host, till, tmp_path):
+    environment = request(till)
+    host.start()
+    until_state(host, environment, State.READY)
+    host.end()
+    for kind in ("environments", "images"):
+        (host.copies / "file_copy" / kind / str(uuid4())).mkdir()
+        (host.copies / "file_copy" / kind / f".new-{uuid4()}").mkdir()
+    host.start()
+    until(lambda: host.leftovers() == left_of(environment), say=lambda: f"{host.leftovers()}: {host.says()}")
+    assert state_of(environment) == State.READY
+
+
+def test_an_environment_whose_lease_for_running_ended_is_off_and_can_be_started_again(host, till):
+    environment = request(till)
+    host.start()
+    until_state(host, environment, State.READY)
+    TestEnvironment.objects.update(stop_at=database_now() - timedelta(seconds=1))
+    until(lambda: not host.agents(), say=host.says)
+    until(lambda: TestEnvironment.objects.get().observed_power == "off", say=host.says)
+    assert state_of(environment) == State.READY
+    services.start_environment(environment, actor=None, now=database_now())
+    until(host.agents, say=host.says)
+
+
+def test_an_environment_whose_lease_ended_is_destroyed_and_its_image_with_it(host, till):
+    environment = request(till)
+    host.start()
+    until_state(host, environment, State.READY)
+    TestEnvironment.objects.update(stop_at=None, delete_at=database_now() - timedelta(seconds=1))
+    until_state(host, environment, State.DESTROYED)
+    until(lambda: GoldenImage.objects.get().state == "deleted", say=host.says)
+    assert host.leftovers() == []
+
+
+@pytest.mark.slow
+def test_a_driver_that_is_not_set_up_is_refused_and_replaced_by_no_other(host, till):
+    environment = request(till)
+    GoldenImage.objects.update(driver="libvirt")
+    TestEnvironment.objects.update(driver="libvirt")
+    host.start()
+    until_state(host, environment, State.ERROR)
+    assert "libvirt" in environment.last_error
+    assert host.leftovers() == []
 
 
 @pytest.mark.slow
 def test_a_host_that_never_comes_back_ends_in_an_error_that_offers_a_retry(host, till):
     environment = request(till)
-    host.start(failpoint="copying")
+    host.start(failpoint="copied")
     assert host.wait() == -signal.SIGKILL, host.says()
     services.advance_test_environments(now=database_now() + timedelta(minutes=1))
     environment.refresh_from_db()
@@ -176,7 +251,7 @@ def test_a_host_that_never_comes_back_ends_in_an_error_that_offers_a_retry(host,
     host.start()
     services.retry_environment(environment, actor=None, now=database_now())
     until_state(host, environment, State.READY)
-    assert leftovers(host) == [str(environment.pk)]
+    assert host.leftovers() == left_of(environment)
 
 
 @pytest.mark.slow
@@ -187,7 +262,7 @@ def test_a_failed_copy_can_be_retried_or_destroyed(host, till):
     host.start()
     until_state(host, environment, State.ERROR)
     assert "leads out" in environment.last_error
-    assert leftovers(host) == []
+    assert host.leftovers() == []
 
     link.unlink()
     services.retry_environment(environment, actor=None, now=database_now())
@@ -204,11 +279,11 @@ def test_a_copy_begins_again_with_a_new_identity_and_forgets_what_it_ran(host, t
     InstalledVersion.objects.create(
         ci=environment.copy, product=make_product("billing"), label="2.0", valid_from=database_now()
     )
-    token = (folder_of(host, environment) / "token").read_text()
+    token = (host.folder_of(environment) / "token").read_text()
     services.fail_environment(environment, now=database_now(), text="spoilt")
     services.retry_environment(environment, actor=None, now=database_now())
     until_state(host, environment, State.READY)
-    assert (folder_of(host, environment) / "token").read_text() != token
+    assert (host.folder_of(environment) / "token").read_text() != token
     assert AgentToken.objects.filter(ci=environment.copy, revoked_at=None).count() == 1
     assert not InstalledVersion.objects.filter(ci=environment.copy, label="2.0", valid_to=None).exists()
 
@@ -252,7 +327,7 @@ def test_a_host_that_lost_its_connections_goes_on(host, till):
 def test_a_quiet_host_writes_nothing(host, till):
     environment = request(till)
     host.start()
-    until_state(host, environment, State.READY)
+    until_runs(host, environment)
     until_turns(2)
     before = row_versions()
     until_turns(3)
@@ -318,7 +393,7 @@ def test_a_package_reaches_the_copy_and_not_its_source(host, till, settings, tmp
     until(lambda: Deployment.objects.get(pk=deployment.pk).state == DeploymentState.SUCCEEDED, say=host.says)
     services.end_apply(environment, now=database_now())
     assert state_of(environment) == State.READY
-    assert (folder_of(host, environment) / "root/billing/current/app.txt").read_text() == "billing 2.0"
+    assert (host.folder_of(environment) / "root/billing/current/app.txt").read_text() == "billing 2.0"
     assert (host.folder / "fleet/till-7/billing/current/app.txt").read_text() == "billing 1.0"
     assert not InstalledVersion.objects.filter(ci=till).exists()
 

@@ -16,7 +16,7 @@ from incidents.models import Incident
 from problems import services as problem_services
 from problems.models import Problem
 from releases.models import Release, Rollout, TestRun, Wave
-from test_environments.models import TestEnvironment
+from test_environments.models import GoldenImage, TestEnvironment
 from tests.factories import NOW, make_ci, make_user
 from tickets.lifecycle import StatefulModel, all_verbs
 from tickets.services import create_ticket
@@ -108,6 +108,9 @@ def make(model: type, author: User) -> Any:
         plans = {"implementation_plan": "do", "backout_plan": "undo"}
         return create_ticket(Change, actor=author, now=NOW, title="Fireproof paper", **plans)
     times = {"created_at": NOW, "updated_at": NOW}
+    if model is GoldenImage:
+        shape = {"driver": "file_copy", "kind": "files", "method": "folder", "classification": "internal"}
+        return GoldenImage.objects.create(source=make_ci(), requested_by=author, approval="standing", **shape, **times)
     if model is TestEnvironment:
         return TestEnvironment.objects.create(source=make_ci(), **times)
     release = create_ticket(Release, actor=author, now=NOW, title="Paper 2.0")
@@ -139,6 +142,8 @@ def put(ticket: Any, state: str, verb: str, other: User) -> None:
     if isinstance(ticket, Change):
         values["close_code"] = "successful" if state == "closed" else ""
         values["change_type"] = "standard" if verb == "accept_standard" else "normal"
+    if isinstance(ticket, GoldenImage):
+        values |= {"source_sha256": "a" * 64, "image_sha256": "a" * 64}
     type(ticket)._base_manager.filter(pk=ticket.pk).update(**values)
     ticket.refresh_from_db()
     if isinstance(ticket, Change) and verb == "schedule":

@@ -3,12 +3,10 @@
 import hashlib
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from django.utils.translation import gettext as _
-
-from test_environments.drivers.errors import DriverError, SourceChanged
+from test_environments.drivers.errors import Capacity, Failed, SourceChanged, Unsupported
 from test_environments.drivers.file_copy.capture import Capture, Entry, open_file, open_folder, read_source
 from test_environments.failpoint import reach
 
@@ -16,28 +14,31 @@ _BLOCK = 1024 * 1024
 
 
 def copy_source(
-    root: Path, capture: Capture, target: Path, *, running: dict[str, str], check: Callable[[], None]
-) -> None:
+    root: Path, capture: Capture, target: Path, *, running: Mapping[str, str], check: Callable[[], None]
+) -> str:
     """Writes what `capture` found below `root` into the new folder `target`; `running` become the current
-    versions.
+    versions. Returns the SHA-256 of what was read, the source's own current versions included.
 
-    `check` is called between two blocks and may raise. Raises DriverError, SourceChanged, OSError (disk
-    full).
+    `check` is called between two blocks and may raise. Raises Capacity, SourceChanged, Unsupported, Failed,
+    OSError (disk full).
     """
     free = shutil.disk_usage(target.parent).free
     if capture.bytes > free:
-        raise DriverError(
-            _("The copy needs %(needed)d MB; %(free)d MB are free. Destroy a test environment or make room.")
-            % {"needed": capture.bytes // 1_000_000 + 1, "free": free // 1_000_000}
+        raise Capacity(
+            f"The copy needs {capture.bytes // 1_000_000 + 1} MB; {free // 1_000_000} MB are free. "
+            "Destroy a test environment or make room."
         )
     target.mkdir(mode=0o700)
+    tree = hashlib.sha256()
     with open_folder(root, capture.folder) as handle:
         for entry in (*capture.software, *capture.files):
             check()
-            _write(handle, entry, target / entry.path, check)
+            content = _write(handle, entry, target / entry.path, check)
+            tree.update(_line(entry, content))
         now = read_source(handle, capture.folder)
         if (now.software, now.baseline) != (capture.software, capture.baseline):
-            raise SourceChanged(_("The source was updated while it was copied; try again."))
+            raise SourceChanged("The source was updated while it was copied; try again.")
+    tree.update(_runs(capture))
     for product, label in running.items():
         (target / product / "current").symlink_to(f"versions/{label}")
     for entry in reversed(capture.software):  # folders last become read-only, children before parents
@@ -45,21 +46,47 @@ def copy_source(
             (target / entry.path).chmod(entry.mode)
         elif entry.kind == "link":
             _check_link(target, entry)
+    return tree.hexdigest()
 
 
-def _write(root: int, entry: Entry, target: Path, check: Callable[[], None]) -> None:
+def checksum(root: Path, folder: str, check: Callable[[], None]) -> str:
+    """The SHA-256 of a tree as `copy_source` gives it, without a copy. Raises SourceChanged, Failed."""
+    tree = hashlib.sha256()
+    with open_folder(root, folder) as handle:
+        found = read_source(handle, folder)
+        for entry in (*found.software, *found.files):
+            content = entry.target
+            if entry.kind == "file":
+                content = _digest(root / folder / entry.path, check).hex()
+            tree.update(_line(entry, content))
+    tree.update(_runs(found))
+    return tree.hexdigest()
+
+
+def _line(entry: Entry, content: str) -> bytes:
+    return f"{entry.kind} {entry.mode:o} {entry.path}\0{content}\n".encode()
+
+
+def _runs(capture: Capture) -> bytes:
+    return "".join(f"runs {product}\0{label}\n" for product, label in capture.baseline.items()).encode()
+
+
+def _write(root: int, entry: Entry, target: Path, check: Callable[[], None]) -> str:
+    """Writes one entry; its content for the checksum: a digest, or where a link leads."""
     if entry.kind == "folder":
         target.mkdir(mode=0o700)
-    elif entry.kind == "link":
+        return ""
+    if entry.kind == "link":
         if os.path.isabs(entry.target):
-            raise DriverError(_leads_out(entry))
+            raise Unsupported(_leads_out(entry))
         target.symlink_to(entry.target)
-    else:
-        digest = _copy_file(root, entry, target, check)
-        if _digest(target, check) != digest:
-            raise DriverError(_("%(path)s could not be copied without errors: check the disk.") % {"path": entry.path})
-        target.chmod(entry.mode)
-        reach("copying")
+        return entry.target
+    digest = _copy_file(root, entry, target, check)
+    if _digest(target, check) != digest:
+        raise Failed(f"{entry.path} could not be copied without errors: check the disk.")
+    target.chmod(entry.mode)
+    reach("copying")
+    return digest.hex()
 
 
 def _copy_file(root: int, entry: Entry, target: Path, check: Callable[[], None]) -> bytes:
@@ -76,7 +103,7 @@ def _copy_file(root: int, entry: Entry, target: Path, check: Callable[[], None])
         after.st_size,
         after.st_mtime_ns,
     ) or target.stat().st_size != after.st_size:
-        raise SourceChanged(_("%(path)s changed while it was read; try again.") % {"path": entry.path})
+        raise SourceChanged(f"{entry.path} changed while it was read; try again.")
     return digest.digest()
 
 
@@ -93,11 +120,11 @@ def _check_link(target: Path, entry: Entry) -> None:
     """Refuses a link that leads out of its version; looked at in the copy, where nobody else writes."""
     version = target.joinpath(*entry.path.split("/")[:3])
     if not Path(os.path.realpath(target / entry.path)).is_relative_to(os.path.realpath(version)):
-        raise DriverError(_leads_out(entry))
+        raise Unsupported(_leads_out(entry))
 
 
 def _leads_out(entry: Entry) -> str:
-    return _("%(path)s is a link that leads out of its version; such software cannot be copied.") % {"path": entry.path}
+    return f"{entry.path} is a link that leads out of its version; such software cannot be copied."
 
 
 def remove_tree(folder: Path, check: Callable[[], None] = lambda: None) -> None:

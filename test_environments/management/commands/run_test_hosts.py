@@ -9,7 +9,8 @@ import psycopg
 from django.core.management.base import BaseCommand, CommandError
 from django.db import DatabaseError
 
-from test_environments.hosts import AnotherHost, Host
+from test_environments.runner.host import Host
+from test_environments.runner.lock import AnotherHost
 
 
 class Command(BaseCommand):

@@ -1,0 +1,32 @@
+"""The drivers that this installation has set up, by name. There is no fallback from one to another."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
+from django.utils.module_loading import import_string
+
+from test_environments.drivers.interface import Driver
+
+
+def open_drivers(say: Callable[[str], None]) -> dict[str, Driver]:
+    """One driver of each kind in `TEST_ENVIRONMENT_DRIVERS`; only the runner opens them.
+
+    Raises ImproperlyConfigured for one whose library is not installed.
+    """
+    return {name: _open(name, entry, say) for name, entry in settings.TEST_ENVIRONMENT_DRIVERS.items()}
+
+
+def _open(name: str, entry: Mapping[str, Any], say: Callable[[str], None]) -> Driver:
+    try:
+        kind: type[Driver] = import_string(str(entry["class"]))
+    except ImportError as error:
+        raise ImproperlyConfigured(f"TEST_ENVIRONMENT_DRIVERS names {name}, which cannot be loaded: {error}") from error
+    return kind(
+        Path(settings.TEST_ENVIRONMENT_ROOT) / name,
+        portal=settings.PORTAL_URL,
+        options={"sources": settings.TEST_ENVIRONMENT_SOURCES, **entry.get("options", {})},
+        say=say,
+    )

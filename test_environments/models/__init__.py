@@ -1,0 +1,14 @@
+from test_environments.models.copy_source import CopySource, NeutralisingRecipe
+from test_environments.models.environment import TestEnvironment
+from test_environments.models.golden_image import GoldenImage
+from test_environments.models.records import EnvironmentConsole, EnvironmentEvent, EnvironmentSnapshot
+
+__all__ = [
+    "CopySource",
+    "EnvironmentConsole",
+    "EnvironmentEvent",
+    "EnvironmentSnapshot",
+    "GoldenImage",
+    "NeutralisingRecipe",
+    "TestEnvironment",
+]

@@ -1,0 +1,169 @@
+"""What people do with golden images; the capture itself is the test host's."""
+
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.conf import settings
+from django.db import transaction
+from django.db.models import F
+from django.utils.translation import gettext as _
+
+from cmdb.models import ConfigurationItem, InstalledVersion
+from test_environments.models import CopySource, GoldenImage
+from test_environments.services.log import log
+from test_environments.services.sources import check_source, needs_approval
+from tickets.exceptions import ConditionRefused, InvalidInput, PermissionRefused, TransitionRefused
+from tickets.lifecycle import check_move, check_permission, move
+
+State = GoldenImage.State
+# Nobody works on the row.
+FREE: dict[str, Any] = {
+    "lease": None, "leased_until": None, "task": "", "task_started_at": None, "task_deadline": None,
+}  # fmt: skip
+
+
+def request_image(
+    source: ConfigurationItem,
+    *,
+    actor: Any,
+    now: datetime,
+    reason: str = "",
+    consistency: str = GoldenImage.Consistency.COLD,
+    expected_sha256: str = "",
+    is_kept: bool = True,
+) -> GoldenImage:
+    """Asks for a golden image of `source`; the test host takes it once it is approved.
+
+    Software files that are at most internal stand under the approval of the administrator who released them. Refuses:
+    without the right; a source that cannot be copied.
+    """
+    check_permission(actor, "test_environments.manage_environments", _("capture a production CI"))
+    found = check_source(source)
+    limit = GoldenImage._meta.get_field("reason").max_length or 0
+    if len(reason) > limit:
+        raise InvalidInput(_("The reason has at most %(limit)d characters.") % {"limit": limit}, field="reason")
+    asks = needs_approval(found)
+    if asks and not reason.strip() and actor is not None:
+        raise InvalidInput(_("Say what the copy is needed for: whoever approves it reads it."), field="reason")
+    with transaction.atomic():
+        image = GoldenImage.objects.create(
+            source=source,
+            driver=found.driver,
+            kind=found.kind,
+            method=found.method,
+            location=found.folder,
+            consistency=_consistency(found, consistency),
+            classification=found.classification,
+            expected_sha256=expected_sha256,
+            reason=reason,
+            is_kept=is_kept,
+            state=State.REQUESTED if asks else State.APPROVED,
+            approval="" if asks else GoldenImage.Approval.STANDING,
+            retain_until=now + timedelta(days=settings.TEST_ENVIRONMENT_RETAIN_DAYS),
+            requested_by=actor,
+            created_at=now,
+            updated_at=now,
+        )
+        text = _("Asked for; waits for an approval.") if asks else _("Asked for; the source is released for copies.")
+        log(image, text, now=now, actor=actor)
+    return image
+
+
+def _consistency(source: CopySource, wanted: str) -> str:
+    if source.method == CopySource.Method.DOMAIN and wanted == GoldenImage.Consistency.COLD:
+        return GoldenImage.Consistency.FROZEN
+    return wanted
+
+
+def approve_image(image: GoldenImage, *, actor: Any, now: datetime) -> None:
+    """Allows this one copy of production. Refuses who asked for it, whatever his rights."""
+    check_move(image, "approve", actor=actor)
+    if actor is None or actor.pk == image.requested_by_id:
+        raise PermissionRefused(_("Who asked for a copy does not approve it. Ask somebody else with the right."))
+    update = {"approval": GoldenImage.Approval.PERSON, "approved_by": actor, "approved_at": now}
+    with transaction.atomic():
+        move(image, "approve", actor=actor, now=now, update=update)
+        log(image, _("Approved."), now=now, actor=actor)
+
+
+def retry_image(image: GoldenImage, *, actor: Any, now: datetime) -> None:
+    """Captures again after an error; a failed deletion goes on deleting."""
+    if image.error_from == State.DELETING:
+        delete_image(image, actor=actor, now=now)
+        return
+    update = {**FREE, "error_from": "", "last_error": ""}
+    with transaction.atomic():
+        move(image, "retry", actor=actor, now=now, update=update)
+        log(image, _("Is tried again."), now=now, actor=actor)
+
+
+def delete_image(image: GoldenImage, *, actor: Any, now: datetime) -> None:
+    """Deletes what was captured; the record stays. Refuses while an environment of it is not destroyed."""
+    check_move(image, "delete_files", actor=actor)
+    image.refresh_from_db()
+    if image.references:
+        names = ", ".join(str(e) for e in image.environments.unfinished().order_by("pk")[:5])
+        raise ConditionRefused(
+            _("%(image)s is used by %(n)d environments (%(names)s). Destroy them first.")
+            % {"image": image, "n": image.references, "names": names}
+        )
+    with transaction.atomic():
+        # Whoever takes a reference meanwhile changes the row: then this finds none.
+        rows = GoldenImage.objects.select_for_update().filter(pk=image.pk, references=0)
+        if not rows.exists():
+            raise TransitionRefused(_("%(image)s was taken into use meanwhile.") % {"image": image})
+        move(image, "delete_files", actor=actor, now=now, update=FREE)
+        log(image, _("Is being deleted."), now=now, actor=actor)
+
+
+def take_reference(image: GoldenImage) -> None:
+    """Counts one more clone. Refuses an image that is not usable (any more)."""
+    if not GoldenImage.objects.usable().filter(pk=image.pk).update(references=F("references") + 1):
+        raise TransitionRefused(
+            _("%(image)s is “%(state)s”; choose another image.") % {"image": image, "state": image.get_state_display()}
+        )
+
+
+def drop_reference(image: GoldenImage, *, now: datetime) -> None:
+    """Counts one clone less; an image that nobody wanted to keep goes with its last one."""
+    GoldenImage.objects.filter(pk=image.pk, references__gt=0).update(references=F("references") - 1)
+    image.refresh_from_db()
+    if not image.is_kept and not image.references and image.state not in {State.DELETING, State.DELETED}:
+        delete_image(image, actor=None, now=now)
+
+
+def fail_image(image: GoldenImage, *, now: datetime, text: str) -> None:
+    """Writes down which step failed and why."""
+    update = {**FREE, "error_from": image.state, "last_error": text[:4000]}
+    with transaction.atomic():
+        move(image, "fail", actor=None, now=now, update=update)
+        log(image, text, now=now, is_problem=True)
+
+
+def snapshot_of(source: ConfigurationItem) -> dict[str, Any]:
+    """The CI as the CMDB has it now: what the image is later compared with."""
+    installed = InstalledVersion.objects.filter(ci=source, valid_to__isnull=True).select_related("product")
+    return {
+        "number": source.number,
+        "name": source.name,
+        "class": source.ci_class.name,
+        "lifecycle": source.lifecycle,
+        "agent_id": source.agent_id,
+        "attributes": source.attributes,
+        "installed": {row.product.slug: row.label for row in installed.order_by("product__slug")},
+    }
+
+
+def expire_images(*, now: datetime) -> int:
+    """Deletes unused images whose time is over. Returns how many."""
+    over = GoldenImage.objects.filter(
+        retain_until__lt=now, references=0, state__in=[State.REQUESTED, State.READY, State.ERROR]
+    )
+    expired = 0
+    for image in over.order_by("pk"):
+        try:
+            delete_image(image, actor=None, now=now)
+            expired += 1
+        except (ConditionRefused, TransitionRefused):
+            continue
+    return expired

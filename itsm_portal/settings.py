@@ -224,8 +224,15 @@ TEST_ENVIRONMENT_DRIVERS = {
             "class": "test_environments.drivers.file_copy.driver.FileCopy",
             "options": {"agent": TEST_ENVIRONMENT_AGENT},
         },
+        "libvirt": {
+            "class": "test_environments.drivers.libvirt.driver.Libvirt",
+            "options": {
+                "uri": environment.os.environ.get("TEST_ENVIRONMENT_LIBVIRT_URI", "qemu:///embed"),
+                "accelerator": environment.os.environ.get("TEST_ENVIRONMENT_ACCELERATOR", "tcg"),
+            },
+        },
     }[name]
-    for name in environment.choices("TEST_ENVIRONMENT_DRIVERS", allowed=("file_copy",), default="file_copy")
+    for name in environment.choices("TEST_ENVIRONMENT_DRIVERS", allowed=("file_copy", "libvirt"), default="file_copy")
 }
 # The leases of a copy that nobody uses: running, then kept; images without a copy are deleted after so many days.
 TEST_ENVIRONMENT_RUN_HOURS = environment.number("TEST_ENVIRONMENT_RUN_HOURS", default=72, least=1)

@@ -25,7 +25,6 @@ from test_environments.drivers.file_copy.agents import Agents, command, end_proc
 from test_environments.drivers.file_copy.capture import capture as read_folder
 from test_environments.drivers.file_copy.copying import checksum, copy_source, remove_tree
 from test_environments.drivers.file_copy.neutralising import neutralise
-from test_environments.drivers.file_copy.store import Store
 from test_environments.drivers.interface import (
     Capabilities,
     CaptureOrder,
@@ -46,6 +45,7 @@ from test_environments.drivers.interface import (
     Started,
     StoppedHow,
 )
+from test_environments.drivers.store import Store
 from test_environments.failpoint import reach
 
 _TRIES = 3

@@ -29,7 +29,7 @@ from releases.forms import (
 from releases.forms_plan import PlanForm
 from releases.forms_rollout import ScheduleForm
 from releases.live import visible_exceptions
-from releases.models import Release, Rollout
+from releases.models import Release, Rollout, TestRun
 from releases.plan_findings import findings
 from releases.policy import RolloutPolicy
 from releases.presets import PRESETS
@@ -187,8 +187,14 @@ class ReleaseDetail(DetailPage):
         }
 
     def tab_test(self, release: Release) -> dict[str, Any]:
-        runs = release.test_runs.select_related("environment__source", "environment__copy", "started_by")
-        return {"runs": list(runs[:20])}
+        rows = release.test_runs.select_related("environment__source", "environment__copy", "started_by")
+        now = now_of(self.request)
+        shown = []
+        for run in rows.select_related("environment__image")[:20]:
+            is_soaking = run.state == TestRun.State.SOAKING
+            soaked = run.soaked(now).total_seconds() if is_soaking else None
+            shown.append((run, soaked, is_soaking and services.lacks_evidence(run)))
+        return {"runs": shown}
 
     def tab_plan(self, release: Release) -> dict[str, Any]:
         policy = RolloutPolicy.from_json(release.policy)

@@ -6,7 +6,7 @@ import django_filters
 from django.db.models import Q
 from django.utils.translation import gettext_lazy as _
 
-from test_environments.models import TestEnvironment
+from test_environments.models import GoldenImage, TestEnvironment
 from tickets.filters import search_filter, state_filter
 
 
@@ -20,3 +20,15 @@ class EnvironmentFilter(django_filters.FilterSet):
 
     def by_text(self, queryset: Any, name: str, value: str) -> Any:
         return queryset.filter(Q(source__name__icontains=value) | Q(purpose__icontains=value))
+
+
+class ImageFilter(django_filters.FilterSet):
+    q = search_filter(_("Source or reason"))
+    state = state_filter(GoldenImage)
+
+    class Meta:
+        model = GoldenImage
+        fields = ("q", "state")
+
+    def by_text(self, queryset: Any, name: str, value: str) -> Any:
+        return queryset.filter(Q(source__name__icontains=value) | Q(reason__icontains=value))

@@ -2,27 +2,59 @@
 
 from typing import Any
 
+from django.db.models import Prefetch
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
+from cmdb.models import InstalledVersion
 from test_environments import services
 from test_environments.filters import EnvironmentFilter
-from test_environments.forms import EnvironmentForm
+from test_environments.forms import EnvironmentForm, RevertForm, SnapshotForm
 from test_environments.models import TestEnvironment
 from test_environments.tables import EnvironmentTable
 from tickets.clock import now_of
 from tickets.verbs import VerbPage
 from tickets.views import DetailPage, ListPage, ServiceFormPage, VerbPageView
 
+MANAGE = "test_environments.manage_environments"
+
+
+def _is_off(environment: TestEnvironment, user: Any) -> bool:
+    is_ready = environment.state == TestEnvironment.State.READY
+    return is_ready and not environment.is_wanted_running and user.has_perm(MANAGE)
+
+
+def _may_extend(environment: TestEnvironment, user: Any) -> bool:
+    gone = {TestEnvironment.State.DESTROYING, TestEnvironment.State.DESTROYED}
+    return environment.state not in gone and user.has_perm(MANAGE)
+
+
 VERBS = {
     "retry": VerbPage(icon="refresh"),
+    "start": VerbPage(label=gettext_lazy("Start"), style="primary", icon="player-play", right=MANAGE, allowed=_is_off),
+    "stop": VerbPage(
+        label=gettext_lazy("Stop"), icon="player-stop", right=MANAGE,
+        allowed=lambda environment, user: environment.is_usable and user.has_perm(MANAGE),
+    ),
+    "snapshot": VerbPage(
+        SnapshotForm, icon="archive",
+        preview=lambda environment: _("It is stopped for a moment; afterwards it runs again."),
+    ),
+    "revert": VerbPage(
+        RevertForm, icon="arrow-back-up", style="danger",
+        preview=lambda environment: _("Everything since then is discarded. It gets a new identity and starts."),
+    ),
+    "extend": VerbPage(
+        label=gettext_lazy("Extend"), icon="clock", right=MANAGE, allowed=_may_extend,
+        done=gettext_lazy("The leases begin anew."),
+    ),
     "destroy": VerbPage(
         icon="trash",
         preview=lambda environment: (
             _("The copy of %(source)s and its agent go; the record stays.") % {"source": environment.source}
         ),
     ),
-}
+}  # fmt: skip
 
 
 class EnvironmentList(ListPage):
@@ -32,6 +64,7 @@ class EnvironmentList(ListPage):
     section = "environment_list"
     title = gettext_lazy("Test environments")
     permission = "test_environments.see_environments"
+    template_name = "test_environments/environment_list.html"
     related = ("source", "requested_by")
     create_url_name = "environment_create"
     create_permission = "test_environments.manage_environments"
@@ -44,7 +77,7 @@ class EnvironmentDetail(DetailPage):
     section = "environment_list"
     list_url_name = "environment_list"
     verb_url_name = "environment_verb"
-    related = ("source", "copy", "requested_by")
+    related = ("source", "copy", "image", "requested_by", "console")
     verbs = VERBS
 
     def details(self, instance: TestEnvironment) -> dict[str, Any]:
@@ -53,7 +86,25 @@ class EnvironmentDetail(DetailPage):
         if copy is not None:
             installed = list(copy.installed_versions.filter(valid_to__isnull=True).select_related("product"))
         baseline = sorted(instance.baseline.items()) if isinstance(instance.baseline, dict) else []
-        return {"installed": installed, "baseline": baseline}
+        return {
+            "installed": installed,
+            "baseline": baseline,
+            "beside": self.beside(instance),
+            "snapshots": list(instance.snapshots.select_related("taken_by")),
+            "events": list(instance.events.select_related("actor")[:50]),
+            "console": getattr(instance, "console", None),
+        }
+
+    def beside(self, instance: TestEnvironment) -> list[TestEnvironment]:
+        """The environments of the same image with what each runs, to compare them; only if there are several."""
+        if instance.image_id is None:
+            return []
+        current = InstalledVersion.objects.filter(valid_to__isnull=True).select_related("product")
+        rows = instance.beside.select_related("copy").prefetch_related(
+            Prefetch("copy__installed_versions", queryset=current, to_attr="current_versions")
+        )
+        found = list(rows[:20])
+        return found if len(found) > 1 else []
 
 
 class EnvironmentVerb(VerbPageView):
@@ -73,10 +124,10 @@ class EnvironmentCreate(ServiceFormPage):
     list_url_name = "environment_list"
     permission = "test_environments.manage_environments"
     title = gettext_lazy("Copy a CI for tests")
-    intro = gettext_lazy("A file copy of its versions, with an agent identity of its own. It is never a target.")
+    intro = gettext_lazy("With an agent identity of its own. It is never a target of a rollout.")
 
     def perform(self, instance: Any, data: dict[str, Any]) -> TestEnvironment:
-        source = data.pop("source")
+        source, data["memory_mb"] = data.pop("source"), data["memory_mb"] or 0
         return services.request_environment(source, actor=self.request.user, now=now_of(self.request), **data)
 
     def section_label(self) -> Any:

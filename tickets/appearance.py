@@ -82,9 +82,23 @@ STATES: dict[str, Appearance] = {
     # Test environments
     "capturing": Appearance("blue", "versions"),
     "provisioning": Appearance("blue", "settings"),
+    "snapshotting": Appearance("cyan", "archive"),
+    "reverting": Appearance("amber", "arrow-back-up"),
+    "deleting": Appearance("amber", "trash"),
+    "deleted": Appearance("neutral", "trash"),
     "destroying": Appearance("amber", "trash"),
     "destroyed": Appearance("neutral", "trash"),
     "error": _BAD,
+    "power.running": Appearance("green", "player-play"),
+    "power.starting": Appearance("cyan", "player-play"),
+    "power.off": Appearance("neutral", "player-stop"),
+    "power.absent": Appearance("neutral", "circle-dashed"),
+    "power.paused": Appearance("amber", "player-pause"),
+    "power.crashed": _BAD,
+    "power.unknown": Appearance("amber", "help-circle"),
+    "evidence.file_copy": Appearance("blue", "file"),
+    "evidence.emulated": Appearance("cyan", "device-desktop"),
+    "evidence.accelerated": Appearance("green", "server"),
     # Configuration items
     "ordered": NEUTRAL,
     "in_stock": Appearance("neutral", "archive"),
@@ -123,6 +137,7 @@ KINDS: dict[str, str] = {
     "product": "disc",
     "version": "versions",
     "testenvironment": "flask",
+    "goldenimage": "archive",
 }
 
 

@@ -18,6 +18,7 @@ PAGES: dict[str, str] = {
     "TPL": "standard_detail",
     "FRZ": "freeze_detail",
     "ENV": "environment_detail",
+    "IMG": "image_detail",
 }
 
 

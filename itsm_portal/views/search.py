@@ -13,12 +13,14 @@ from incidents.models import Incident
 from problems.models import Problem
 from releases.models import Release, Rollout
 from software.models import Product, Version
-from test_environments.models import TestEnvironment
+from test_environments.models import GoldenImage, TestEnvironment
 from tickets.links import page_of_object
 from tickets.numbers import parse_number
 from tickets.views import PortalPage
 
-NUMBERED: tuple[Any, ...] = (Incident, Problem, Change, Release, Rollout, ConfigurationItem, TestEnvironment)
+NUMBERED: tuple[Any, ...] = (
+    Incident, Problem, Change, Release, Rollout, ConfigurationItem, TestEnvironment, GoldenImage,
+)  # fmt: skip
 SHOWN = 10
 
 

@@ -2,7 +2,7 @@
 
 from releases.services.approval import approve_release, has_valid_approval, reject_release
 from releases.services.deploy import deploy, order_signing_request, waits_for
-from releases.services.evidence import accept_evidence
+from releases.services.evidence import accept_evidence, lacks_evidence
 from releases.services.failures import decide_failure, exclude_ci, retry_failed_cis
 from releases.services.package import (
     build_release,
@@ -41,6 +41,7 @@ __all__ = [
     "edit_release",
     "exclude_ci",
     "has_valid_approval",
+    "lacks_evidence",
     "left_out_changes",
     "missing_signatures",
     "next_wave",

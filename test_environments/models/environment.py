@@ -178,6 +178,11 @@ class TestEnvironment(StatefulModel):
         return self.number
 
     @property
+    def beside(self) -> "models.QuerySet[TestEnvironment]":
+        """All environments of its image that are not destroyed, itself included: to compare versions."""
+        return TestEnvironment.objects.unfinished().filter(image_id=self.image_id).order_by("pk")
+
+    @property
     def is_usable(self) -> bool:
         """Whether a package can be applied to it."""
         return self.state == self.State.READY and self.is_wanted_running

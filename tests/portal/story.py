@@ -27,7 +27,14 @@ from releases.models import (
 from releases.policy import RolloutPolicy
 from releases.services import release_hash
 from software.models import Artifact, Product, Version
-from test_environments.models import CopySource, TestEnvironment
+from test_environments.models import (
+    CopySource,
+    EnvironmentConsole,
+    EnvironmentEvent,
+    EnvironmentSnapshot,
+    GoldenImage,
+    TestEnvironment,
+)
 from tests.factories import NOW, PASSWORD, make_ci, make_user
 from tickets.models import EntryKind
 
@@ -232,10 +239,24 @@ def _deploy(batch: Batch, ci: ConfigurationItem, state: str, versions: dict[str,
 def _test(release: Release, engineer: User, source: ConfigurationItem) -> TestEnvironment:
     CopySource.objects.create(ci=source, folder=source.name)
     copy = make_ci(f"{source.name} (copy)", copy_of=source, agent_id=f"{source.agent_id}-copy")
-    environment = TestEnvironment.objects.create(
-        source=source, copy=copy, state="ready", purpose=release.number, requested_by=engineer, created_at=NOW,
-        updated_at=NOW, baseline={"billing": "1.0"},
+    times = {"created_at": NOW, "updated_at": NOW}
+    image = GoldenImage.objects.create(
+        source=source, driver="file_copy", kind="files", method="folder", consistency="cold", state="ready",
+        classification="internal", approval="standing", source_sha256="a" * 64, image_sha256="a" * 64, references=1,
+        baseline={"billing": "1.0"}, retain_until=NOW, captured_at=NOW, requested_by=engineer, **times,
     )  # fmt: skip
+    environment = TestEnvironment.objects.create(
+        source=source, copy=copy, image=image, state="ready", purpose=release.number, requested_by=engineer,
+        baseline={"billing": "1.0"}, evidence="file_copy", is_wanted_running=True, observed_power="running",
+        observed_at=NOW, stop_at=NOW, delete_at=NOW, **times,
+    )  # fmt: skip
+    EnvironmentSnapshot.objects.create(
+        environment=environment, name="before 2.0", versions={"billing": "1.0"}, taken_by=engineer, created_at=NOW,
+        kept_at=NOW,
+    )  # fmt: skip
+    EnvironmentConsole.objects.create(environment=environment, text="billing 1.0 is running", at=NOW)
+    for thing in ({"environment": environment}, {"image": image}):
+        EnvironmentEvent.objects.create(**thing, at=NOW, text="Asked for.", actor=engineer)
     TestRun.objects.create(
         release=release, environment=environment, package_hash="c" * 64, state="passed", soak_seconds=172_800,
         soak_started_at=NOW, started_by=engineer, created_at=NOW, updated_at=NOW, finished_at=NOW,

@@ -226,6 +226,7 @@ TEST_ENVIRONMENT_DRIVERS = {
         },
         "libvirt": {
             "class": "test_environments.drivers.libvirt.driver.Libvirt",
+            "folder": environment.folder("TEST_ENVIRONMENT_MACHINES", default=TEST_ENVIRONMENT_ROOT / "libvirt"),
             "options": {
                 "uri": environment.os.environ.get("TEST_ENVIRONMENT_LIBVIRT_URI", "qemu:///embed"),
                 "accelerator": environment.os.environ.get("TEST_ENVIRONMENT_ACCELERATOR", "tcg"),

@@ -25,7 +25,7 @@ def _open(name: str, entry: Mapping[str, Any], say: Callable[[str], None]) -> Dr
     except ImportError as error:
         raise ImproperlyConfigured(f"TEST_ENVIRONMENT_DRIVERS names {name}, which cannot be loaded: {error}") from error
     return kind(
-        Path(settings.TEST_ENVIRONMENT_ROOT) / name,
+        Path(entry.get("folder") or Path(settings.TEST_ENVIRONMENT_ROOT) / name),
         portal=settings.PORTAL_URL,
         options={"sources": settings.TEST_ENVIRONMENT_SOURCES, **entry.get("options", {})},
         say=say,

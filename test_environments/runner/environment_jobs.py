@@ -1,6 +1,7 @@
 """The long steps of a test environment: make, start, stop, keep, bring back and remove it."""
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
@@ -83,6 +84,8 @@ class EnvironmentJob(Job):
             environment.snapshots.all().delete()
         reach("copied")
         self._deliver()
+        if order.network is NetworkMode.ISOLATED:
+            self._prove_isolation()
         self._want_running()
         self._start()
 
@@ -158,6 +161,21 @@ class EnvironmentJob(Job):
         with self.held() as (environment, _now):
             if list(changed) != environment.neutralised:
                 TestEnvironment.objects.filter(pk=environment.pk).update(neutralised=list(changed))
+
+    def _prove_isolation(self) -> None:
+        """Asks from inside what can be reached, before anything of production runs there. Raises Failed."""
+        if not self.driver.capabilities(self.bound).can_probe:
+            return
+        proof = self.driver.probe(self.uuid, self.bound)
+        with self.held() as (environment, now):
+            told = {"at": now.isoformat(), "holds": proof.holds, "probes": [asdict(probe) for probe in proof.probes]}
+            TestEnvironment.objects.filter(pk=environment.pk).update(isolation=told)
+        if not proof.holds:
+            wrong = [probe.target for probe in proof.probes if probe.is_reached != probe.is_wanted]
+            raise Failed(
+                "Its isolation does not hold, so it was not started. Look at the network of the test host: "
+                f"{', '.join(wrong) or 'nothing that could be told'}."
+            )
 
     def _want_running(self) -> None:
         with self.held() as (environment, now):

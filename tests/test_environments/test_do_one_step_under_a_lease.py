@@ -1,8 +1,10 @@
 """Jobs of the test host inside this process: whose result counts, and what an interruption leaves."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 from django.db import connection
@@ -10,8 +12,18 @@ from django.test.utils import CaptureQueriesContext
 
 from cmdb.models import AgentToken, ConfigurationItem
 from test_environments import services
+from test_environments.drivers.bound import Bound
 from test_environments.drivers.errors import Interrupted, Unavailable
-from test_environments.drivers.interface import Driver
+from test_environments.drivers.file_copy.driver import FileCopy
+from test_environments.drivers.interface import (
+    Capabilities,
+    CreateOrder,
+    Driver,
+    IsolationProof,
+    NetworkMode,
+    Power,
+    Probe,
+)
 from test_environments.drivers.registry import open_drivers
 from test_environments.models import CopySource, EnvironmentEvent, GoldenImage, TestEnvironment
 from test_environments.runner.environment_jobs import EnvironmentJob, task_of
@@ -228,6 +240,36 @@ def test_more_than_the_disk_gives_is_refused_before_anything_is_made(environment
     assert environment.state == State.ERROR
     assert "MB are free" in environment.last_error
     assert left_on(copies) == ["images"]
+
+
+class ClosedCopies(FileCopy):
+    """Copies of files that claim a network of their own; `leaks` is what a probe finds."""
+
+    leaks = False
+
+    def capabilities(self, bound: Bound) -> Capabilities:
+        return replace(super().capabilities(bound), can_probe=True)
+
+    def create(self, order: CreateOrder, bound: Bound) -> None:
+        super().create(replace(order, network=NetworkMode.HOST), bound)
+
+    def probe(self, environment: UUID, bound: Bound) -> IsolationProof:
+        return IsolationProof((Probe("10.0.2.2:80", True, True), Probe("10.0.2.3:53", self.leaks, False)))
+
+
+@pytest.mark.parametrize("leaks", [False, True])
+def test_a_machine_whose_isolation_does_not_hold_never_starts(environment, driver, leaks):
+    closed = ClosedCopies(driver._work_folder, portal=driver._portal, options={"sources": driver._sources}, say=print)
+    closed._agents, closed.leaks = driver._agents, leaks
+    TestEnvironment.objects.update(network="isolated")
+    job = claimed(environment, driver)
+    job.driver = closed
+    job.run()
+    environment.refresh_from_db()
+    assert environment.isolation["holds"] is not leaks
+    assert environment.is_wanted_running is not leaks
+    assert (driver.observe(environment.uuid, Bound(60)).power is Power.OFF) is leaks
+    assert ("10.0.2.3:53" in environment.last_error) is leaks
 
 
 def test_a_snapshot_is_kept_and_gone_back_to_with_a_new_identity(environment, driver, copies):

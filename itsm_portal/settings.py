@@ -218,7 +218,7 @@ TEST_ENVIRONMENT_ROOT = environment.folder("TEST_ENVIRONMENT_ROOT", default=DATA
 # A zipapp of the update agent for copies; empty: the one in this checkout.
 TEST_ENVIRONMENT_AGENT = environment.os.environ.get("TEST_ENVIRONMENT_AGENT", "")
 # Which drivers the test host opens; none replaces another. `libvirt` needs its Python module and a hypervisor.
-TEST_ENVIRONMENT_DRIVERS = {
+TEST_ENVIRONMENT_DRIVERS: dict[str, dict[str, Any]] = {
     name: {
         "file_copy": {
             "class": "test_environments.drivers.file_copy.driver.FileCopy",

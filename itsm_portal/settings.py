@@ -1,6 +1,7 @@
 """Settings for every profile; production is the default and refuses what is missing or wrong."""
 
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import environ
@@ -218,22 +219,23 @@ TEST_ENVIRONMENT_ROOT = environment.folder("TEST_ENVIRONMENT_ROOT", default=DATA
 # A zipapp of the update agent for copies; empty: the one in this checkout.
 TEST_ENVIRONMENT_AGENT = environment.os.environ.get("TEST_ENVIRONMENT_AGENT", "")
 # Which drivers the test host opens; none replaces another. `libvirt` needs its Python module and a hypervisor.
-TEST_ENVIRONMENT_DRIVERS: dict[str, dict[str, Any]] = {
-    name: {
-        "file_copy": {
-            "class": "test_environments.drivers.file_copy.driver.FileCopy",
-            "options": {"agent": TEST_ENVIRONMENT_AGENT},
+_DRIVERS: dict[str, dict[str, Any]] = {
+    "file_copy": {
+        "class": "test_environments.drivers.file_copy.driver.FileCopy",
+        "options": {"agent": TEST_ENVIRONMENT_AGENT},
+    },
+    "libvirt": {
+        "class": "test_environments.drivers.libvirt.driver.Libvirt",
+        "folder": environment.folder("TEST_ENVIRONMENT_MACHINES", default=TEST_ENVIRONMENT_ROOT / "libvirt"),
+        "options": {
+            "uri": environment.os.environ.get("TEST_ENVIRONMENT_LIBVIRT_URI", "qemu:///embed"),
+            "accelerator": environment.os.environ.get("TEST_ENVIRONMENT_ACCELERATOR", "tcg"),
         },
-        "libvirt": {
-            "class": "test_environments.drivers.libvirt.driver.Libvirt",
-            "folder": environment.folder("TEST_ENVIRONMENT_MACHINES", default=TEST_ENVIRONMENT_ROOT / "libvirt"),
-            "options": {
-                "uri": environment.os.environ.get("TEST_ENVIRONMENT_LIBVIRT_URI", "qemu:///embed"),
-                "accelerator": environment.os.environ.get("TEST_ENVIRONMENT_ACCELERATOR", "tcg"),
-            },
-        },
-    }[name]
-    for name in environment.choices("TEST_ENVIRONMENT_DRIVERS", allowed=("file_copy", "libvirt"), default="file_copy")
+    },
+}
+TEST_ENVIRONMENT_DRIVERS = {
+    name: _DRIVERS[name]
+    for name in environment.choices("TEST_ENVIRONMENT_DRIVERS", allowed=tuple(_DRIVERS), default="file_copy")
 }
 # The leases of a copy that nobody uses: running, then kept; images without a copy are deleted after so many days.
 TEST_ENVIRONMENT_RUN_HOURS = environment.number("TEST_ENVIRONMENT_RUN_HOURS", default=72, least=1)

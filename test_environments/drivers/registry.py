@@ -16,7 +16,8 @@ def open_drivers(say: Callable[[str], None]) -> dict[str, Driver]:
 
     Raises ImproperlyConfigured for one whose library is not installed.
     """
-    return {name: _open(name, entry, say) for name, entry in settings.TEST_ENVIRONMENT_DRIVERS.items()}
+    drivers: Mapping[str, Mapping[str, Any]] = settings.TEST_ENVIRONMENT_DRIVERS
+    return {name: _open(name, entry, say) for name, entry in drivers.items()}
 
 
 def _open(name: str, entry: Mapping[str, Any], say: Callable[[str], None]) -> Driver:

@@ -26,6 +26,8 @@ class Worker(ThreadWorker):
     With each request the application is told as `itsm_portal.waiting` how many others wait for a thread.
     """
 
+    wsgi: Any
+
     def load_wsgi(self) -> None:
         super().load_wsgi()
         application = self.wsgi

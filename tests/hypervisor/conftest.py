@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from test_environments.drivers.libvirt.media.tiny_guest import TinyGuest
+from test_environments.drivers.libvirt.small_systems.tiny_guest import TinyGuest
 from tests.hypervisor.guests import Source, machines_below
 from tests.hypervisor.scenes import Golden, Machines, media
 

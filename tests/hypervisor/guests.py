@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from test_environments.drivers.bound import Bound
-from test_environments.drivers.libvirt.media.tiny_guest import TinyGuest
+from test_environments.drivers.libvirt.small_systems.tiny_guest import TinyGuest
 
 MEDIA = ".tools/machines"
 CONFIG = {

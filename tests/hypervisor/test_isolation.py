@@ -9,8 +9,8 @@ import pytest
 
 from test_environments.drivers.libvirt import host, probing
 from test_environments.drivers.libvirt.errands import Report, _pack, _read
-from test_environments.drivers.libvirt.media.build import for_errands
 from test_environments.drivers.libvirt.network import Namespace, interfaces_of
+from test_environments.drivers.libvirt.small_systems.build import for_errands
 from tests.hypervisor.guests import until
 from tests.hypervisor.scenes import SECONDS, Machines, media
 

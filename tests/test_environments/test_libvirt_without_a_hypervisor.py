@@ -15,7 +15,7 @@ from test_environments.drivers.libvirt.driver import Libvirt
 from test_environments.drivers.libvirt.errands import parse_report
 from test_environments.drivers.libvirt.hypervisor import url_inside
 from test_environments.drivers.libvirt.machine import Disk, Machine, describe, read_provenance
-from test_environments.drivers.libvirt.media.initramfs import Initramfs
+from test_environments.drivers.libvirt.small_systems.initramfs import Initramfs
 
 HOSTILE = 'till "7" <&\'>'
 

@@ -59,10 +59,10 @@ from test_environments.drivers.libvirt.errands import Errands
 from test_environments.drivers.libvirt.hypervisor import Hypervisor, power_of, url_inside
 from test_environments.drivers.libvirt.images import Images, first_provenance, provenance_of
 from test_environments.drivers.libvirt.machine import HARDWARE, NAMESPACE, Disk, Machine, describe, read_provenance
-from test_environments.drivers.libvirt.media.build import for_errands
 from test_environments.drivers.libvirt.network import interfaces_of
 from test_environments.drivers.libvirt.ownership import QemuUser
 from test_environments.drivers.libvirt.physical import Incoming
+from test_environments.drivers.libvirt.small_systems.build import for_errands
 from test_environments.drivers.store import Store
 
 _OPTIONS = frozenset({"uri", "sources", "accelerator", "hardware", "memory_mb", "growth_mb", "media", "user"})

@@ -34,10 +34,10 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from test_environments.drivers.bound import Bound
 from test_environments.drivers.errors import Capacity, Failed, NotFound, Unavailable, Unsupported
 from test_environments.drivers.libvirt.disk_images import need_room
-from test_environments.drivers.libvirt.media import packages
-from test_environments.drivers.libvirt.media.boot_disk import PACKAGES, make_boot_disk
-from test_environments.drivers.libvirt.media.build import small_system
-from test_environments.drivers.libvirt.media.initramfs import Initramfs
+from test_environments.drivers.libvirt.small_systems import packages
+from test_environments.drivers.libvirt.small_systems.boot_disk import PACKAGES, make_boot_disk
+from test_environments.drivers.libvirt.small_systems.build import small_system
+from test_environments.drivers.libvirt.small_systems.initramfs import Initramfs
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _SERVER_NAME = "capture"  # in the certificate; the medium knows no other

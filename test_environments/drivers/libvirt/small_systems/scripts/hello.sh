@@ -1,0 +1,1 @@
+# Proves that a machine comes up: nothing to do.

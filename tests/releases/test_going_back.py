@@ -15,7 +15,7 @@ from software.models import Version
 from software.services import withdraw_version
 from tests.distribution.fleet import stored_version
 from tests.factories import make_ci, make_product, make_user
-from tests.releases.world import BIG_BANG, POLICY, Device, World, deployments, state, waves
+from tests.releases.world import BIG_BANG, Device, World, deployments, state, waves
 from tickets.exceptions import ConditionRefused, InvalidInput, PermissionRefused, TransitionRefused
 
 pytestmark = pytest.mark.django_db
@@ -339,7 +339,7 @@ def test_a_device_that_closed_and_never_confirmed_is_awaited_then_listed(world: 
 
 def test_only_what_got_it_is_listed_as_not_back(world: World) -> None:
     one, two, _three = world.add_cis(3)
-    rollout = world.started(policy={**POLICY, "waves": [{"count": 2}, {"rest": True}]})
+    rollout = world.started(policy=BIG_BANG)
     world.tick()
     world.mood("hangs", two)
     world.work(one, two)

@@ -120,6 +120,14 @@ def test_after_a_breach_the_failed_ones_are_tried_again(world: World) -> None:
     assert (state(rollout), set(world.runs().values())) == ("completed", {"2.0"})
 
 
+def test_nothing_is_resumed_by_trying_again_what_has_not_failed(world: World) -> None:
+    rollout = running(world)
+    services.pause_rollout(rollout, actor=world.olga, now=world.now, reason="a look")
+    with pytest.raises(ConditionRefused, match="No CI"):
+        services.resume_rollout(rollout, actor=world.mona, now=world.now, reason="again", mode="retry")
+    assert state(rollout) == "paused"
+
+
 def test_after_a_breach_the_rest_of_the_wave_is_skipped_by_a_recorded_decision(world: World) -> None:
     policy = {**POLICY, "waves": [{"count": 3}, {"rest": True}], "max_in_flight": 2}
     rollout = breached(world, policy=policy)

@@ -1,1 +1,0 @@
-# Proves that a machine comes up: nothing to do.

@@ -6,9 +6,11 @@ from argparse import ArgumentParser
 from typing import Any
 
 import psycopg
+from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import BaseCommand, CommandError
 from django.db import DatabaseError
 
+from test_environments.drivers.errors import DriverError
 from test_environments.runner.host import Host
 from test_environments.runner.lock import AnotherHost
 
@@ -33,7 +35,7 @@ class Command(BaseCommand):
             signal.signal(number, lambda *_: stop.set())
         try:
             Host(stop, say=self._say).run(wait=options["wait"])
-        except (AnotherHost, DatabaseError, psycopg.Error) as error:
+        except (AnotherHost, DriverError, ImproperlyConfigured, DatabaseError, psycopg.Error) as error:
             raise CommandError(str(error).strip()) from error
 
     def _say(self, text: str) -> None:

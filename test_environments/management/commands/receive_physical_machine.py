@@ -28,7 +28,9 @@ class Command(BaseCommand):
         address, _, port = options["listen"].rpartition(":")
         if not address or not port.isdigit():
             raise CommandError("--listen must be an address and a port, such as 192.0.2.10:8443.")
-        folder = Path(settings.TEST_ENVIRONMENT_ROOT) / "libvirt"
+        if "libvirt" not in settings.TEST_ENVIRONMENT_DRIVERS:
+            raise CommandError("There are no virtual machines here: name libvirt in TEST_ENVIRONMENT_DRIVERS.")
+        folder = Path(settings.TEST_ENVIRONMENT_DRIVERS["libvirt"]["folder"])
         incoming = Incoming(folder / "incoming")
         try:
             receiver = incoming.receiver(options["name"], address, int(port), say=self._say)

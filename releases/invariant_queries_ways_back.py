@@ -67,6 +67,25 @@ QUERIES: tuple[tuple[str, str, str], ...] = (
     ),
     (
         "I8",
+        "rollout {0} lists CI {1} as without a way back, although it had one",
+        """
+        SELECT DISTINCT x.rollout_id, x.ci_id
+        FROM releases_rolloutexception x
+        JOIN releases_wave w ON w.rollout_id = x.rollout_id AND w.kind = 'forward'
+        JOIN distribution_batch b ON b.id = w.batch_id AND b.mode <> 'download_only'
+        JOIN distribution_deployment d ON d.batch_id = b.id AND d.ci_id = x.ci_id AND d.state = 'succeeded'
+        WHERE x.kind = 'no_way_back' AND x.recorded_by_id IS NULL
+            AND NOT EXISTS (
+                SELECT 1 FROM distribution_deploymentitem i WHERE i.deployment_id = d.id
+                    AND (i.way_back <> 'reinstall' OR i.from_version_id IS NULL))
+            -- A later rollout has changed it since, and takes it back.
+            AND NOT EXISTS (
+                SELECT 1 FROM releases_wave later JOIN distribution_deployment o ON o.batch_id = later.batch_id
+                WHERE later.rollout_id > x.rollout_id AND o.ci_id = x.ci_id AND o.offered_at IS NOT NULL)
+        """,
+    ),
+    (
+        "I8",
         "rollout {0} sent CI {1} back, although its package has no way back",
         f"""
         SELECT r.id, d.ci_id FROM {FORWARD}

@@ -193,6 +193,18 @@ DAMAGE: list[tuple[str, str, list[str]]] = [
         ],
     ),
     (
+        "I8",
+        "although it had one",
+        [
+            "INSERT INTO releases_rolloutexception (release_id, rollout_id, ci_id, kind, reason, content_hash, "
+            "created_at) SELECT r.release_id, r.id, d.ci_id, 'no_way_back', '', '', now() FROM releases_rollout r, "
+            f"distribution_deployment d WHERE r.id = {FIRST} AND d.id = ("
+            "SELECT min(d.id) FROM distribution_deployment d "
+            f"JOIN releases_wave w ON w.batch_id = d.batch_id AND w.rollout_id = {FIRST} WHERE w.kind = 'forward' "
+            "AND d.state = 'succeeded')"
+        ],
+    ),
+    (
         "I9",
         "not overdue",
         [f"UPDATE distribution_deployment SET state = 'offered', finished_at = NULL WHERE {OF_FIRST}"],

@@ -150,13 +150,16 @@ def rollback_forgets_one(patch: Patch) -> None:
 
     queue = services.queue_rollback
 
-    def queue_rollback(batch: Any, *, forward_batch_ids: Any, ci_ids: Any = None, now: datetime) -> int:
+    def queue_rollback(batch: Any, *, forward_batch_ids: Any, left_out: Any = None, **values: Any) -> int:
         from distribution.models import Deployment
 
-        cis = sorted(Deployment.objects.filter(batch__in=forward_batch_ids).values_list("ci", flat=True))[:-1]
-        if ci_ids is not None:
-            cis = [ci for ci in cis if ci in set(ci_ids)]
-        return queue(batch, forward_batch_ids=forward_batch_ids, ci_ids=cis, now=now)
+        cis = Deployment.objects.filter(batch__in=forward_batch_ids).values_list("ci", flat=True)
+        forgotten = max(cis, default=0)
+
+        def out(chunk: list[int]) -> set[int]:
+            return {forgotten, *(left_out(chunk) if left_out is not None else ())}
+
+        return queue(batch, forward_batch_ids=forward_batch_ids, left_out=out, **values)
 
     patch.setattr(services, "queue_rollback", queue_rollback)
 

@@ -10,7 +10,7 @@ from django.db import connection
 
 from distribution import steps
 from distribution.failures import IS_FORWARD, failed_text
-from distribution.models import Batch, WayBack
+from distribution.models import TERMINAL, Batch, DeploymentState, WayBack
 from distribution.ways_back import can_go
 
 # Reads `item`(ci_id, attempt, product_id, to_version_id, from_version_id, way_back, position, is_there) and
@@ -180,6 +180,16 @@ WHERE b.id = ANY(%(forward)s) AND b.mode <> 'download_only'
 ORDER BY found.ci_id LIMIT %(limit)s
 """  # noqa: S608 - put together from constants
 _LAST = 2**63 - 1
+# What `queue_rollback` goes by: how many deployments have come to their end, and what CIs say that they run.
+_SEEN = """
+SELECT (SELECT count(*) FROM distribution_deployment d
+        WHERE d.batch_id = ANY(%(forward)s) AND d.state = ANY(%(closed)s)),
+    (SELECT coalesce(max(iv.id), 0) FROM cmdb_installedversion iv),
+    EXISTS (
+        SELECT 1 FROM (
+            SELECT iv.version_id FROM cmdb_installedversion iv WHERE iv.id > %(after)s ORDER BY iv.id OFFSET 0) recent
+        WHERE recent.version_id IN (SELECT unnest(b.versions) FROM distribution_batch b WHERE b.id = ANY(%(forward)s)))
+"""
 
 
 def write(statement: str, batch: Batch, now: datetime, *, backoff: int | None = None, **params: Any) -> int:
@@ -278,6 +288,18 @@ def _to_go_back(batch: Batch, forward: list[int], only_of: int | None) -> Iterat
             yield cis
             if len(cis) < steps.CHUNK:
                 break
+
+
+def seen_for_rollback(forward_batch_ids: Iterable[int], *, after: int | None) -> tuple[int, int, bool]:
+    """What can lead to further ways back: how many deployments have ended or wait for their proof; the id of the newest
+    record of what a CI runs; whether one behind `after` says that a CI runs one of the versions.
+    """
+    closed = [str(state) for state in (*TERMINAL, DeploymentState.CONFIRMING)]
+    since = _LAST if after is None else after
+    with connection.cursor() as cursor:
+        cursor.execute(_SEEN, {"forward": list(forward_batch_ids), "closed": closed, "after": since})
+        ended, newest, has_said = cursor.fetchone()
+    return int(ended), int(newest), bool(has_said)
 
 
 def count_changed(

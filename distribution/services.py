@@ -15,7 +15,7 @@ from distribution.counting import Counts, counts, ended, has_open, last_event_po
 from distribution.failures import exclude_failed
 from distribution.models import Batch, Deployment, DeploymentEvent, DeploymentState
 from distribution.overdue import mark_overdue
-from distribution.queueing import count_changed, queue_deployments, queue_rollback
+from distribution.queueing import count_changed, queue_deployments, queue_rollback, seen_for_rollback
 from distribution.retrying import (
     count_retryable,
     exclude_after_failure,
@@ -177,6 +177,7 @@ __all__ = [
     "quit_cancellations",
     "retry_failed",
     "retry_listed",
+    "seen_for_rollback",
     "supersede_left_behind",
     "supersede_older",
     "supersede_overtaken",

@@ -45,7 +45,8 @@ def freeze(rollout: Rollout, now: datetime) -> bool:
         else:
             _mark(rollout, wave.number + 1, 0, now)
         return True
-    taken = Deployment.objects.filter(batch__in=[one.batch_id for one in waves], ci__in=chunk)
+    earlier = [one.batch_id for one in waves if one.number < wave.number]
+    taken = Deployment.objects.filter(batch__in=earlier, ci__gte=chunk[0], ci__lte=chunk[-1])
     frozen = set(taken.values_list("ci", flat=True))
     cis, mark = [ci for ci in chunk if ci not in frozen], chunk[-1]
     if not _takes_all(wave, is_last=is_last) and (room := wave.size - _total(wave)) < len(cis):
@@ -84,7 +85,7 @@ def _total(wave: Wave) -> int:
 
 def _next_targets(rollout: Rollout, wave: Wave, *, is_last: bool) -> list[int]:
     """The next targets that fit the wave, by id; some may be in an earlier one."""
-    targets = target_cis(rollout.release).filter(pk__gt=rollout.freeze_mark)
+    targets = target_cis(rollout.release, after=rollout.freeze_mark)
     condition = None if is_last else condition_of(wave.rule)
     fitting = targets if condition is None else targets.filter(condition)
     return list(fitting.values_list("pk", flat=True)[: steps.CHUNK])

@@ -9,7 +9,7 @@ from django.utils.translation import gettext as _
 
 from distribution import services as distribution
 from distribution import steps
-from distribution.models import OPEN, Batch, Deployment, DeploymentState
+from distribution.models import OPEN, Deployment, DeploymentState
 from failpoints import failpoint
 from releases.conditions import failures, is_breached
 from releases.judging import judge_errors, store_verdict
@@ -109,15 +109,7 @@ def _advance_wave(rollout: Rollout, wave: Wave, forward: list[int], now: datetim
     """Queues what can go back by now, marks what is overdue, stops at too many failures; True when that wrote."""
     if distribution.cancel_rest([*forward, wave.batch_id], now=now):
         return True
-    queued = 0
-    if forward:
-        queued = distribution.queue_rollback(
-            wave.batch,
-            forward_batch_ids=rollout.forward_batch_ids(),
-            only_of=wave.undoes.batch_id if wave.undoes is not None else None,
-            left_out=lambda cis: _already_back(rollout, wave, cis),
-            now=now,
-        )
+    queued = _queue(rollout, wave, forward, now) if forward else 0
     if queued:
         wave.size += queued
         Wave.objects.filter(pk=wave.pk).update(size=wave.size)
@@ -128,6 +120,29 @@ def _advance_wave(rollout: Rollout, wave: Wave, forward: list[int], now: datetim
         return True
     wrote = queued + distribution.pass_deadlines([*forward, wave.batch_id], now=now)
     return _stop(rollout, wave, now) or wrote > 0
+
+
+def _queue(rollout: Rollout, wave: Wave, forward: list[int], now: datetime) -> int:
+    """Queues some of those that can go back by now and do not yet; how many.
+
+    To look for them is dear in a large fleet: only when something has happened that may have made one, and before the
+    end, when nothing is under way any more.
+    """
+    batches = rollout.forward_batch_ids()
+    ended, newest, has_said = distribution.seen_for_rollback(batches, after=wave.seen_installed)
+    is_known = ended == wave.seen_ended and not has_said
+    if is_known and distribution.under_way([*forward, wave.batch_id]):
+        return 0
+    queued = distribution.queue_rollback(
+        wave.batch,
+        forward_batch_ids=batches,
+        only_of=wave.undoes.batch_id if wave.undoes is not None else None,
+        left_out=lambda cis: _already_back(rollout, wave, cis),
+        now=now,
+    )
+    if not queued and not is_known:
+        Wave.objects.filter(pk=wave.pk).update(seen_ended=ended, seen_installed=newest)
+    return queued
 
 
 def _stop(rollout: Rollout, wave: Wave, now: datetime) -> bool:
@@ -180,7 +195,8 @@ def _end_wave(rollout: Rollout, wave: Wave, forward: list[int], now: datetime) -
 
 def _list_exceptions(rollout: Rollout, wave: Wave, forward: list[int], now: datetime) -> int:
     """Lists the CIs that are not back: their rollback failed or is overdue, or they had no way back; how many more."""
-    back = Deployment.objects.filter(batch__wave__rollout=rollout, batch__purpose=Batch.Purpose.ROLLBACK)
+    ways_back = rollout.waves.filter(kind=Wave.Kind.ROLLBACK).values_list("batch", flat=True)
+    back = Deployment.objects.filter(batch__in=list(ways_back))
     done = back.filter(state__in=_BACK)
     # Those that a rollback of a part had listed, and that are back now.
     rollout.exceptions.filter(kind__in=_NOT_BACK, recorded_by__isnull=True, ci__in=done.values("ci")).delete()

@@ -19,8 +19,9 @@ from software.models import Artifact, Format, Version
 from tickets.exceptions import ConditionRefused, InvalidInput
 
 
-def target_cis(release: Release) -> QuerySet[ConfigurationItem]:
-    """The production CIs in operation, with an agent or a connection, that the package applies to, by id.
+def target_cis(release: Release, *, after: int = 0) -> QuerySet[ConfigurationItem]:
+    """The production CIs in operation, with an agent or a connection, that the package applies to, by id; those behind
+    `after`.
 
     A CI applies when it runs a product of the package in the package's version (it will be skipped) or an older or
     unknown one, since a forward rollout never downgrades; or when a fresh install was added for it.
@@ -31,7 +32,11 @@ def target_cis(release: Release) -> QuerySet[ConfigurationItem]:
     unknown = Q(version__isnull=True, product__in=items.values("product"))
     applies = InstalledVersion.objects.filter(ci=OuterRef("pk"), valid_to__isnull=True).filter(not_newer | unknown)
     added = _added(release, selector)
-    cis = ConfigurationItem.objects.production().filter(
+    cis = ConfigurationItem.objects.production()
+    if after:
+        # On both sides: PostgreSQL would go through what is installed from the first CI on.
+        cis, applies = cis.filter(pk__gt=after), applies.filter(ci__gt=after)
+    cis = cis.filter(
         Exists(applies) | Q(pk__in=added),
         Q(agent_id__isnull=False) | Q(channel=ConfigurationItem.Channel.ANSIBLE),
         lifecycle=ConfigurationItem.Lifecycle.IN_OPERATION,

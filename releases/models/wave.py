@@ -9,7 +9,7 @@ from releases.models.rollout import Rollout
 from tickets.lifecycle import StateField, StatefulModel
 
 
-@pghistory.track(model_name="WaveHistory")
+@pghistory.track(exclude=["seen_ended", "seen_installed"], model_name="WaveHistory")
 class Wave(StatefulModel):
     """A part of the targets, or (kind rollback) the CIs that go back together. One batch each.
 
@@ -55,6 +55,9 @@ class Wave(StatefulModel):
         default=0, help_text=_("Incidents in spite of which somebody resumed; later ones count.")
     )
     soak_incidents = models.PositiveIntegerField(default=0)
+    # Of a rollback, what was there when nobody else had to go back: with more, it looks again.
+    seen_ended = models.PositiveIntegerField(null=True, blank=True)
+    seen_installed = models.BigIntegerField(null=True, blank=True)
     finished_at = models.DateTimeField(null=True, blank=True)
 
     class Meta:

@@ -127,7 +127,9 @@ def brought(rollout: Rollout) -> QuerySet[Deployment]:
 
 
 def forward_deployments(rollout: Rollout) -> QuerySet[Deployment]:
-    return Deployment.objects.filter(batch__wave__rollout=rollout, batch__purpose=Batch.Purpose.FORWARD)
+    # By their ids, so that PostgreSQL knows how many deployments they have.
+    batches = rollout.waves.filter(kind=Wave.Kind.FORWARD).values_list("batch", flat=True)
+    return Deployment.objects.filter(batch__in=list(batches))
 
 
 def brought_deployments(rollout: Rollout) -> QuerySet[Deployment]:

@@ -37,23 +37,30 @@ def play(world: World, *, examples: int, steps: int, chance: int | None) -> None
         (machine if chance is None else seed(chance)(machine))()
 
 
+@pytest.fixture
+def step_size(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every other part plays with steps of two deployments, so that whatever happens comes between two of them."""
+    if request.getfixturevalue("part") % 2:
+        monkeypatch.setattr("distribution.steps.CHUNK", 2)
+
+
 @pytest.mark.timeout(400)
 def test_some_sequences(world: World) -> None:
     play(world, examples=20, steps=20, chance=None)
 
 
 @pytest.mark.timeout(400)
-@pytest.mark.parametrize("chance", range(1, 6))
-def test_further_sequences(world: World, chance: int) -> None:
+@pytest.mark.parametrize("part", range(1, 6))
+def test_further_sequences(world: World, step_size: None, part: int) -> None:
     """In parts, for the workers of the tests; the same each time, too."""
-    play(world, examples=26, steps=20, chance=chance)
+    play(world, examples=26, steps=20, chance=part)
 
 
 @pytest.mark.slow
 @pytest.mark.proof
 @pytest.mark.timeout(0)
 @pytest.mark.parametrize("part", range(PARTS))
-def test_many_sequences(world: World, part: int) -> None:
+def test_many_sequences(world: World, step_size: None, part: int) -> None:
     """As many as `EXAMPLES` says, others for each `SEED`."""
     chance = int(os.environ.get("SEED") or random.randrange(10**9)) + part
     examples = -(-int(os.environ.get("EXAMPLES") or 2000) // PARTS)

@@ -141,6 +141,7 @@ class Run:
         say(f"{self.size} CIs: aborting")
         with self.watch.lap("order of the abort"):
             releases.abort_rollout(rollout, actor=self.fleet.people["approver"], now=self.now, reason="A benchmark.")
+        self._tick("abort")
         self._until(lambda: not self._is_waiting(rollout), rollout, "abort")
         with self.watch.lap(f"devices{self.of}"):
             answer_cancellations(first, now=self.now)

@@ -15,7 +15,13 @@ from distribution.counting import Counts, counts, ended, has_open, last_event_po
 from distribution.failures import exclude_failed
 from distribution.models import Batch, Deployment, DeploymentEvent, DeploymentState
 from distribution.overdue import mark_overdue
-from distribution.queueing import count_changed, queue_deployments, queue_rollback, seen_for_rollback
+from distribution.queueing import (
+    count_changed,
+    goes_back_whole,
+    queue_deployments,
+    queue_rollback,
+    seen_for_rollback,
+)
 from distribution.retrying import (
     count_retryable,
     exclude_after_failure,
@@ -165,6 +171,7 @@ __all__ = [
     "exclude_waiting",
     "force_quit",
     "give_up",
+    "goes_back_whole",
     "has_open",
     "last_event_position",
     "let_due_go",

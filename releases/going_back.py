@@ -52,9 +52,9 @@ def roll_back(rollout: Rollout, now: datetime) -> bool:
             return True
     forward = list(rollout.waves.filter(kind=Wave.Kind.FORWARD))
     batches = rollout.forward_batch_ids()
-    if _advance_wave(rollout, wave, batches, now):
-        return True
     waiting = distribution.under_way([*batches, wave.batch_id, *(part.batch_id for part in parts)])
+    if _advance_wave(rollout, wave, batches, now, is_waiting=waiting > 0):
+        return True
     if waiting or Wave.State.FAILED in {wave.state, *(part.state for part in parts)}:
         return wait_for(rollout, waits_for(rollout) or under_way_text(waiting), now)
     if not _end_wave(rollout, wave, batches, now):
@@ -89,11 +89,10 @@ def settle_waves(rollout: Rollout, now: datetime) -> bool:
 
 def _settle_wave(rollout: Rollout, wave: Wave, now: datetime) -> bool:
     forward = [wave.undoes.batch_id] if wave.undoes is not None else []
-    if _advance_wave(rollout, wave, forward, now):
+    is_waiting = distribution.under_way([*forward, wave.batch_id]) > 0
+    if _advance_wave(rollout, wave, forward, now, is_waiting=is_waiting):
         return True
-    if wave.state == Wave.State.FAILED:
-        return False
-    if distribution.under_way([*forward, wave.batch_id]):
+    if is_waiting or wave.state == Wave.State.FAILED:
         return False
     if not _end_wave(rollout, wave, forward, now):
         return True
@@ -105,11 +104,11 @@ def _settle_wave(rollout: Rollout, wave: Wave, now: datetime) -> bool:
     return True
 
 
-def _advance_wave(rollout: Rollout, wave: Wave, forward: list[int], now: datetime) -> bool:
+def _advance_wave(rollout: Rollout, wave: Wave, forward: list[int], now: datetime, *, is_waiting: bool) -> bool:
     """Queues what can go back by now, marks what is overdue, stops at too many failures; True when that wrote."""
     if distribution.cancel_rest([*forward, wave.batch_id], now=now):
         return True
-    queued = _queue(rollout, wave, forward, now) if forward else 0
+    queued = _queue(rollout, wave, now, is_waiting=is_waiting) if forward else 0
     if queued:
         wave.size += queued
         Wave.objects.filter(pk=wave.pk).update(size=wave.size)
@@ -122,24 +121,26 @@ def _advance_wave(rollout: Rollout, wave: Wave, forward: list[int], now: datetim
     return _stop(rollout, wave, now) or wrote > 0
 
 
-def _queue(rollout: Rollout, wave: Wave, forward: list[int], now: datetime) -> int:
+def _queue(rollout: Rollout, wave: Wave, now: datetime, *, is_waiting: bool) -> int:
     """Queues some of those that can go back by now and do not yet; how many.
 
     To look for them is dear in a large fleet: only when something has happened that may have made one, and before the
-    end, when nothing is under way any more.
+    end, when it does not wait for anybody any more.
     """
     batches = rollout.forward_batch_ids()
     ended, newest, has_said = distribution.seen_for_rollback(batches, after=wave.seen_installed)
     is_known = ended == wave.seen_ended and not has_said
-    if is_known and distribution.under_way([*forward, wave.batch_id]):
+    if is_known and is_waiting:
         return 0
-    queued = distribution.queue_rollback(
-        wave.batch,
-        forward_batch_ids=batches,
-        only_of=wave.undoes.batch_id if wave.undoes is not None else None,
-        left_out=lambda cis: _already_back(rollout, wave, cis),
-        now=now,
-    )
+    queued = 0
+    if not distribution.goes_back_whole(wave.batch, batches):
+        queued = distribution.queue_rollback(
+            wave.batch,
+            forward_batch_ids=batches,
+            only_of=wave.undoes.batch_id if wave.undoes is not None else None,
+            left_out=lambda cis: _already_back(rollout, wave, cis),
+            now=now,
+        )
     if not queued and not is_known:
         Wave.objects.filter(pk=wave.pk).update(seen_ended=ended, seen_installed=newest)
     return queued
@@ -147,9 +148,11 @@ def _queue(rollout: Rollout, wave: Wave, forward: list[int], now: datetime) -> i
 
 def _stop(rollout: Rollout, wave: Wave, now: datetime) -> bool:
     """Stops a rollback that fails on more CIs than its policy bears, while others still wait, and calls a person."""
+    if wave.state != Wave.State.DEPLOYING or not wave.batch.is_open:
+        return False
     policy = RolloutPolicy.from_json(rollout.policy).of_rollback()
     numbers = numbers_of_wave(wave)
-    if wave.state != Wave.State.DEPLOYING or not wave.batch.is_open or not is_breached(numbers, policy):
+    if not is_breached(numbers, policy):
         return False
     waiting = Deployment.objects.filter(batch=wave.batch_id, state=DeploymentState.QUEUED, overdue_at__isnull=True)
     if not waiting.exists():
@@ -171,9 +174,8 @@ def _already_back(rollout: Rollout, wave: Wave, cis: list[int]) -> set[int]:
     """Those of the CIs that this wave does not take back: they are back already or on their way by a rollback of a
     part, or were offered a later version since.
     """
-    parts = rollout.waves.filter(kind=Wave.Kind.ROLLBACK).exclude(pk=wave.pk).values("batch")
-    settled = [*OPEN, DeploymentState.SUCCEEDED, DeploymentState.SKIPPED]
-    back = Deployment.objects.filter(ci__in=cis, batch__in=parts, state__in=settled)
+    parts = rollout.waves.filter(kind=Wave.Kind.ROLLBACK).exclude(pk=wave.pk).values_list("batch", flat=True)
+    back = Deployment.objects.filter(ci__in=cis, batch__in=list(parts), state__in=[*OPEN, *_BACK])
     others = set(back.values_list("ci", flat=True))
     if Rollout.objects.filter(pk__gt=rollout.pk).exists():
         others |= set(overtaking(rollout).filter(ci__in=cis).values_list("ci", flat=True))
@@ -205,7 +207,9 @@ def _list_exceptions(rollout: Rollout, wave: Wave, forward: list[int], now: date
     newest = Deployment.objects.filter(~Exists(later)).order_by("ci")
     failed = newest.filter(~Exists(done.filter(ci=OuterRef("ci"))), batch=wave.batch_id, state__in=_IS_NOT_BACK)
     failed = failed.annotate(is_gone=Exists(not_ready("to_version").filter(deployment=OuterRef("pk"))))
-    # Not as a list of ids, which would be looked through once for each CI of a large fleet.
+    # Mostly nobody, which is cheap to see. Not as a list of ids, which would be looked through once for each CI.
+    if distribution.goes_back_whole(wave.batch, forward):
+        forward = []
     stayed = newest.filter(~Exists(back.filter(ci=OuterRef("ci"))), batch__in=forward, offered_at__isnull=False)
     rows: list[RolloutException] = []
     for kind, found in (

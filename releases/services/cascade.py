@@ -1,7 +1,7 @@
 """Tells the tickets behind a release what became of it, each in its own words and for its own CI.
 
 On completion: RFCs implemented, problems resolved, incidents that waited for the fix resolved where their CI runs it.
-On a rollback the inverse. Ticket by ticket through their verbs, 50 in a step, with a mark of the progress on the
+On a rollback the inverse. Ticket by ticket through their verbs, 20 in a step, with a mark of the progress on the
 rollout; every step may be repeated.
 """
 
@@ -29,7 +29,7 @@ from releases.services.rollbacks import forward_deployments
 from tickets.notices import concerned
 
 # Tickets and owners that one step tells: about a tenth of a second.
-CHUNK = 50
+CHUNK = 20
 COMPLETED, ROLLED_BACK, PARTIAL = "completed", "rolled_back", "partial"
 PHASES = ("changes", "problems", "incidents", "owners")
 IMPLEMENTED = (Change.State.IMPLEMENTED, Change.State.REVIEWED, Change.State.CLOSED)
@@ -42,7 +42,7 @@ def begin(rollout: Rollout, kind: str, *, now: datetime) -> None:
 
 
 def advance(rollout: Rollout, *, now: datetime) -> bool:
-    """Goes on for one step of at most 50 tickets. True while there is more to do."""
+    """Goes on for one step of at most 20 tickets. True while there is more to do."""
     if not rollout.cascade:
         return False
     phase, _sep, mark = (rollout.cascade_mark or f"{PHASES[0]}:0").partition(":")
@@ -158,7 +158,8 @@ def linked_incidents(rollout: Rollout) -> QuerySet[Incident]:
 
 def _tell_incidents(rollout: Rollout, mark: int, now: datetime) -> int | None:
     incidents = _chunk(linked_incidents(rollout).select_related("requester", "ci").prefetch_related("watchers"), mark)
-    fix_cis = {incident.pk: _fix_cis(rollout, incident) for incident in incidents}
+    named = _targets(rollout, {incident.ci_id for incident in incidents if incident.ci_id is not None})
+    fix_cis = {incident.pk: _fix_cis(rollout, incident, named) for incident in incidents}
     wanted = {ci for cis in fix_cis.values() for ci in cis}
     unfixed = not_running(rollout, wanted)
     names = dict(ConfigurationItem.objects.filter(pk__in=wanted).values_list("pk", "name"))
@@ -175,11 +176,11 @@ def _tell_incidents(rollout: Rollout, mark: int, now: datetime) -> int | None:
     return _last(incidents)
 
 
-def _fix_cis(rollout: Rollout, incident: Incident) -> list[int]:
+def _fix_cis(rollout: Rollout, incident: Incident, targets: set[int]) -> list[int]:
     """The incident's CI if it is a target, else the targets that its CI depends on."""
     if incident.ci_id is None:
         return []
-    if _targets(rollout, [incident.ci_id]):
+    if incident.ci_id in targets:
         return [incident.ci_id]
     return sorted(_targets(rollout, dependencies_of(incident.ci_id, depth=3)))
 

@@ -9,9 +9,9 @@ import sys
 import pytest
 from django.conf import settings
 
-# Ten times the fleet may take as many statements for these; each is one step of the engine. Where people are told there
-# are as many as there are people.
-STEPS = ("freeze", "tick", "after the end", "queueing back", "abort")
+# A step of these takes as many statements in ten times the fleet. Where people are told, there are as many as people.
+STEPS = ("freeze", "tick", "verdict", "after the end", "queueing back", "abort")
+KINDS = {"freezing", "opening", "running", "verdict", "tickets", "after the end", "abort", "rollback"}
 
 
 @pytest.mark.slow
@@ -30,6 +30,8 @@ def test_the_engine_benchmark_plays_both_fleets_to_their_ends() -> None:
     assert (found["benchmark"], found["cis"], found["is_complete"]) == ("engine", [120, 1200], True)
     assert {"overhead_ratio_cpu", "overhead_ratio_wall", "tick_ms_median", "tick_ms_max", "growth"} <= found.keys()
     small, large = found["stages"]
+    assert large["ticks"].keys() == KINDS
+    assert found["longest_tick_ms"] >= found["tick_ms_max"] == large["ticks"]["running"]["longest_ms"] > 0
     assert [stage["floor"]["steps"] for stage in found["stages"]] == [5 * 120, 5 * 1200]
     assert large["steps"] >= 6 * 1200
     for step in STEPS:

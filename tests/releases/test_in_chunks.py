@@ -187,7 +187,7 @@ def most_statements(call: Callable[[], int]) -> int:
 @pytest.mark.parametrize("scene", ["freeze", "abort", "roll_back", "overdue"])
 def test_a_step_takes_as_many_statements_in_a_large_fleet_as_in_a_small_one(world: World, scene: str) -> None:
     counted = []
-    for fleet in (3, 20):
+    for fleet in (3, 9, 33):  # the first ones stay, and never answer again
         for n in range(fleet):
             world.add_ci(f"ci-{fleet}-{n}")
         rollout = world.started(policy={**BIG_BANG, "error_threshold": 100}, changes=[world.change()])
@@ -208,4 +208,4 @@ def test_a_step_takes_as_many_statements_in_a_large_fleet_as_in_a_small_one(worl
             world.work()
             world.tick(1)
         world.devices.clear()
-    assert counted[1] <= counted[0] + 2
+    assert counted[2] <= counted[1]

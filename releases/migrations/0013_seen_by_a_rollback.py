@@ -6,7 +6,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('releases', '0011_cascade_ended'),
+        ('releases', '0012_evidence_of_tests'),
     ]
 
     operations = [

@@ -104,7 +104,7 @@ FAULTS = [
     Fault(
         "rollback forgets one",
         "One CI is left out of the way back.",
-        "tests/releases/test_any_sequence.py::test_further_sequences",
+        "tests/releases/test_going_back.py::test_everything_goes_back_after_completion",
         plants.rollback_forgets_one,
     ),
     Fault(

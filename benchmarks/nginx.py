@@ -8,8 +8,8 @@ from pathlib import Path
 PEOPLE, DEVICES = "server 127.0.0.1:8000", "server 127.0.0.1:8001"
 SITE = Path(__file__).resolve().parent.parent / "docs/operations/nginx.conf"
 _MAIN = """
-daemon off; {user} worker_processes 1; worker_rlimit_nofile 65536; pid {folder}/nginx.pid; error_log {folder}/error.log;
-events {{ worker_connections 30000; }}
+daemon off; {user} worker_processes 1; worker_rlimit_nofile 131072; pid {folder}/nginx.pid; error_log {folder}/error.log;
+events {{ worker_connections 65000; }}
 http {{
     access_log off; client_body_temp_path {folder}/1; proxy_temp_path {folder}/2; fastcgi_temp_path {folder}/3;
     uwsgi_temp_path {folder}/4; scgi_temp_path {folder}/5;
@@ -29,7 +29,7 @@ def configuration(folder: Path, places: Mapping[str, str]) -> str:
     """
     lines = []
     for line in SITE.read_text().splitlines():
-        is_kept = "# adapt" not in line or line.startswith(_KEPT)
+        is_kept = "# adapt" not in line or line.strip().startswith(_KEPT)
         lines.append(line if is_kept else _instead(line.strip(), places))
     return whole(folder, "\n".join(lines))
 
@@ -45,4 +45,4 @@ def whole(folder: Path, site: str) -> str:
     return _MAIN.format(folder=folder, user=user, site=site)
 
 
-_KEPT = "limit_req_zone"
+_KEPT = ("limit_req_zone", "limit_req zone")

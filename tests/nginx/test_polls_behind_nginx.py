@@ -15,9 +15,9 @@ def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def narrowed(*arguments: object) -> str:
         text = whole(*arguments)  # type: ignore[arg-type]
-        assert "rate=700r/s" in text
-        assert "burst=350" in text
-        return text.replace("rate=700r/s", "rate=1r/m").replace("burst=350", "burst=1 nodelay")
+        assert "rate=620r/s" in text
+        assert "burst=18000" in text
+        return text.replace("rate=620r/s", "rate=1r/m").replace("burst=18000", "burst=1 nodelay")
 
     monkeypatch.setattr(nginx, "configuration", narrowed)
 
@@ -28,7 +28,7 @@ def test_only_polls_above_the_rate_are_told_to_come_back(narrow: None, site: Sit
     refused = [site.ask("GET", poll) for _ in range(20)]
     assert {answer.status for answer in refused} == {429}
     waits = {int(answer.getheader("Retry-After") or 0) for answer in refused}
-    assert waits <= {30, 42, 54, 66, 78, 90, 102, 115}
+    assert waits <= {20, 33, 46, 59, 72, 85, 98, 110}
     assert len(waits) > 1, "those who are sent away together do not come back together"
     assert site.ask("GET", f"{poll}/").status == 429
     for _ in range(5):

@@ -8,7 +8,8 @@ from pathlib import Path
 PEOPLE, DEVICES = "server 127.0.0.1:8000", "server 127.0.0.1:8001"
 SITE = Path(__file__).resolve().parent.parent / "docs/operations/nginx.conf"
 _MAIN = """
-daemon off; {user} worker_processes 1; worker_rlimit_nofile 131072; pid {folder}/nginx.pid; error_log {folder}/error.log;
+daemon off; {user} worker_processes 1; worker_rlimit_nofile 131072;
+pid {folder}/nginx.pid; error_log {folder}/error.log;
 events {{ worker_connections 65000; }}
 http {{
     access_log off; client_body_temp_path {folder}/1; proxy_temp_path {folder}/2; fastcgi_temp_path {folder}/3;

@@ -12,6 +12,7 @@ from django.core.management import call_command
 
 from distribution.models import Deployment
 from notifications.models import Outbox
+from software import quarantine
 from software.models import Artifact, Version
 from software.quarantine import CHECK_LEASE, Check, check_before_serving, restore_version
 from software.services import store_artifact
@@ -96,7 +97,14 @@ def test_every_version_with_that_file_is_concerned(version: Version) -> None:
     assert (states(version), states(twin)) == ("quarantined", "quarantined")
 
 
-def test_while_somebody_reads_it_the_others_come_back_later(version: Version) -> None:
+def test_while_somebody_reads_a_short_file_others_read_it_too(version: Version) -> None:
+    device, _deployment, path = offered(version)
+    Artifact.objects.update(check_begun_at=NOW + timedelta(days=36500))
+    assert device.get(path).status_code == 200
+
+
+def test_while_somebody_reads_it_the_others_come_back_later(version: Version, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(quarantine, "SHORT", 0)
     device, _deployment, path = offered(version)
     artifact = version.artifacts.get()
     Artifact.objects.update(check_begun_at=NOW)

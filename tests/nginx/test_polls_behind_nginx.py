@@ -16,8 +16,8 @@ def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
     def narrowed(*arguments: object) -> str:
         text = whole(*arguments)  # type: ignore[arg-type]
         assert "rate=620r/s" in text
-        assert "burst=18000" in text
-        return text.replace("rate=620r/s", "rate=1r/m").replace("burst=18000", "burst=1 nodelay")
+        assert "burst=12400" in text
+        return text.replace("rate=620r/s", "rate=1r/m").replace("burst=12400", "burst=1 nodelay")
 
     monkeypatch.setattr(nginx, "configuration", narrowed)
 

@@ -149,6 +149,10 @@ def start(story: Story, who: str) -> Person:
     page = story.at(who, "release").press("Start rollout")
     page.page.wait_for_url("**/rollouts/ROL-*/")
     story.made["rollout"] = page.number
+    # Who it goes to is being written; before that, nobody can be left out.
+    while page.page.locator(".states .state:has-text('preparing')").count():
+        page.page.wait_for_timeout(300)
+        page.page.reload()
     return page
 
 

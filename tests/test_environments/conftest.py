@@ -12,10 +12,13 @@ import pytest
 from django.conf import settings as django_settings
 from django.db import connection
 
+from cmdb.models import ConfigurationItem
+from test_environments import services
 from test_environments.models import CopySource, TestEnvironment
 from tests.factories import make_ci
 from tests.test_environments.processes import processes_of
 from tests.test_environments.source import install
+from tickets.clock import database_now
 
 
 def until(condition: Callable[[], object], seconds: float = 60.0, say: Callable[[], str] = str) -> None:
@@ -107,3 +110,24 @@ def host(copies: Path, live_server) -> Iterator[HostProcess]:
 
 def state_of(environment: TestEnvironment) -> str:
     return TestEnvironment.objects.values_list("state", flat=True).get(pk=environment.pk)
+
+
+def request(till: ConfigurationItem, **versions: str) -> TestEnvironment:
+    return services.request_environment(till, actor=None, now=database_now(), versions=versions)
+
+
+def until_state(host: HostProcess, environment: TestEnvironment, state: str) -> None:
+    until(lambda: state_of(environment) == state, say=lambda: f"{state_of(environment)}: {host.says()}")
+    environment.refresh_from_db()
+
+
+def pid_of(environment: TestEnvironment) -> int | None:
+    return TestEnvironment.objects.values_list("observed_pid", flat=True).get(pk=environment.pk)
+
+
+def until_runs(host: HostProcess, environment: TestEnvironment) -> int:
+    """Waits until the environment is ready and its agent was seen; the process."""
+    until_state(host, environment, TestEnvironment.State.READY)
+    until(lambda: pid_of(environment), say=host.says)
+    environment.refresh_from_db()
+    return environment.observed_pid

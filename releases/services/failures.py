@@ -21,7 +21,7 @@ from releases.models import FailureDecision, Rollout, RolloutEvent, Verdict, Wav
 from releases.policy import RolloutPolicy
 from releases.services.log import cis_text, log
 from releases.services.rollouts import START, lock_rollout, standing_waves
-from releases.services.second_person import check_second_person
+from releases.services.second_person import check_not_starter
 from tickets.exceptions import ConditionRefused, InvalidInput, TransitionRefused
 from tickets.lifecycle import check_permission, move
 from tickets.services import required
@@ -215,7 +215,7 @@ def check_decide(rollout: Rollout, deployment: Deployment, *, decision: str, act
 def check_accepts(rollout: Rollout, actor: User) -> None:
     """Failures are accepted by somebody other than the starter."""
     text = _("You started %(number)s; somebody else must accept its failures.")
-    check_second_person(rollout, actor, text % {"number": rollout.number})
+    check_not_starter(rollout, actor, text)
 
 
 def decide_failure(

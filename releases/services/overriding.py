@@ -7,7 +7,7 @@ from django.utils.translation import gettext as _
 from accounts.models import User
 from releases.models import Rollout, RolloutEvent
 from releases.services.log import log
-from releases.services.second_person import check_second_person
+from releases.services.second_person import check_not_starter
 from releases.windows import Block, all_blocks, blocks
 from tickets.exceptions import ConditionRefused
 from tickets.lifecycle import check_permission
@@ -39,4 +39,4 @@ def check_override(rollout: Rollout, standing: list[Block], *, actor: User) -> N
     if not standing:
         raise ConditionRefused(_("No freeze and no planned time stands against %s now.") % rollout.number)
     text = _("You started %(number)s; somebody else must decide that it goes on in spite of that.")
-    check_second_person(rollout, actor, text % {"number": rollout.number})
+    check_not_starter(rollout, actor, text)

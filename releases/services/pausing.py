@@ -18,7 +18,7 @@ from releases.services.incident_gate import accept_incidents
 from releases.services.log import cis_text, log
 from releases.services.overriding import accept_blocks
 from releases.services.rollouts import START, close_forward_batches, lock_rollout, standing_waves
-from releases.services.second_person import check_second_person
+from releases.services.second_person import check_not_starter
 from releases.services.soak_clock import start_soak_clock, stop_soak_clock
 from tickets.exceptions import ConditionRefused, InvalidInput, TransitionRefused
 from tickets.lifecycle import check_move, check_permission, move
@@ -94,7 +94,7 @@ def check_resume(rollout: Rollout, *, actor: User, mode: str = ACCEPT) -> list[W
     check_move(rollout, "resume", actor=actor)
     if rollout.pause_kind in AUTOMATIC:
         text = _("%(number)s stopped by itself; somebody other than the one who started it must resume it.")
-        check_second_person(rollout, actor, text % {"number": rollout.number})
+        check_not_starter(rollout, actor, text)
     waves = list(standing_waves(rollout))
     if not waves:
         raise ConditionRefused(
@@ -113,7 +113,7 @@ def check_resume(rollout: Rollout, *, actor: User, mode: str = ACCEPT) -> list[W
 def check_departure(rollout: Rollout, actor: User) -> None:
     """What departs from the approved policy is for somebody other than the starter."""
     text = _("You started %(number)s; somebody else must decide to go on in spite of its policy.")
-    check_second_person(rollout, actor, text % {"number": rollout.number})
+    check_not_starter(rollout, actor, text)
 
 
 def resume_rollout(

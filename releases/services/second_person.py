@@ -7,10 +7,12 @@ from releases.models import Rollout
 from tickets.exceptions import SeparationOfDuties
 
 
-def check_second_person(rollout: Rollout, actor: User, refusal: str) -> None:
-    """Refuses the starter, with the text, and service accounts: somebody else's program is not somebody else."""
+def check_not_starter(rollout: Rollout, actor: User, refusal: str) -> None:
+    """Refuses the starter, with a text that has a place for the rollout's `number`, and service accounts: somebody's
+    program is not somebody else.
+    """
     if actor.pk == rollout.started_by_id:
-        raise SeparationOfDuties(refusal)
+        raise SeparationOfDuties(refusal % {"number": rollout.number})
     if actor.is_service_account:
         raise SeparationOfDuties(
             _("A service account decides nothing in the place of a second person. Ask a release manager.")

@@ -12,7 +12,7 @@ from cmdb.models import ConfigurationItem, InstalledVersion
 from test_environments.models import CopySource, GoldenImage
 from test_environments.services.log import log
 from test_environments.services.sources import check_source, needs_approval
-from tickets.exceptions import ConditionRefused, InvalidInput, PermissionRefused, TransitionRefused
+from tickets.exceptions import ConditionRefused, InvalidInput, SeparationOfDuties, TransitionRefused
 from tickets.lifecycle import check_move, check_permission, move
 
 State = GoldenImage.State
@@ -76,10 +76,12 @@ def _consistency(source: CopySource, wanted: str) -> str:
 
 
 def approve_image(image: GoldenImage, *, actor: Any, now: datetime) -> None:
-    """Allows this one copy of production. Refuses who asked for it, whatever his rights."""
+    """Allows this one copy of production. Refuses who asked for it, whatever his rights, and programs."""
     check_move(image, "approve", actor=actor)
-    if actor is None or actor.pk == image.requested_by_id:
-        raise PermissionRefused(_("Who asked for a copy does not approve it. Ask somebody else with the right."))
+    if actor is None or actor.is_service_account:
+        raise SeparationOfDuties(_("A service account never approves."))
+    if actor.pk == image.requested_by_id:
+        raise SeparationOfDuties(_("Who asked for a copy does not approve it. Ask somebody else with the right."))
     update = {"approval": GoldenImage.Approval.PERSON, "approved_by": actor, "approved_at": now}
     with transaction.atomic():
         move(image, "approve", actor=actor, now=now, update=update)

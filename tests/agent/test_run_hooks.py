@@ -161,6 +161,7 @@ def is_alive(number: int) -> bool:
         return False
 
 
+@pytest.mark.slow
 def test_hook_that_takes_too_long_is_ended_with_all_its_descendants(ci: Ci, server: DdiServer) -> None:
     data = package("1.0", health=shell(f"{BRANCHING} echo waiting; sleep 600", seconds=6))
 

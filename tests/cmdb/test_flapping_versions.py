@@ -41,6 +41,7 @@ def labels() -> list[str]:
     return [row.label for row in rows()]
 
 
+@pytest.mark.slow
 def test_ten_changes_a_day_are_kept_each_and_more_are_counted(ci: ConfigurationItem, product: Product) -> None:
     for n in range(10):
         tell(ci, product, ("1.0", "2.0")[n % 2], NOW + n * SECOND)
@@ -98,6 +99,7 @@ def test_what_a_deployment_brought_is_never_folded(ci: ConfigurationItem, produc
     assert len(rows()) == 13
 
 
+@pytest.mark.slow
 def test_a_version_a_day_is_kept_for_a_year_and_not_for_ever(ci: ConfigurationItem, product: Product) -> None:
     for n in range(500):
         tell(ci, product, f"1.{n}", NOW + n * DAY / 2)

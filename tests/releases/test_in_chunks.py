@@ -185,6 +185,7 @@ def most_statements(call: Callable[[], int]) -> int:
 
 
 @pytest.mark.parametrize("scene", ["freeze", "abort", "roll_back", "overdue"])
+@pytest.mark.slow
 def test_a_step_takes_as_many_statements_in_a_large_fleet_as_in_a_small_one(world: World, scene: str) -> None:
     counted = []
     for fleet in (3, 9, 33):  # the first ones stay, and never answer again

@@ -11,7 +11,7 @@ from test_environments import services
 from test_environments.models import CopySource, EnvironmentEvent, GoldenImage, TestEnvironment
 from tests.factories import make_ci, make_user
 from tests.test_environments.source import install
-from tickets.exceptions import ConditionRefused, InvalidInput, PermissionRefused, TransitionRefused
+from tickets.exceptions import ConditionRefused, InvalidInput, PermissionRefused, SeparationOfDuties, TransitionRefused
 from tickets.lifecycle import move
 
 pytestmark = pytest.mark.django_db
@@ -76,8 +76,16 @@ def test_whoever_asked_never_approves_whatever_his_rights(till, now):
     CopySource.objects.update(needs_approval=True)
     root = make_user("root", is_superuser=True)
     image = services.request_image(till, actor=root, now=now, reason="Look at a fault.")
-    with pytest.raises(PermissionRefused, match="somebody else"):
+    with pytest.raises(SeparationOfDuties, match="somebody else"):
         services.approve_image(image, actor=root, now=now)
+
+
+def test_a_program_never_approves(till, engineer, now):
+    CopySource.objects.update(needs_approval=True)
+    image = services.request_image(till, actor=engineer, now=now, reason="Look at a fault.")
+    program = make_user("pipeline", "release manager", is_service_account=True)
+    with pytest.raises(SeparationOfDuties, match="service account"):
+        services.approve_image(image, actor=program, now=now)
 
 
 def test_nothing_is_captured_without_an_approval_not_even_behind_the_services(till, engineer, now):

@@ -96,6 +96,7 @@ def test_a_killed_agent_is_started_again(host, till):
     assert state_of(environment) == State.READY
 
 
+@pytest.mark.slow
 def test_a_host_killed_twice_is_followed_by_one_that_finishes_both(host, till):
     environment = request(till)
     host.start(failpoint="token_written")
@@ -166,6 +167,7 @@ def test_a_host_killed_while_it_keeps_or_brings_back_a_state_is_followed_by_one_
     assert host.leftovers() == left_of(environment)
 
 
+@pytest.mark.slow
 def test_what_no_row_speaks_of_is_removed_and_what_one_speaks_of_stays(host, till, tmp_path):
     environment = request(till)
     host.start()
@@ -179,6 +181,7 @@ def test_what_no_row_speaks_of_is_removed_and_what_one_speaks_of_stays(host, til
     assert state_of(environment) == State.READY
 
 
+@pytest.mark.slow
 def test_an_environment_whose_lease_for_running_ended_is_off_and_can_be_started_again(host, till):
     environment = request(till)
     host.start()
@@ -191,6 +194,7 @@ def test_an_environment_whose_lease_for_running_ended_is_off_and_can_be_started_
     until(host.agents, say=host.says)
 
 
+@pytest.mark.slow
 def test_an_environment_whose_lease_ended_is_destroyed_and_its_image_with_it(host, till):
     environment = request(till)
     host.start()

@@ -331,7 +331,8 @@ def last_look() -> object:
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT query_start FROM pg_stat_activity WHERE pid ="
-            " (SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND objid = %s::bigint::oid)",
+            " (SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND objid = %s::bigint::oid"
+            " AND database = (SELECT oid FROM pg_database WHERE datname = current_database()))",
             [services.HOST_LOCK & 0xFFFF_FFFF],
         )
         return cursor.fetchone()

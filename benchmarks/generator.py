@@ -1,4 +1,5 @@
-"""The devices of `poll`, `cycle` and `herd`: one asyncio process (on uvloop) that speaks HTTP over real sockets.
+"""The devices of `poll`, `cycle` and `herd`: asyncio (on uvloop) that speaks HTTP over real sockets, in one process or
+in `processes`, among which the devices are shared out, since one may not have descriptors enough for all.
 
 Reads its orders as JSON on stdin, writes what happened as JSON on stdout, and ends by itself after the last device or
 after `seconds`. It says what it cost: `cpu_ms`. Kinds of `work`:
@@ -17,6 +18,7 @@ import sys
 import time
 from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable
+from concurrent.futures import ProcessPoolExecutor
 from typing import Any, cast
 from urllib.parse import urlsplit
 
@@ -147,20 +149,31 @@ class Log:
     """What happened."""
 
     def __init__(self) -> None:
-        self.statuses: dict[str, Counter[int]] = defaultdict(Counter)
-        self.seconds: dict[str, list[float]] = defaultdict(list)
+        self.statuses: defaultdict[str, Counter[int]] = defaultdict(Counter)
+        self.seconds: defaultdict[str, list[float]] = defaultdict(list)
         self.errors: Counter[str] = Counter()
         self.failures: list[str] = []
         self.done = 0
         self.last_done = 0.0
+        self.cpu = 0.0
+
+    def add(self, other: "Log") -> None:
+        for kind, statuses in other.statuses.items():
+            self.statuses[kind] += statuses
+        for kind, seconds in other.seconds.items():
+            self.seconds[kind] += seconds
+        self.errors += other.errors
+        self.failures += other.failures
+        self.done += other.done
+        self.last_done = max(self.last_done, other.last_done)
+        self.cpu += other.cpu
 
     def to_json(self, begun: float) -> dict[str, Any]:
-        usage = resource.getrusage(resource.RUSAGE_SELF)
         return {
             "done": self.done,
             "seconds": round(time.monotonic() - begun, 3),
             "last_done": round(self.last_done - begun, 1) if self.done else None,
-            "cpu_ms": round((usage.ru_utime + usage.ru_stime) * 1000),
+            "cpu_ms": round(self.cpu * 1000),
             "statuses": {
                 kind: {str(status): n for status, n in found.items()} for kind, found in self.statuses.items()
             },
@@ -253,7 +266,7 @@ async def _shared(
 
 async def _spread(orders: dict[str, Any], log: Log) -> None:
     """Every device at a moment of its own."""
-    chance = random.Random(1)
+    chance = random.Random(orders.get("share", 0))
     begun = time.monotonic()
 
     async def live(number: int, name: str, token: str) -> None:
@@ -279,9 +292,8 @@ async def _tried(log: Log, work: Awaitable[Any]) -> None:
         log.last_done = time.monotonic()
 
 
-async def run(orders: dict[str, Any]) -> dict[str, Any]:
-    """Carries out the orders; counts, failures, times in ms."""
-    log, begun = Log(), time.monotonic()
+async def _work(orders: dict[str, Any]) -> Log:
+    log = Log()
     if orders["work"] == "get":
         await _shared(orders, log, orders["paths"], lambda c, item: c.ask("get", "GET", *item, keep=orders["keep"]))
     elif orders["work"] == "cycle":
@@ -290,8 +302,29 @@ async def run(orders: dict[str, Any]) -> dict[str, Any]:
         )
     else:
         await _spread(orders, log)
-    return log.to_json(begun)
+    return log
+
+
+def work(orders: dict[str, Any]) -> Log:
+    """Carries out the orders in this process."""
+    log = uvloop.run(_work(orders))
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    log.cpu = usage.ru_utime + usage.ru_stime
+    return log
+
+
+def run(orders: dict[str, Any]) -> dict[str, Any]:
+    """Carries out the orders; counts, failures, times in ms."""
+    begun, number = time.monotonic(), orders.pop("processes", 1)
+    if number == 1:
+        return work(orders).to_json(begun)
+    shares = [{**orders, "share": share, "devices": orders["devices"][share::number]} for share in range(number)]
+    whole = Log()
+    with ProcessPoolExecutor(number) as pool:
+        for log in pool.map(work, shares):
+            whole.add(log)
+    return whole.to_json(begun)
 
 
 if __name__ == "__main__":
-    json.dump(uvloop.run(run(json.load(sys.stdin))), sys.stdout)
+    json.dump(run(json.load(sys.stdin)), sys.stdout)

@@ -25,6 +25,8 @@ from itsm_portal.embedded import HOST
 TARGETS = {"polls_seconds": 180, "updates_seconds": 480, "page_p95_ms": 1500}
 PAGES = ["/", "/cis/", "/releases/", "/changes/", "/incidents/"]
 PAGE_PAUSE = 0.5
+# Of the generator: more devices wait for an answer at a time than one process has descriptors.
+PROCESSES = 2
 
 
 def main() -> int:
@@ -56,7 +58,7 @@ def main() -> int:
             fleet.grow(options.cis, database_now())
             database.execute("VACUUM ANALYZE")
             say("everybody polls")
-            orders = {"work": "herd", "spread": options.spread, "update": False}
+            orders = {"work": "herd", "spread": options.spread, "update": False, "processes": PROCESSES}
             parts = {"polls": _watched(web, {**orders, "devices": fleet.agents, "seconds": 400})}
             while rollout.state != "running":
                 ticks()

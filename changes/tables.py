@@ -7,15 +7,18 @@ from tickets.tables import MomentColumn, NumberColumn, PersonColumn, PortalTable
 
 
 class ChangeTable(TicketTable):
+    hidden_at_first = (*TicketTable.hidden_at_first, "planned_end", "assignee")
+
     planned_start = MomentColumn(default="–")
+    planned_end = MomentColumn(default="–")
 
     class Meta(TicketTable.Meta):
         model = Change
         fields = (
-            "number", "title", "state", "change_type", "priority", "risk", "requester", "planned_start", "updated_at",
+            "choose", "number", "title", "state", "change_type", "priority", "risk", "requester", "planned_start",
+            "updated_at", "planned_end", "assignee", "team", "created_at", "activity",
         )  # fmt: skip
         sequence = fields
-        exclude = ("assignee",)
 
 
 class StandardTemplateTable(PortalTable):

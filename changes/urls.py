@@ -1,6 +1,6 @@
 from django.urls import path
 
-from changes.views import ChangeCreate, ChangeDetail, ChangeEdit, ChangeList, ChangeVerb
+from changes.views import ChangeBulk, ChangeCreate, ChangeDetail, ChangeEdit, ChangeList, ChangeVerb
 from changes.views_freeze import FreezeCreate, FreezeDetail, FreezeList
 from changes.views_standard import StandardCreate, StandardDetail, StandardEdit, StandardList, StandardVerb
 
@@ -15,6 +15,7 @@ urlpatterns = [
     path("standard/<str:number>/", StandardDetail.as_view(), name="standard_detail"),
     path("standard/<str:number>/edit/", StandardEdit.as_view(), name="standard_edit"),
     path("standard/<str:number>/<slug:verb>/", StandardVerb.as_view(), name="standard_verb"),
+    path("bulk/<slug:verb>/", ChangeBulk.as_view(), name="change_bulk"),
     path("<str:number>/", ChangeDetail.as_view(), name="change_detail"),
     path("<str:number>/edit/", ChangeEdit.as_view(), name="change_edit"),
     path("<str:number>/<slug:verb>/", ChangeVerb.as_view(), name="change_verb"),

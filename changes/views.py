@@ -26,7 +26,9 @@ from tickets.clock import now_of
 from tickets.forms import CommentForm, OptionalReasonForm, ReasonForm, RejectForm
 from tickets.numbers import parse_number
 from tickets.verbs import VerbPage
-from tickets.views import DetailPage, ListPage, ObjectPage, ServiceFormPage, VerbPageView
+from tickets.views import DetailPage, ObjectPage, ServiceFormPage, VerbPageView
+from tickets.views_bulk import BulkPage
+from tickets.views_list import ListPage
 
 EDITABLE = {"draft", "rejected", "submitted", "assessed", "authorised", "scheduled"}
 
@@ -64,6 +66,9 @@ def may_edit(change: Change, user: Any) -> bool:
     return change.state in EDITABLE and has_right
 
 
+BULK = ("submit", "accept_standard", "review", "cancel")
+
+
 class ChangeList(ListPage):
     model = Change
     table_class = ChangeTable
@@ -71,7 +76,11 @@ class ChangeList(ListPage):
     template_name = "changes/change_list.html"
     section = "change_list"
     title = gettext_lazy("Changes")
-    related = ("requester",)
+    related = ("requester", "assignee", "team")
+    wide_sorts = ("number", "priority", "updated_at")
+    verbs = VERBS
+    bulk = BULK
+    bulk_url_name = "change_bulk"
     create_url_name = "change_create"
     create_permission = "changes.request_change"
     create_label = gettext_lazy("Write a change")
@@ -109,6 +118,11 @@ class ChangeVerb(VerbPageView):
     verbs = VERBS
     services = services
     noun = "change"
+
+
+class ChangeBulk(BulkPage, ChangeVerb):
+    bulk = BULK
+    bulk_url_name = "change_bulk"
 
 
 class ChangeCreate(ServiceFormPage):

@@ -12,7 +12,8 @@ from changes.forms_freeze import FreezeForm
 from changes.models import Freeze
 from changes.tables import FreezeTable
 from tickets.clock import now_of
-from tickets.views import ListPage, ObjectPage, ServiceFormPage
+from tickets.views import ObjectPage, ServiceFormPage
+from tickets.views_list import ListPage
 
 
 class FreezeList(ListPage):

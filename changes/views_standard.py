@@ -15,7 +15,8 @@ from changes.tables import StandardTemplateTable
 from tickets.clock import now_of
 from tickets.forms import RejectForm
 from tickets.verbs import VerbPage
-from tickets.views import ListPage, ObjectPage, ServiceFormPage, VerbPageView
+from tickets.views import ObjectPage, ServiceFormPage, VerbPageView
+from tickets.views_list import ListPage
 
 
 def _may_decide(template: StandardTemplate, user: Any) -> bool:

@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -13,6 +13,7 @@ from django.utils.translation import gettext as _
 
 from accounts.models import Team, User
 from cmdb.models import AgentProfile, CIClass, ConfigurationItem, InstalledVersion
+from tickets.csv_export import DANGEROUS, csv_line
 from tickets.exceptions import DomainError, InvalidInput
 from tickets.lifecycle import check_permission
 from tickets.services import validate
@@ -22,8 +23,6 @@ MOST_BYTES = 1024 * 1024
 FIELDS = ("name", "ci_class", "lifecycle", "owner", "team", "description", "agent_id", "agent_profile")
 # Columns of the export that an import passes over: reports and the portal write them.
 SHOWN = ("number", "installed", "last_seen_at")
-# A spreadsheet runs a cell that begins with one of these; an apostrophe in front makes it text.
-_DANGEROUS = ("=", "+", "-", "@", "\t", "\r", "\n", "'")
 _REFERENCES: dict[str, tuple[QuerySet[Any], str]] = {
     "ci_class": (CIClass.objects.all(), "slug"),
     "owner": (User.objects.filter(is_active=True), "username"),
@@ -169,11 +168,11 @@ def export_csv(cis: QuerySet[ConfigurationItem]) -> Iterator[str]:
     related = cis.select_related("ci_class", "owner", "team", "agent_profile").prefetch_related(
         Prefetch("installed_versions", queryset=current, to_attr="current_versions")
     )
-    yield _line(["number", *FIELDS, "installed", "last_seen_at"])
+    yield csv_line(["number", *FIELDS, "installed", "last_seen_at"])
     for ci in related.iterator(chunk_size=500):
         installed = " ".join(f"{one.product.slug}/{one.label}" for one in ci.current_versions)  # type: ignore[attr-defined]
         seen = ci.last_seen_at.isoformat() if ci.last_seen_at else ""
-        yield _line([ci.number, *(_text(ci, field) for field in FIELDS), installed, seen])
+        yield csv_line([ci.number, *(_text(ci, field) for field in FIELDS), installed, seen])
 
 
 def _text(ci: ConfigurationItem, field: str) -> str:
@@ -183,17 +182,6 @@ def _text(ci: ConfigurationItem, field: str) -> str:
     return value or ""
 
 
-def _line(cells: Iterable[str]) -> str:
-    out = io.StringIO()
-    csv.writer(out, lineterminator="\r\n").writerow([defused(cell) for cell in cells])
-    return out.getvalue()
-
-
-def defused(cell: str) -> str:
-    """The cell as a spreadsheet shows it and does not run it."""
-    return f"'{cell}" if cell.startswith(_DANGEROUS) else cell
-
-
 def plain(cell: str) -> str:
     """What `defused` made of it, undone."""
-    return cell[1:] if cell.startswith("'") and cell[1:].startswith(_DANGEROUS) else cell
+    return cell[1:] if cell.startswith("'") and cell[1:].startswith(DANGEROUS) else cell

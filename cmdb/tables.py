@@ -10,18 +10,27 @@ from tickets.templatetags.portal import badge
 
 
 class CITable(PortalTable):
+    hidden_at_first = ("team", "channel", "created_at")
+
     number = NumberColumn()
     name = tables.Column(attrs={"td": {"class": "title"}})
     lifecycle = tables.Column()
     owner = PersonColumn(default="–")
     versions = tables.Column(empty_values=(), orderable=False, verbose_name=_("installed"))
     last_seen_at = MomentColumn(default=_("never"))
+    created_at = MomentColumn()
 
     class Meta(PortalTable.Meta):
         model = ConfigurationItem
-        fields = ("number", "name", "ci_class", "lifecycle", "owner", "versions", "last_seen_at")
+        fields = (
+            "number", "name", "ci_class", "lifecycle", "owner", "versions", "last_seen_at", "team", "channel",
+            "created_at",
+        )  # fmt: skip
         sequence = fields
         order_by = "name"
+
+    def value_lifecycle(self, record: ConfigurationItem) -> str:
+        return str(record.get_lifecycle_display())
 
     def render_lifecycle(self, record: ConfigurationItem) -> str:
         return badge(record.lifecycle, record.get_lifecycle_display())

@@ -20,7 +20,8 @@ from cmdb.tables import CITable
 from software.models import Product
 from tickets.clock import now_of
 from tickets.links import page_of_object
-from tickets.views import ListPage, ObjectPage, PortalPage, ServiceFormPage
+from tickets.views import ObjectPage, PortalPage, ServiceFormPage
+from tickets.views_list import ListPage
 
 _CURRENT = InstalledVersion.objects.filter(valid_to__isnull=True).select_related("product")
 
@@ -32,7 +33,8 @@ class CIList(ListPage):
     template_name = "cmdb/ci_list.html"
     section = "ci_list"
     title = gettext_lazy("Configuration items")
-    related = ("ci_class", "owner")
+    related = ("ci_class", "owner", "team")
+    wide_sorts = ("number", "name")
     create_url_name = "ci_create"
     create_permission = "cmdb.manage_cis"
     create_label = gettext_lazy("Register a CI")

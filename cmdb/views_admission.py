@@ -15,7 +15,8 @@ from cmdb.forms_admission import ApprovalForm, GatewayForm, RejectionForm
 from cmdb.models import ConfigurationItem, GatewayToken, Registration
 from cmdb.tables import GatewayTable, RegistrationTable
 from tickets.clock import now_of
-from tickets.views import ListPage, ObjectPage, ServiceFormPage
+from tickets.views import ObjectPage, ServiceFormPage
+from tickets.views_list import ListPage
 
 
 class RegistrationList(ListPage):

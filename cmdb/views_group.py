@@ -13,7 +13,8 @@ from cmdb.forms_group import CIGroupForm
 from cmdb.models import CIGroup
 from cmdb.tables import CIGroupTable
 from tickets.clock import now_of
-from tickets.views import ListPage, ObjectPage, ServiceFormPage
+from tickets.views import ObjectPage, ServiceFormPage
+from tickets.views_list import ListPage
 
 
 class CIGroupList(ListPage):

@@ -10,22 +10,17 @@ from tickets.tables import TicketTable
 
 
 class IncidentTable(TicketTable):
-    """With a box per row, to open a problem from several incidents at once."""
+    hidden_at_first = (*TicketTable.hidden_at_first, "hold_reason", "resolved_at")
 
-    choose = tables.Column(accessor="pk", orderable=False, verbose_name="")
     ci = tables.Column(verbose_name=_("CI"), default="–", attrs={"td": {"class": "text-nowrap"}})
 
     class Meta(TicketTable.Meta):
         model = Incident
-        fields = ("choose", "number", "title", "state", "priority", "ci", "requester", "assignee", "updated_at")
+        fields = (
+            "choose", "number", "title", "state", "priority", "ci", "requester", "assignee", "updated_at", "team",
+            "hold_reason", "created_at", "resolved_at", "activity",
+        )  # fmt: skip
         sequence = fields
-
-    def render_choose(self, record: Incident) -> str:
-        return format_html(
-            '<input class="form-check-input" type="checkbox" form="bulk" name="incidents" value="{}" aria-label="{}">',
-            record.number,
-            _("Choose %(number)s") % {"number": record.number},
-        )
 
     def render_ci(self, record: Incident) -> str:
         return format_html('<a href="{}">{}</a>', page_of_object(record.ci), record.ci)

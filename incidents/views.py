@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from django.urls import reverse
+from django.utils.functional import cached_property
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
@@ -12,8 +14,10 @@ from incidents.models import Incident
 from incidents.tables import IncidentTable
 from tickets.clock import now_of
 from tickets.forms import CommentForm, ReasonForm
-from tickets.verbs import VerbPage
-from tickets.views import DetailPage, ListPage, ServiceFormPage, VerbPageView
+from tickets.verbs import BulkAction, VerbPage
+from tickets.views import DetailPage, ServiceFormPage, VerbPageView
+from tickets.views_bulk import BulkPage
+from tickets.views_list import ListPage
 
 VERBS = {
     "assign": VerbPage(AssignForm, icon="user"),
@@ -40,21 +44,31 @@ VERBS = {
 }
 
 
+BULK = ("assign", "start", "hold", "resume", "resolve", "close", "cancel")
+
+
 class IncidentList(ListPage):
     model = Incident
     table_class = IncidentTable
     filterset_class = IncidentFilter
-    template_name = "incidents/incident_list.html"
     section = "incident_list"
     title = gettext_lazy("Incidents")
-    related = ("requester", "assignee", "ci")
+    related = ("requester", "assignee", "team", "ci")
     create_url_name = "incident_create"
     create_permission = "incidents.report_incident"
     create_label = gettext_lazy("Report an incident")
+    wide_sorts = ("number", "priority", "updated_at")
+    verbs = VERBS
+    bulk = BULK
+    bulk_url_name = "incident_bulk"
 
-    def get_table_kwargs(self) -> dict[str, Any]:
-        may_open = self.request.user.has_perm("problems.open_problem")
-        return {} if may_open else {"exclude": ("choose",)}
+    @cached_property
+    def actions(self) -> list[BulkAction]:
+        """And one problem opened behind all of the chosen ones."""
+        found = super().actions
+        if self.request.user.has_perm("problems.open_problem"):
+            found.append(BulkAction("problem", _("Open a problem"), "bug-off", reverse("problem_create")))
+        return found
 
 
 class IncidentDetail(DetailPage):
@@ -85,6 +99,11 @@ class IncidentVerb(VerbPageView):
     verbs = VERBS
     services = services
     noun = "incident"
+
+
+class IncidentBulk(BulkPage, IncidentVerb):
+    bulk = BULK
+    bulk_url_name = "incident_bulk"
 
 
 class IncidentCreate(ServiceFormPage):

@@ -21,6 +21,7 @@ urlpatterns = [
     path("mailbox/", Mailbox.as_view(), name="mailbox"),
     path("mailbox/<str:name>/", Mailbox.as_view(), name="mailbox_mail"),
     path("service-tokens/", ServiceTokens.as_view(), name="service_tokens"),
+    path("lists/", include("tickets.urls")),
     path("incidents/", include("incidents.urls")),
     path("problems/", include("problems.urls")),
     path("changes/", include("changes.urls")),

@@ -9,20 +9,24 @@ from django.utils.translation import gettext_lazy as _
 from django_fsm import transition
 
 from tickets.activities import Process, activity_constraint
+from tickets.indexes import list_indexes
 from tickets.lifecycle import StateField
-from tickets.models import Ticket, TimelineEntry
+from tickets.models import Ticket, TimelineEntry, union_of
+
+# States of problems that nobody has to work on any more.
+OVER = ("resolved", "closed")
 
 
 class ProblemQuerySet(models.QuerySet["Problem"]):
     def open(self) -> "ProblemQuerySet":
-        return self.exclude(state__in=[Problem.State.RESOLVED, Problem.State.CLOSED])
+        return self.exclude(state__in=OVER)
 
     def visible_to(self, user: Any) -> "ProblemQuerySet":
         """All with the right; else those behind one's own incidents and one's own requests."""
         if user.has_perm("problems.see_all_problems"):
             return self
-        own = Problem.incidents.through.objects.filter(incident__requester=user).values("problem_id")
-        return self.filter(Q(requester=user) | Q(pk__in=own))
+        mine = (Problem.objects.filter(requester=user), Problem.objects.filter(incidents__requester=user))
+        return self.filter(pk__in=union_of(mine))
 
 
 def _has_root_cause(problem: Any) -> bool:
@@ -78,6 +82,7 @@ class Problem(Ticket):
             ),
             models.CheckConstraint(condition=~Q(state="closed") | ~Q(close_code=""), name="problem_closed_with_code"),
         ]
+        indexes = list_indexes("problem", OVER)
         permissions = [
             ("see_all_problems", "Can see every problem"),
             ("open_problem", "Can open problems from incidents"),

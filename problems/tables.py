@@ -10,16 +10,18 @@ from tickets.templatetags.portal import icon
 
 
 class ProblemTable(TicketTable):
+    hidden_at_first = (*TicketTable.hidden_at_first, "requester")
+
     is_known_error = tables.Column(verbose_name=_("known error"))
     incident_count = tables.Column(verbose_name=_("incidents"), orderable=True)
 
     class Meta(TicketTable.Meta):
         model = Problem
         fields = (
-            "number", "title", "state", "priority", "is_known_error", "incident_count", "assignee", "updated_at",
+            "choose", "number", "title", "state", "priority", "is_known_error", "incident_count", "assignee",
+            "updated_at", "requester", "team", "created_at", "activity",
         )  # fmt: skip
         sequence = fields
-        exclude = ("requester",)
 
     def render_is_known_error(self, value: bool) -> str:
         return format_html('<span class="state tone-violet">{}{}</span>', icon("bulb"), _("yes")) if value else "–"

@@ -3,7 +3,8 @@
 from typing import Any
 
 from django.contrib import messages
-from django.db.models import Count
+from django.db.models import Count, OuterRef, Subquery
+from django.db.models.functions import Coalesce
 from django.http import HttpResponse
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
@@ -18,7 +19,9 @@ from tickets.clock import now_of
 from tickets.forms import CommentForm, OptionalReasonForm
 from tickets.numbers import parse_number
 from tickets.verbs import VerbPage
-from tickets.views import DetailPage, ListPage, ServiceFormPage, VerbPageView
+from tickets.views import DetailPage, ServiceFormPage, VerbPageView
+from tickets.views_bulk import BulkPage
+from tickets.views_list import ListPage
 
 
 def _may_work(problem: Problem, user: Any) -> bool:
@@ -67,19 +70,29 @@ VERBS = {
 }
 
 
+BULK = ("assess", "analyse", "resolve", "close")
+
+
 class ProblemList(ListPage):
     model = Problem
     table_class = ProblemTable
     filterset_class = ProblemFilter
     section = "problem_list"
     title = gettext_lazy("Problems")
-    related = ("assignee",)
+    related = ("requester", "assignee", "team")
+    wide_sorts = ("number", "priority", "updated_at")
+    verbs = VERBS
+    bulk = BULK
+    bulk_url_name = "problem_bulk"
     create_url_name = "problem_create"
     create_permission = "problems.open_problem"
     create_label = gettext_lazy("Open a problem")
 
     def get_queryset(self) -> Any:
-        return super().get_queryset().annotate(incident_count=Count("incidents", distinct=True))
+        # Counted for the rows of the page only.
+        links = Problem.incidents.through.objects.filter(problem=OuterRef("pk")).order_by().values("problem")
+        counted = links.annotate(number=Count("pk")).values("number")  # type: ignore[misc]
+        return super().get_queryset().annotate(incident_count=Coalesce(Subquery(counted), 0))
 
 
 class ProblemDetail(DetailPage):
@@ -117,6 +130,11 @@ class ProblemVerb(VerbPageView):
         return super().finish(instance, verb, page, result)
 
 
+class ProblemBulk(BulkPage, ProblemVerb):
+    bulk = BULK
+    bulk_url_name = "problem_bulk"
+
+
 class ProblemCreate(ServiceFormPage):
     form_class = ProblemForm
     section = "problem_list"
@@ -127,7 +145,10 @@ class ProblemCreate(ServiceFormPage):
 
     def initial(self, instance: Any) -> dict[str, Any]:
         """The incidents named in the address, and a title made of the first one."""
-        numbers = [parse_number(text) for text in self.request.GET.getlist("incidents")[:100]]
+        numbers = [
+            parse_number(text)
+            for text in [*self.request.GET.getlist("incidents"), *self.request.GET.getlist("pick")][:100]
+        ]
         keys = [found[1] for found in numbers if found and found[0] == Incident.PREFIX]
         incidents = list(Incident.objects.visible_to(self.request.user).filter(pk__in=keys).order_by("pk"))
         initial: dict[str, Any] = {"incidents": incidents}

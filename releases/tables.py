@@ -10,13 +10,17 @@ from tickets.templatetags.portal import number
 
 
 class ReleaseTable(TicketTable):
+    hidden_at_first = (*TicketTable.hidden_at_first, "priority", "assignee")
+
     package = tables.Column(empty_values=(), orderable=False, verbose_name=_("package"))
 
     class Meta(TicketTable.Meta):
         model = Release
-        fields = ("number", "title", "state", "release_type", "package", "requester", "updated_at")
+        fields = (
+            "choose", "number", "title", "state", "release_type", "package", "requester", "updated_at", "priority",
+            "assignee", "team", "created_at", "activity",
+        )  # fmt: skip
         sequence = fields
-        exclude = ("assignee", "priority")
 
     def render_package(self, record: Release) -> str:
         return ", ".join(str(item.version) for item in record.items.all()) or "–"

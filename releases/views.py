@@ -48,7 +48,8 @@ from tickets.clock import now_of
 from tickets.forms import CommentForm, OptionalReasonForm, PortalForm, ReasonForm, RejectForm
 from tickets.numbers import parse_number
 from tickets.verbs import VerbPage
-from tickets.views import DetailPage, ListPage, ObjectPage, ServiceFormPage, VerbPageView
+from tickets.views import DetailPage, ObjectPage, ServiceFormPage, VerbPageView
+from tickets.views_list import ListPage
 
 EDITABLE = {"draft", "planned", "built", "testing", "test_failed", "ready"}
 TABS = ("package", "test", "plan", "rollout", "review")
@@ -139,7 +140,8 @@ class ReleaseList(ListPage):
     template_name = "releases/release_list.html"
     section = "release_list"
     title = gettext_lazy("Releases")
-    related = ("requester",)
+    related = ("requester", "assignee", "team")
+    wide_sorts = ("number", "priority", "updated_at")
     create_url_name = "release_create"
     create_permission = "releases.build_release"
     create_label = gettext_lazy("Make a release")

@@ -41,7 +41,8 @@ from tickets.clock import database_now, now_of
 from tickets.exceptions import DomainError
 from tickets.forms import PortalForm, ReasonForm
 from tickets.verbs import VerbPage, buttons_for
-from tickets.views import DetailPage, ListPage, PortalPage, VerbPageView
+from tickets.views import DetailPage, PortalPage, VerbPageView
+from tickets.views_list import ListPage
 
 _PARTIAL = {"paused", "completed"}
 _EXCLUDABLE = {"running", "paused", "preparing"}

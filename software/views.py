@@ -17,7 +17,8 @@ from software.models import Product, Version
 from software.quarantine import restore_version
 from software.tables import ProductTable
 from tickets.clock import now_of
-from tickets.views import ListPage, PortalPage, ServiceFormPage
+from tickets.views import PortalPage, ServiceFormPage
+from tickets.views_list import ListPage
 
 
 class ProductList(ListPage):

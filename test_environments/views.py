@@ -14,7 +14,8 @@ from test_environments.models import TestEnvironment
 from test_environments.tables import EnvironmentTable
 from tickets.clock import now_of
 from tickets.verbs import VerbPage
-from tickets.views import DetailPage, ListPage, ServiceFormPage, VerbPageView
+from tickets.views import DetailPage, ServiceFormPage, VerbPageView
+from tickets.views_list import ListPage
 
 MANAGE = "test_environments.manage_environments"
 

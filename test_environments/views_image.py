@@ -12,7 +12,8 @@ from test_environments.models import GoldenImage
 from test_environments.tables import ImageTable
 from tickets.clock import now_of
 from tickets.verbs import VerbPage
-from tickets.views import DetailPage, ListPage, ServiceFormPage, VerbPageView
+from tickets.views import DetailPage, ServiceFormPage, VerbPageView
+from tickets.views_list import ListPage
 
 VERBS = {
     "approve": VerbPage(

@@ -1,6 +1,7 @@
 """What the four processes share: the abstract ticket, its timeline, priority and approvals."""
 
-from typing import ClassVar
+from collections.abc import Iterable
+from typing import Any, ClassVar
 
 from django.conf import settings
 from django.core.validators import MinLengthValidator
@@ -100,6 +101,12 @@ class Ticket(StatefulModel):
         return f"{self.number} {self.title}"
 
 
+def union_of(querysets: Iterable[models.QuerySet[Any]]) -> models.QuerySet[Any]:
+    """The keys of all of them, to filter by: each is found by its own index."""
+    first, *others = (rows.order_by().values("pk") for rows in querysets)
+    return first.union(*others)
+
+
 class EntryKind(models.TextChoices):
     COMMENT = "comment", _("comment")
     NOTE = "note", _("internal note")
@@ -151,6 +158,35 @@ class Approval(models.Model):
 
     def __str__(self) -> str:
         return f"{self.decision} by {self.approver}"
+
+
+class SavedView(models.Model):
+    """A list as somebody wants it again: its filters, order and columns, as they stand in its address.
+
+    `team` shares it with the team's members; only its owner changes it.
+    """
+
+    owner = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE, related_name="saved_views")
+    page = models.CharField(max_length=64, help_text=_("Name of the list's address."))
+    name = models.CharField(_("name"), max_length=60)
+    query = models.CharField(max_length=1000, blank=True)
+    team = models.ForeignKey(
+        "accounts.Team",
+        models.CASCADE,
+        related_name="saved_views",
+        verbose_name=_("shared with"),
+        null=True,
+        blank=True,
+    )
+
+    class Meta:
+        ordering = ["name", "id"]
+        verbose_name = _("saved view")
+        verbose_name_plural = _("saved views")
+        constraints = [models.UniqueConstraint(fields=["owner", "page", "name"], name="tickets_view_name_once")]
+
+    def __str__(self) -> str:
+        return self.name
 
 
 class IdempotencyKey(models.Model):

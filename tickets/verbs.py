@@ -1,6 +1,6 @@
 """Verbs as pages: which buttons a person sees on an object, which form each opens and which service it calls."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,6 +48,36 @@ class Button:
     url: str
     is_direct: bool
     refusal: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class BulkAction:
+    """What somebody may order for several rows of a list at once."""
+
+    name: str
+    label: str
+    icon: str
+    url: str
+
+
+def bulk_actions(
+    model: Any, user: Any, pages: Mapping[str, VerbPage], names: Iterable[str], url_name: str
+) -> list[BulkAction]:
+    """The verbs among `names` for which this person has the right; whether a row lets him is asked row by row.
+
+    Who has none of the rights gets nothing, though some verbs are for the people of each ticket, too.
+    """
+    found, has_a_right = [], False
+    for name in names:
+        page = pages[name]
+        transitions = getattr(getattr(getattr(model, name, None), "_django_fsm", None), "transitions", {}).values()
+        rights = {page.right} if page.right else {t.permission for t in transitions}
+        has_this = any(isinstance(right, str) and user.has_perm(right) for right in rights)
+        has_a_right = has_a_right or has_this
+        if has_this or any(not isinstance(right, str) for right in rights):
+            label = str(page.label) or next((str(t.custom["label"]) for t in transitions if "label" in t.custom), name)
+            found.append(BulkAction(name, label, page.icon, reverse(url_name, args=[name])))
+    return found if has_a_right else []
 
 
 def buttons_for(instance: Any, user: Any, pages: Mapping[str, VerbPage], url_name: str) -> list[Button]:

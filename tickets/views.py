@@ -1,4 +1,6 @@
-"""The skeletons of the portal's pages: list, detail, verb, form. An app's page names its model, forms and services."""
+"""The skeletons of the portal's pages: detail, verb, form (lists: `tickets.views_list`). An app's page names its model,
+forms and services.
+"""
 
 from collections.abc import Mapping
 from types import ModuleType
@@ -13,8 +15,6 @@ from django.urls import reverse
 from django.utils.translation import gettext as _
 from django.views.generic import View
 from django.views.generic.base import ContextMixin
-from django_filters.views import FilterView
-from django_tables2 import SingleTableMixin
 
 from tickets.clock import now_of
 from tickets.exceptions import DomainError, InvalidInput
@@ -52,36 +52,6 @@ class PortalPage(LoginRequiredMixin, ContextMixin):
     def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
         return super().get_context_data(
             **{"section": self.section, "title": self.title, "breadcrumbs": self.crumbs(), **kwargs}
-        )
-
-
-class ListPage(PortalPage, SingleTableMixin, FilterView):
-    """A list of what the person may see: filtered, sorted and paged on the server."""
-
-    template_name = "tickets/ticket_list.html"
-    table_pagination = {"per_page": 25}
-    create_url_name = ""
-    create_permission = ""
-    create_label: Any = ""
-    intro: Any = ""
-    related: tuple[str, ...] = ()
-    strict = False
-
-    def get_queryset(self) -> Any:
-        return self.model.objects.visible_to(self.request.user).select_related(*self.related)
-
-    def get_filterset_kwargs(self, filterset_class: Any) -> dict[str, Any]:
-        kwargs: dict[str, Any] = super().get_filterset_kwargs(filterset_class)
-        kwargs["data"] = self.request.GET
-        return kwargs
-
-    def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
-        may_create = self.create_url_name and self.request.user.has_perm(self.create_permission)
-        return super().get_context_data(
-            create_url=reverse(self.create_url_name) if may_create else "",
-            create_label=self.create_label,
-            intro=self.intro,
-            **kwargs,
         )
 
 

@@ -10,13 +10,17 @@ from django.utils.translation import gettext_lazy as _
 from django_fsm import transition
 
 from tickets.activities import Process, activity_constraint
+from tickets.indexes import list_indexes
 from tickets.lifecycle import StateField
-from tickets.models import Approval, Level, Ticket, TimelineEntry
+from tickets.models import Approval, Level, Ticket, TimelineEntry, union_of
+
+# States of RFCs that nobody has to work on any more.
+OVER = ("closed", "cancelled")
 
 
 class ChangeQuerySet(models.QuerySet["Change"]):
     def open(self) -> "ChangeQuerySet":
-        return self.exclude(state__in=[Change.State.CLOSED, Change.State.CANCELLED])
+        return self.exclude(state__in=OVER)
 
     def releasable(self) -> "ChangeQuerySet":
         """RFCs that may enter a release: authorised or scheduled."""
@@ -27,16 +31,15 @@ class ChangeQuerySet(models.QuerySet["Change"]):
         incidents."""
         if user.has_perm("changes.see_all_changes") or user.has_perm("changes.approve_change"):
             return self
-        concern = (
-            Change.affected_cis.through.objects.filter(configurationitem__owner=user),
-            Change.problems.through.objects.filter(problem__incidents__requester=user),
-            Change.incidents.through.objects.filter(incident__requester=user),
+        planned = Change.objects.exclude(state__in=[Change.State.DRAFT, Change.State.REJECTED, Change.State.CANCELLED])
+        mine = (
+            Change.objects.filter(requester=user),
+            Change.objects.filter(created_by=user),
+            planned.filter(affected_cis__owner=user),
+            planned.filter(problems__incidents__requester=user),
+            planned.filter(incidents__requester=user),
         )
-        is_mine = Q()
-        for links in concern:
-            is_mine |= Q(pk__in=links.values("change_id"))
-        planned = is_mine & ~Q(state__in=[Change.State.DRAFT, Change.State.REJECTED, Change.State.CANCELLED])
-        return self.filter(Q(requester=user) | Q(created_by=user) | planned)
+        return self.filter(pk__in=union_of(mine))
 
 
 def _is_normal(change: Any) -> bool:
@@ -156,6 +159,7 @@ class Change(Ticket):
             ),
             models.CheckConstraint(condition=~Q(state="closed") | ~Q(close_code=""), name="change_closed_with_code"),
         ]
+        indexes = list_indexes("change", OVER)
         permissions = [
             ("see_all_changes", "Can see every change"),
             ("request_change", "Can write and submit RFCs"),

@@ -15,6 +15,7 @@ from cmdb.models.reported import Drift, attribute_trigger
 from cmdb.windows import DAYS, check_zone, occurrence
 from software.models import Format
 from tickets.numbers import format_number
+from tickets.searching import word_indexes
 
 
 @pghistory.track(model_name="MaintenanceWindowHistory")
@@ -233,6 +234,12 @@ class ConfigurationItem(models.Model):
         ordering = ["name"]
         verbose_name = _("configuration item")
         verbose_name_plural = _("configuration items")
+        indexes = [
+            # Lists show production CIs by name, or newest first.
+            models.Index(fields=["name", "id"], condition=Q(copy_of__isnull=True), name="cmdb_ci_production_name"),
+            models.Index(fields=["id"], condition=Q(copy_of__isnull=True), name="cmdb_ci_production"),
+            *word_indexes("cmdb_ci_name", "name"),
+        ]
         triggers = [attribute_trigger()]
         permissions = [
             ("see_all_cis", "Can see every configuration item"),

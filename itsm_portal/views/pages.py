@@ -14,9 +14,8 @@ from django.utils.safestring import mark_safe
 from django.utils.translation import gettext as _
 from django.views.generic import View
 
+from itsm_portal import styleguide
 from tickets.activities import MATRIX, Activity, Process
-from tickets.appearance import PRIORITIES, STATES
-from tickets.models import Priority
 from tickets.text import TAGS
 from tickets.views import PortalPage
 
@@ -54,12 +53,10 @@ class StyleGuide(StaffPage):
         context = self.get_context_data(
             title=_("Style guide"),
             breadcrumbs=[{"label": _("Style guide")}],
-            states=[(name.rpartition(".")[2], name.rpartition(".")[0]) for name in STATES],
-            priorities=[(label, PRIORITIES[value]) for value, label in Priority.choices],
-            tones=["neutral", "blue", "cyan", "green", "amber", "orange", "red", "violet"],
             icons=icons,
+            **styleguide.context(request.user),
         )
-        return render(request, "portal/styleguide.html", context)
+        return render(request, "styleguide/styleguide.html", context)
 
 
 class Mailbox(StaffPage):

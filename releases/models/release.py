@@ -12,21 +12,29 @@ from django_fsm import transition
 from distribution.models import WayBack
 from test_environments.models import TestEnvironment
 from tickets.activities import Process, activity_constraint
+from tickets.indexes import list_indexes
 from tickets.lifecycle import StateField
-from tickets.models import Approval, Ticket, TimelineEntry
+from tickets.models import Approval, Ticket, TimelineEntry, union_of
+
+# States of releases that nobody has to work on any more.
+OVER = ("completed", "closed", "cancelled", "rolled_back", "partially_rolled_back")
 
 
 class ReleaseQuerySet(models.QuerySet["Release"]):
     def open(self) -> "ReleaseQuerySet":
-        return self.exclude(state__in=Release.FINAL)
+        return self.exclude(state__in=OVER)
 
     def visible_to(self, user: Any) -> "ReleaseQuerySet":
         """All with the right; else those whose RFCs stand behind one's own tickets."""
         if user.has_perm("releases.see_all_releases"):
             return self
-        mine = Q(changes__requester=user) | Q(changes__problems__incidents__requester=user)
-        own = Release.objects.filter(mine | Q(changes__incidents__requester=user)).values("pk")
-        return self.filter(Q(requester=user) | Q(pk__in=own))
+        mine = (
+            Release.objects.filter(requester=user),
+            Release.objects.filter(changes__requester=user),
+            Release.objects.filter(changes__problems__incidents__requester=user),
+            Release.objects.filter(changes__incidents__requester=user),
+        )
+        return self.filter(pk__in=union_of(mine))
 
 
 @pghistory.track(exclude=["updated_at"], model_name="ReleaseHistory")
@@ -56,7 +64,6 @@ class Release(Ticket):
         MINOR = "minor", _("minor")
         EMERGENCY = "emergency", _("emergency")
 
-    FINAL = (State.COMPLETED, State.CLOSED, State.CANCELLED, State.ROLLED_BACK, State.PARTIALLY_ROLLED_BACK)
     PREFIX = "REL"
 
     state = StateField(default=State.DRAFT, choices=State)
@@ -99,6 +106,7 @@ class Release(Ticket):
         verbose_name = _("release")
         verbose_name_plural = _("releases")
         constraints = [activity_constraint(Process.RELEASE)]
+        indexes = list_indexes("release", OVER)
         permissions = [
             ("see_all_releases", "Can see every release and rollout"),
             ("build_release", "Can write releases, build packages and run tests"),

@@ -10,10 +10,44 @@
       search?.focus();
       search?.select();
     }
+    if (event.target.closest?.(".topbar-search")) walkResults(event, search);
     if (event.key === "Escape") document.querySelector("#verb-form [data-cancel]")?.click();
     if (typing(event.target) || event.ctrlKey || event.metaKey || event.altKey) return;
     if (event.key === "j" || event.key === "k") moveRow(event.key === "j" ? 1 : -1);
+    if (event.key === "x") chooseRow();
   });
+
+  // x marks the row that has the focus, for what is done with several.
+  function chooseRow() {
+    const box = document.activeElement?.closest("tr")?.querySelector('input[name="pick"]');
+    if (box) {
+      box.checked = !box.checked;
+      countPicked();
+    }
+  }
+
+  function countPicked() {
+    const place = document.querySelector("[data-picked-count]");
+    if (place) place.textContent = document.querySelectorAll('input[name="pick"]:checked').length;
+  }
+  document.addEventListener("change", countPicked);
+
+  // In the search: the arrows walk over what is found, Escape closes it.
+  function walkResults(event, search) {
+    const hits = [...document.querySelectorAll("#search-results a")];
+    if (event.key === "Escape") {
+      document.getElementById("search-results").replaceChildren();
+      if (document.activeElement === search) search.blur();
+      else search.focus();
+      return;
+    }
+    const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
+    if (!step || !hits.length) return;
+    event.preventDefault();
+    const at = hits.indexOf(document.activeElement) + step;
+    if (at < 0) search.focus();
+    else hits[Math.min(at, hits.length - 1)].focus();
+  }
 
   // j and k walk the rows of a list; Enter opens the row's link, because that is what has the focus.
   function moveRow(step) {
@@ -33,6 +67,7 @@
     if (all) {
       document.querySelectorAll('input[type="checkbox"][name="' + all.dataset.selectAll + '"]')
         .forEach((box) => { box.checked = all.checked; });
+      countPicked();
     }
   });
 

@@ -91,7 +91,7 @@ def test_incidents_become_a_problem_and_an_rfc_that_somebody_else_approves(story
     desk = story["desk"].open("/incidents/")
     for box in desk.page.locator("tbody input[type=checkbox]").all():
         box.check()
-    desk.page.click("button:has-text('Problem from the chosen ones')")
+    desk.page.click("#bulk button:has-text('Open a problem')")
     desk.fill(title="Receipts come late").submit()
     story.made["problem"] = desk.state("new").number
 

@@ -16,8 +16,9 @@ from rest_framework.test import APIClient
 
 from accounts.models import Team
 from cmdb.models import AgentProfile, CIClass, ConfigurationItem
-from cmdb.registration import defused, export_csv, plain, register_csv, register_many
+from cmdb.registration import export_csv, plain, register_csv, register_many
 from tests.factories import NOW, make_ci, make_user
+from tickets.csv_export import defused
 from tickets.exceptions import InvalidInput, PermissionRefused
 
 

@@ -17,6 +17,7 @@ def pages_of(story: Story) -> dict[str, str]:
         "incidents": "/incidents/?scope=all",
         "incident": f"/incidents/{incident}/",
         "new incident": "/incidents/new/",
+        "incident bulk": f"/incidents/bulk/assign/?pick={incident}",
         "incident comment": f"/incidents/{incident}/comment/",
         "problems": "/problems/?scope=all",
         "problem": f"/problems/{problem}/",

@@ -174,12 +174,20 @@ class Run:
         return rollout
 
     def _incidents(self) -> list[Any]:
+        """Incidents on CIs all over the fleet that wait for the release, which resolves them."""
         from cmdb.models import ConfigurationItem
-        from incidents.services import report_incident
+        from incidents import services
 
-        cis = ConfigurationItem.objects.order_by("pk")[:: max(1, self.size // INCIDENTS)]
-        actor = self.fleet.people["author"]
-        return [report_incident(actor=actor, now=self.now, title="It stopped", ci=ci) for ci in cis[:INCIDENTS]]
+        author, desk = self.fleet.people["author"], self.fleet.people["desk"]
+        cis, every = ConfigurationItem.objects.order_by("pk"), max(1, self.size // INCIDENTS)
+        incidents = []
+        for place in range(0, min(self.size, INCIDENTS * every), every):
+            incident = services.report_incident(actor=author, now=self.now, title="It stopped", ci=cis[place])
+            services.assign_incident(incident, actor=desk, now=self.now, assignee=desk)
+            services.start_incident(incident, actor=desk, now=self.now)
+            services.hold_incident(incident, actor=desk, now=self.now, reason="release")
+            incidents.append(incident)
+        return incidents
 
     def _feed(self, batch: int, *, leave: int = 0) -> tuple[int, int]:
         """The devices of the batch work, with a tick after each round; but for the last ones, whose ids it gives."""

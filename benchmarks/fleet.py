@@ -27,6 +27,7 @@ COPIED_AT_ONCE = 10_000
 OWNED = 500
 CAST = {
     "author": "change requester",
+    "desk": "service desk",
     "assessor": "change manager",
     "board": "CAB member",
     "engineer": "release engineer",

@@ -180,14 +180,6 @@ WHERE b.id = ANY(%(forward)s) AND b.mode <> 'download_only'
 ORDER BY found.ci_id LIMIT %(limit)s
 """  # noqa: S608 - put together from constants
 _LAST = 2**63 - 1
-# Both sides in the order of an index, and mostly over at the first one, or nobody is left.
-_HAS_ALL = """
-SELECT NOT EXISTS (
-    SELECT 1 FROM unnest(%(forward)s::bigint[]) AS f(batch) CROSS JOIN LATERAL (
-        SELECT d.ci_id FROM distribution_deployment d WHERE d.batch_id = f.batch AND NOT EXISTS (
-            SELECT 1 FROM distribution_deployment back WHERE back.batch_id = %(batch)s AND back.ci_id = d.ci_id)
-        ORDER BY d.ci_id LIMIT 1) missing)
-"""
 # What `queue_rollback` goes by: how many deployments have come to their end, and what CIs say that they run.
 _SEEN = """
 SELECT (SELECT count(*) FROM distribution_deployment d
@@ -296,13 +288,6 @@ def _to_go_back(batch: Batch, forward: list[int], only_of: int | None) -> Iterat
             yield cis
             if len(cis) < steps.CHUNK:
                 break
-
-
-def goes_back_whole(batch: Batch, forward_batch_ids: Iterable[int]) -> bool:
-    """Whether the rollback has every CI of those batches, so that nobody else can have to go back."""
-    with connection.cursor() as cursor:
-        cursor.execute(_HAS_ALL, {"forward": list(forward_batch_ids), "batch": batch.pk})
-        return bool(cursor.fetchone()[0])
 
 
 def seen_for_rollback(forward_batch_ids: Iterable[int], *, after: int | None) -> tuple[int, int, bool]:

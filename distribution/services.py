@@ -17,7 +17,6 @@ from distribution.models import Batch, Deployment, DeploymentEvent, DeploymentSt
 from distribution.overdue import mark_overdue
 from distribution.queueing import (
     count_changed,
-    goes_back_whole,
     queue_deployments,
     queue_rollback,
     seen_for_rollback,
@@ -171,7 +170,6 @@ __all__ = [
     "exclude_waiting",
     "force_quit",
     "give_up",
-    "goes_back_whole",
     "has_open",
     "last_event_position",
     "let_due_go",

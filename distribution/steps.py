@@ -16,9 +16,9 @@ from cmdb.prepared import fetch_row, fetch_rows
 from distribution.models import LEGAL_STEPS, TERMINAL
 from failpoints import failpoint
 
-# Deployments that one step of the engine moves at most, so that it is over soon and holds up nobody. The next step goes
-# on: what has moved does not fulfil the condition any more. 1,500 take about a tenth of a second.
-CHUNK = 1500
+# Deployments that one step of the engine writes or moves at most, so that it is over soon and holds up nobody. The next
+# step goes on: what has moved does not fulfil the condition any more. 1,000 take less than a tenth of a second.
+CHUNK = 1000
 
 _TERMINAL = [state.value for state in TERMINAL]
 

@@ -247,17 +247,19 @@ def resolve_incident_by_fix(incident: Incident, *, now: datetime, event: str, te
     Keeps `event` (at most 64 characters) and the reason for `withdraw_fix_from_incident`. The caller tells people: it
     knows versions and CIs.
     """
-    with locked(incident):
+
+    def update() -> dict[str, Any] | None:
         if incident.hold_reason not in Incident.FIX_REASONS:
-            return False
-        update = {
+            return None
+        return {
             "resolution": text,
             "resolved_at": now,
             "resolved_by_event": event,
             "hold_reason_before": incident.hold_reason,
             "hold_reason": "",
         }
-        return move_once(incident, "resolve_by_fix", now=now, key=f"fix:{event}", text=text, update=update)
+
+    return move_once(incident, "resolve_by_fix", now=now, key=f"fix:{event}", text=text, update=update)
 
 
 def withdraw_fix_from_incident(incident: Incident, *, now: datetime, event: str, text: str) -> bool:
@@ -266,11 +268,13 @@ def withdraw_fix_from_incident(incident: Incident, *, now: datetime, event: str,
     `event` is the one that `resolve_incident_by_fix` got. Incidents that people resolved, reopened or closed are left
     alone. The caller tells people.
     """
-    with locked(incident):
+
+    def update() -> dict[str, Any] | None:
         if not event or incident.resolved_by_event != event:
-            return False
-        update = {"hold_reason": incident.hold_reason_before, "resolved_at": None, "resolution": "", **NO_FIX}
-        return move_once(incident, "withdraw_fix", now=now, key=f"withdrawn:{event}", text=text, update=update)
+            return None
+        return {"hold_reason": incident.hold_reason_before, "resolved_at": None, "resolution": "", **NO_FIX}
+
+    return move_once(incident, "withdraw_fix", now=now, key=f"withdrawn:{event}", text=text, update=update)
 
 
 def note_on_incident(incident: Incident, *, now: datetime, key: str, text: str, public: bool = True) -> bool:

@@ -201,11 +201,11 @@ def withdraw_fix_from_problem(problem: Problem, *, now: datetime, event: str, te
 
     Problems that people resolved, reopened or closed are left alone. The caller tells people.
     """
-    with locked(problem):
-        if not event or problem.resolved_by_event != event:
-            return False
-        update = {"resolved_by_event": ""}
-        return move_once(problem, "withdraw_fix", now=now, key=f"withdrawn:{event}", text=text, update=update)
+
+    def update() -> dict[str, Any] | None:
+        return {"resolved_by_event": ""} if event and problem.resolved_by_event == event else None
+
+    return move_once(problem, "withdraw_fix", now=now, key=f"withdrawn:{event}", text=text, update=update)
 
 
 def _check_may_link(actor: Any) -> None:

@@ -21,7 +21,7 @@ from releases import services
 from releases.dry_run.report import dry_run
 from releases.dry_run.targets import ONLY, planned_cis, shown_conflicts
 from releases.live import stragglers_of
-from releases.models import FailureDecision, Release, Rollout, Verdict, Wave
+from releases.models import FailureDecision, ProbeSample, Release, Rollout, Verdict, Wave
 from releases.plan_findings import findings
 from releases.serializers import (
     ApproveReleaseSerializer,
@@ -35,6 +35,7 @@ from releases.serializers import (
 )
 from releases.serializers_dry_run import DryRunSerializer, PlannedCISerializer, PlannedCIsQuery
 from releases.serializers_rollout import (
+    ProbeSampleSerializer,
     RolloutEventSerializer,
     RolloutListSerializer,
     RolloutSerializer,
@@ -251,6 +252,13 @@ class RolloutViewSet(ObjectViewSet):
         """What the engine decided, wave by wave, with its numbers."""
         rows = Verdict.objects.filter(wave__rollout=self.get_rollout()).select_related("wave")
         return self.paged(rows, VerdictSerializer)
+
+    @extend_schema(responses=ProbeSampleSerializer(many=True))
+    @action(detail=True, methods=["get"], filter_backends=[])
+    def probes(self, request: Request, **kwargs: Any) -> Response:
+        """What its probes were asked and what they answered, oldest first."""
+        rows = ProbeSample.objects.filter(wave__rollout=self.get_rollout()).select_related("wave__rollout")
+        return self.paged(rows, ProbeSampleSerializer)
 
     @extend_schema(responses=RolloutEventSerializer(many=True))
     @action(detail=True, methods=["get"], filter_backends=[])

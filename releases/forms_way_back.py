@@ -27,10 +27,17 @@ class WayBackForm(PortalForm):
         gettext_lazy("A rollback stops above % of failures"), 0, gettext_lazy("and calls a person; empty: never")
     )
     rollback_max_in_flight = _own(gettext_lazy("CIs on their way back at once"), 1, gettext_lazy("Empty: as forward"))
+    rollback_max_downloads = _own(
+        gettext_lazy("Downloads at once on the way back"), 1, gettext_lazy("Empty: as forward")
+    )
     rollback_offer_deadline = _own(gettext_lazy("Seconds to fetch the way back"), 1, gettext_lazy("Empty: as forward"))
     rollback_progress_deadline = _own(
         gettext_lazy("Seconds between reports on the way back"), 1, gettext_lazy("Empty: as forward")
     )
+    rollback_confirm_deadline = _own(
+        gettext_lazy("Seconds to confirm the version of before"), 1, gettext_lazy("Empty: as forward")
+    )
+    rollback_total_deadline = _own(gettext_lazy("Seconds in all on the way back"), 1, gettext_lazy("Empty: as forward"))
 
     or_reinstall = forms.BooleanField(
         label=gettext_lazy("CIs that cannot go that way are reinstalled"),

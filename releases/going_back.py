@@ -4,7 +4,7 @@ those that are not back, end it.
 
 from datetime import datetime
 
-from django.db.models import Exists, OuterRef, QuerySet
+from django.db.models import Exists, OuterRef, QuerySet, Sum
 from django.utils.translation import gettext as _
 
 from distribution import services as distribution
@@ -133,7 +133,7 @@ def _queue(rollout: Rollout, wave: Wave, now: datetime, *, is_waiting: bool) -> 
     if is_known and is_waiting:
         return 0
     queued = 0
-    if not distribution.goes_back_whole(wave.batch, batches):
+    if not _has_everybody(wave, batches):
         queued = distribution.queue_rollback(
             wave.batch,
             forward_batch_ids=batches,
@@ -144,6 +144,13 @@ def _queue(rollout: Rollout, wave: Wave, now: datetime, *, is_waiting: bool) -> 
     if not queued and not is_known:
         Wave.objects.filter(pk=wave.pk).update(seen_ended=ended, seen_installed=newest)
     return queued
+
+
+def _has_everybody(wave: Wave, forward: list[int]) -> bool:
+    """Whether as many go back as those batches have CIs, so that nobody can be missing. The sizes are counts of rows
+    that never go away, so that nothing has to be counted again."""
+    sizes = Wave.objects.filter(batch__in=forward).aggregate(total=Sum("size"))
+    return wave.size >= (sizes["total"] or 0)
 
 
 def _stop(rollout: Rollout, wave: Wave, now: datetime) -> bool:
@@ -208,7 +215,7 @@ def _list_exceptions(rollout: Rollout, wave: Wave, forward: list[int], now: date
     failed = newest.filter(~Exists(done.filter(ci=OuterRef("ci"))), batch=wave.batch_id, state__in=_IS_NOT_BACK)
     failed = failed.annotate(is_gone=Exists(not_ready("to_version").filter(deployment=OuterRef("pk"))))
     # Mostly nobody, which is cheap to see. Not as a list of ids, which would be looked through once for each CI.
-    if distribution.goes_back_whole(wave.batch, forward):
+    if _has_everybody(wave, forward):
         forward = []
     stayed = newest.filter(~Exists(back.filter(ci=OuterRef("ci"))), batch__in=forward, offered_at__isnull=False)
     rows: list[RolloutException] = []

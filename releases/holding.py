@@ -10,29 +10,38 @@ from releases.models import Rollout, Wave
 from releases.services.pausing import pause
 from releases.services.rollouts import standing_waves
 from releases.services.window_override import resume_after_window
-from releases.windows import blocks
+from releases.windows import Block, blocks
 
 
 def hold(rollout: Rollout, now: datetime) -> bool:
     """Pauses a running rollout that would offer something where it must not. True: it is paused now."""
-    standing = [block for block in blocks(rollout, now) if not block.is_start]
-    if not standing or not _would_offer(rollout):
-        return False
-    pause(
-        rollout,
-        kind=Rollout.PauseKind.WINDOW,
-        reason=" ".join(block.reason for block in standing),
-        actor=None,
-        now=now,
-    )
-    return True
+    standing = _standing(rollout, now)
+    return bool(standing) and _would_offer(rollout) and _pause(rollout, standing, now)
 
 
 def let_go(rollout: Rollout, now: datetime) -> bool:
-    """Resumes a rollout that was held, as soon as nothing stands against it any more."""
-    if rollout.pause_kind != Rollout.PauseKind.WINDOW or [b for b in blocks(rollout, now) if not b.is_start]:
+    """Resumes a rollout that was held, as soon as nothing stands against it any more; says what does when that is
+    something else by now.
+    """
+    if rollout.pause_kind not in Rollout.OUTSIDE:
         return False
+    if standing := _standing(rollout, now):
+        return _pause(rollout, standing, now)
     resume_after_window(rollout, now=now)
+    return True
+
+
+def _standing(rollout: Rollout, now: datetime) -> list[Block]:
+    return [block for block in blocks(rollout, now) if not block.is_start]
+
+
+def _pause(rollout: Rollout, standing: list[Block], now: datetime) -> bool:
+    """False: it is paused for just that already."""
+    kind = Rollout.PauseKind.FREEZE if all(block.is_freeze for block in standing) else Rollout.PauseKind.WINDOW
+    reason = " ".join(block.reason for block in standing)
+    if (rollout.pause_kind, rollout.pause_reason) == (kind, reason):
+        return False
+    pause(rollout, kind=kind, reason=reason, actor=None, now=now)
     return True
 
 

@@ -55,12 +55,12 @@ def findings(release: Release, *, now: datetime, planned: list[PlannedWave] | No
     return sorted(found, key=lambda finding: finding.level != ERROR)
 
 
-def check_plan(release: Release, *, now: datetime) -> None:
+def check_plan(release: Release, planned: list[PlannedWave], *, now: datetime) -> None:
     """Refuses a start whose rollout would stop at once, or could never do what the plan asks for.
 
     What else is an error (no target, no way back) the start refuses itself, with the names of the CIs.
     """
-    sizes = [wave.size for wave in planned_waves(release)]
+    sizes = [wave.size for wave in planned]
     found = [*_thresholds(RolloutPolicy.from_json(release.policy), sizes), *_steps(release), *_windows(release, now)]
     errors = [finding for finding in found if finding.level == ERROR]
     if errors:

@@ -18,6 +18,8 @@ from releases.services.failures import numbers_of_wave
 from releases.services.log import cis_text, log, under_way_text, wait_for
 from releases.services.pausing import pause
 from releases.services.rollouts import standing_waves
+from releases.services.skipping import go_on_skipping
+from releases.services.withdrawn import tell_withdrawn, withdrawn_text
 from releases.windows import STAMP, blocks
 from tickets.lifecycle import move
 from tickets.services import move_ticket
@@ -28,19 +30,24 @@ def run(rollout: Rollout, now: datetime) -> bool:
     if going_back.settle_waves(rollout, now):
         return True
     sight = judge_errors(rollout, now)
-    if sight.has_acted or hold(rollout, now):
+    if sight.has_acted or hold(rollout, now) or tell_withdrawn(rollout, now):
         return True
     wave = current_wave(rollout)
     if wave is None:
         return _complete(rollout, now)
     if wave.state == Wave.State.WAITING:
         return _open(rollout, wave, now)
+    if wave.skipped_by_id is not None:
+        go_on_skipping(rollout, wave, now)
+        return True
     return _follow(rollout, wave, sight, now)
 
 
 def watch(rollout: Rollout, now: datetime) -> bool:
     """Verdicts are made while paused, too: what was under way goes on. A window that held it lets it go."""
-    return going_back.settle_waves(rollout, now) or judge_errors(rollout, now).has_acted or let_go(rollout, now)
+    if going_back.settle_waves(rollout, now) or judge_errors(rollout, now).has_acted:
+        return True
+    return let_go(rollout, now) or tell_withdrawn(rollout, now)
 
 
 def current_wave(rollout: Rollout) -> Wave | None:
@@ -74,7 +81,7 @@ def _follow(rollout: Rollout, wave: Wave, sight: Sight, now: datetime) -> bool:
         return _soak(rollout, wave, sight, policy, now)
     seen = sight.numbers[wave.pk]
     if not conditions.is_success_reached(seen, policy) and not conditions.is_stuck(seen, policy):
-        return wait_for(rollout, _whom_it_waits_for(rollout, wave, seen), now)
+        return wait_for(rollout, withdrawn_text(rollout) or _whom_it_waits_for(rollout, wave, seen), now)
     numbers = numbers_of_wave(wave)
     if conditions.is_success_reached(numbers, policy):
         store_verdict(rollout, wave, Verdict.Kind.SUCCESS, Verdict.Outcome.PASSED, numbers, now)

@@ -7,7 +7,8 @@ from rest_framework import serializers
 
 from distribution.services import Counts, counts
 from incidents.models import Incident
-from releases.models import Rollout, RolloutEvent, TestRun, Verdict, Wave
+from releases.models import ProbeSample, Rollout, RolloutEvent, TestRun, Verdict, Wave
+from releases.probes import name_of
 from tickets.serializers import PersonSerializer, VerbSerializer, ViewerMixin
 
 COUNTED = [
@@ -145,6 +146,7 @@ class RolloutEventSerializer(serializers.ModelSerializer):
     """One thing that happened to the rollout; without `actor` it was the engine."""
 
     wave = serializers.IntegerField(source="wave.number", read_only=True, allow_null=True, default=None)
+    wave_kind = serializers.CharField(source="wave.kind", read_only=True, allow_null=True, default=None)
     actor = PersonSerializer(read_only=True, allow_null=True)
 
     def to_representation(self, instance: RolloutEvent) -> dict[str, Any]:
@@ -157,4 +159,26 @@ class RolloutEventSerializer(serializers.ModelSerializer):
 
     class Meta:
         model = RolloutEvent
-        fields = ["id", "kind", "wave", "text", "actor", "at"]
+        fields = ["id", "kind", "wave", "wave_kind", "text", "actor", "at"]
+
+
+class ProbeSampleSerializer(serializers.ModelSerializer):
+    """One question of a probe of the policy and what came back; without `outcome` it is not answered."""
+
+    wave = serializers.IntegerField(source="wave.number", read_only=True)
+    probe = serializers.SerializerMethodField(help_text="Its name: the address, or the check.")
+
+    class Meta:
+        model = ProbeSample
+        fields = ["id", "wave", "round", "position", "probe", "outcome", "detail", "asked_at", "answered_at"]
+
+    def get_probe(self, sample: ProbeSample) -> str:
+        return name_of(sample.wave.rollout.policy["probes"][sample.position - 1])
+
+    def to_representation(self, instance: ProbeSample) -> dict[str, Any]:
+        """What a single CI answered is for those who may see all of them, as in the portal."""
+        shown = super().to_representation(instance)
+        request = self.context.get("request")
+        if request is None or not request.user.has_perm("releases.see_all_releases"):
+            shown["detail"] = ""
+        return shown

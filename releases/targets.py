@@ -28,9 +28,10 @@ def target_cis(release: Release, *, after: int = 0) -> QuerySet[ConfigurationIte
     """
     selector = TargetSelector.from_json(release.targets)
     items = PackageItem.objects.filter(release=release)
-    not_newer = Exists(items.filter(product=OuterRef("product"), version__order__gte=OuterRef("version__order")))
-    unknown = Q(version__isnull=True, product__in=items.values("product"))
-    applies = InstalledVersion.objects.filter(ci=OuterRef("pk"), valid_to__isnull=True).filter(not_newer | unknown)
+    # Without an OR, which PostgreSQL would look up for each CI; one that it does not know is older than any other.
+    running = Coalesce(OuterRef("version__order"), Value(""))
+    not_newer = Exists(items.filter(product=OuterRef("product"), version__order__gte=running))
+    applies = InstalledVersion.objects.filter(not_newer, ci=OuterRef("pk"), valid_to__isnull=True)
     added = _added(release, selector)
     cis = ConfigurationItem.objects.production()
     if after:

@@ -44,6 +44,7 @@ from tickets.verbs import VerbPage, buttons_for
 from tickets.views import DetailPage, PortalPage, VerbPageView
 from tickets.views_list import ListPage
 
+_GOES_ON = {Rollout.PauseKind.HELD, *Rollout.OUTSIDE}
 _PARTIAL = {"paused", "completed"}
 _EXCLUDABLE = {"running", "paused", "preparing"}
 
@@ -93,7 +94,7 @@ def _failure(rollout: Rollout, request: HttpRequest, form: PortalForm) -> Failur
 
 def _may_pause_for_good(rollout: Rollout, user: Any) -> bool:
     """Of a paused rollout whose waves go on, or which goes on by itself, one may stop that, too."""
-    return rollout.state == "paused" and rollout.pause_kind in {"held", "window"} and user.has_perm(STOP)
+    return rollout.state == "paused" and rollout.pause_kind in _GOES_ON and user.has_perm(STOP)
 
 
 def _may_override_window(rollout: Rollout, user: Any) -> bool:
@@ -101,7 +102,7 @@ def _may_override_window(rollout: Rollout, user: Any) -> bool:
         return False
     # Of a running one that waits, only the planned start is a reason; it stands in the change schedule.
     waits = rollout.state == "running" and rollout.waits_for != ""
-    return rollout.pause_kind == "window" or (waits and bool(blocks(rollout, database_now())))
+    return rollout.pause_kind in Rollout.OUTSIDE or (waits and bool(blocks(rollout, database_now())))
 
 
 def _may_exclude(rollout: Rollout, user: Any) -> bool:

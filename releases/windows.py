@@ -29,6 +29,10 @@ class Block:
         """Whether it is only too early: nothing has been offered that would have to be stopped."""
         return self.key.startswith("start:")
 
+    @property
+    def is_freeze(self) -> bool:
+        return self.key.startswith("freeze:")
+
 
 def planned_time(release: Release) -> tuple[datetime | None, datetime | None]:
     """The latest planned start and the earliest planned end of its RFCs."""

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
 from typing import Any, TypeVar
@@ -177,19 +177,27 @@ def move_ticket(
 
 
 def move_once(
-    ticket: Any, verb: str, *, now: datetime, key: str, text: str, update: Mapping[str, Any] | None = None
+    ticket: Any,
+    verb: str,
+    *,
+    now: datetime,
+    key: str,
+    text: str,
+    update: Mapping[str, Any] | Callable[[], Mapping[str, Any] | None] | None = None,
 ) -> bool:
     """Makes a transition of the portal itself at most once for each `key`, under a lock on the ticket.
 
-    False, and nothing is written, when the key was used or the ticket is in another state than the verb needs: what
-    people did since stands. A condition of the transition refuses with `ConditionRefused`.
+    `update` may be a function that looks at the locked ticket; when it gives None, the ticket is left alone. False,
+    and nothing is written, then, when the key was used, or when the ticket is in another state than the verb needs:
+    what people did since stands. A condition of the transition refuses with `ConditionRefused`.
     """
     with locked(ticket):
         if not getattr(type(ticket), verb)._django_fsm.has_transition(ticket.state):
             return False
-        if ticket.entries.filter(key=key).exists():
+        values = update() if callable(update) else update or {}
+        if values is None or ticket.entries.filter(key=key).exists():
             return False
-        move_ticket(ticket, verb, actor=None, now=now, update=update, text=text, key=key)
+        move_ticket(ticket, verb, actor=None, now=now, update=values, text=text, key=key)
     return True
 
 
@@ -200,8 +208,7 @@ def locked(ticket: Any) -> Iterator[None]:
     After a refusal the instance is as it was read, like the row.
     """
     with transaction.atomic():
-        type(ticket)._base_manager.select_for_update().filter(pk=ticket.pk).values_list("pk").get()
-        ticket.refresh_from_db()
+        ticket.refresh_from_db(from_queryset=type(ticket)._base_manager.select_for_update())
         before = dict(ticket.__dict__)
         try:
             yield

@@ -57,10 +57,13 @@ class Rollout(StatefulModel):
         GATE = "gate", _("waits for a person between waves")
         STRAGGLERS = "stragglers", _("success threshold not reached")
         WINDOW = "window", _("outside its planned time")
+        FREEZE = "freeze", _("a freeze of changes is in force")
         INCIDENTS = "incidents", _("new incidents")
         PROBE = "probe", _("a probe says neither yes nor no")
 
     ACTIVE = (State.PREPARING, State.RUNNING, State.PAUSED, State.ROLLING_BACK, State.ABORTING)
+    # Pauses that end by themselves, as soon as nothing forbids offers any more.
+    OUTSIDE = (PauseKind.WINDOW, PauseKind.FREEZE)
     PREFIX = "ROL"
 
     release = models.ForeignKey(Release, models.PROTECT, related_name="rollouts")

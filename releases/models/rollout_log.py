@@ -36,6 +36,7 @@ class RolloutEvent(models.Model):
         EXCLUDED = "excluded", _("CI excluded")
         UNSIGNED = "unsigned", _("no valid signature")
         SIGNED = "signed", _("signed again")
+        WITHDRAWN = "withdrawn", _("version withdrawn")
         DECIDED = "decided", _("failure decided")
         OVERRIDDEN = "overridden", _("wave overridden")
         SUPERSEDED = "superseded", _("older rollouts displaced")

@@ -1,6 +1,7 @@
 """The waves of a rollout and the verdicts on them."""
 
 import pghistory
+from django.conf import settings
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 from django_fsm import transition
@@ -9,7 +10,9 @@ from releases.models.rollout import Rollout
 from tickets.lifecycle import StateField, StatefulModel
 
 
-@pghistory.track(exclude=["seen_ended", "seen_installed"], model_name="WaveHistory")
+@pghistory.track(
+    exclude=["seen_ended", "seen_installed", "skipped_by", "skip_reason", "skipped"], model_name="WaveHistory"
+)
 class Wave(StatefulModel):
     """A part of the targets, or (kind rollback) the CIs that go back together. One batch each.
 
@@ -58,6 +61,10 @@ class Wave(StatefulModel):
     # Of a rollback, what was there when nobody else had to go back: with more, it looks again.
     seen_ended = models.PositiveIntegerField(null=True, blank=True)
     seen_installed = models.BigIntegerField(null=True, blank=True)
+    # The order to leave it behind, as long as CIs of it still wait; how many were taken out for that.
+    skipped_by = models.ForeignKey(settings.AUTH_USER_MODEL, models.PROTECT, null=True, blank=True, related_name="+")
+    skip_reason = models.TextField(blank=True)
+    skipped = models.PositiveIntegerField(default=0)
     finished_at = models.DateTimeField(null=True, blank=True)
 
     class Meta:

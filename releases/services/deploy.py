@@ -20,6 +20,7 @@ from cmdb.models import CIGroup, ConfigurationItem, InstalledVersion
 from releases.models import Release, ReleaseApproval, Rollout, RolloutException, TestRun
 from releases.services.approval import has_valid_approval
 from releases.services.content import release_hash
+from releases.services.exceptions import accept
 from releases.services.package import build_release, draft_release, left_out_changes, plan_release
 from releases.services.rollouts import start_rollout
 from releases.services.signatures import NAMED, signing_request
@@ -192,10 +193,7 @@ def _stand_on(
         gate = _("%(version)s has passed its test in %(release)s. ") % {"version": version, "release": proof} + text
     content = release_hash(release)
     move_ticket(release, "except_test", actor=None, now=now, text=gate)
-    RolloutException.objects.create(
-        release=release, kind=RolloutException.Kind.TEST_SKIPPED, reason=gate, content_hash=content,
-        recorded_by=approval.approver, created_at=now,
-    )  # fmt: skip
+    accept(release, RolloutException.Kind.TEST_SKIPPED, actor=approval.approver, now=now, reason=gate)
     ReleaseApproval.objects.create(
         release=release, approver=approval.approver, decision=Decision.APPROVED, content_hash=content, comment=text,
         target_count=target_cis(release).count(), created_at=now,

@@ -9,6 +9,7 @@ from accounts.models import User
 from releases.models import Release, RolloutException, TestPolicy, TestRun
 from releases.services.approval import check_second_person
 from releases.services.content import lock_release, release_hash
+from releases.services.exceptions import accept
 from test_environments.models import TestEnvironment
 from tickets.exceptions import ConditionRefused, InvalidInput
 from tickets.lifecycle import check_permission
@@ -50,13 +51,6 @@ def accept_evidence(release: Release, *, actor: User, now: datetime, reason: str
             raise ConditionRefused(
                 _("No test is under way that proves less than %(release)s needs.") % {"release": release}
             )
-        RolloutException.objects.create(
-            release=release,
-            kind=RolloutException.Kind.WEAKER_EVIDENCE,
-            reason=reason,
-            content_hash=release_hash(release),
-            recorded_by=actor,
-            created_at=now,
-        )
+        accept(release, RolloutException.Kind.WEAKER_EVIDENCE, actor=actor, now=now, reason=reason)
         text = _("Weaker evidence accepted: %s") % reason
         record(release, kind=EntryKind.SYSTEM, actor=actor, now=now, text=text)

@@ -51,6 +51,7 @@ def _name_of(wave: Wave) -> str:
 
 def wait_for(rollout: Rollout, text: str, now: datetime) -> bool:
     """Says why nothing moves; writes only when the reason is a new one. False: nothing was done."""
+    text = text[:200]
     if rollout.waits_for != text:
         Rollout.objects.filter(pk=rollout.pk).update(waits_for=text, updated_at=now)
         rollout.waits_for = text

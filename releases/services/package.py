@@ -15,6 +15,7 @@ from distribution.models import WayBack
 from releases.models import LeftOutChange, PackageItem, Release, RolloutException
 from releases.services.approval import check_second_person
 from releases.services.content import check_files, check_ready, lock_release, package_hash, release_hash
+from releases.services.exceptions import accept
 from releases.services.generations import keep_generation
 from releases.services.testing import void_current_run
 from releases.targets import target_cis, with_digests
@@ -348,7 +349,7 @@ def record_exception(
 ) -> RolloutException:
     """Records that a risk is accepted: a CI without a way back, or (no `ci`) a package that says that it has none.
 
-    By somebody who did not write the release.
+    By somebody who did not write the release. What was accepted for this content already stays as it is.
     """
     check_permission(actor, "releases.record_exception", _("record an exception"))
     check_second_person(release, actor)
@@ -362,18 +363,12 @@ def record_exception(
     if ci is None and not release.items.filter(way_back=WayBack.IMPOSSIBLE).exists():
         raise InvalidInput(_("Name the CI that has no way back: the package itself has one."), field="ci")
     with transaction.atomic():
-        exception = RolloutException.objects.create(
-            release=release,
-            ci=ci,
-            kind=kind,
-            reason=reason,
-            content_hash=release_hash(release),
-            recorded_by=actor,
-            created_at=now,
-        )
-        text = _("Exception “%(kind)s”: %(reason)s") % {
-            "kind": exception.get_kind_display(),
-            "reason": reason,
-        }
-        record(release, kind=EntryKind.SYSTEM, actor=actor, now=now, text=text, public=False)
+        release = lock_release(release)
+        exception, is_new = accept(release, kind, actor=actor, now=now, reason=reason, ci=ci)
+        if is_new:
+            text = _("Exception “%(kind)s”: %(reason)s") % {
+                "kind": exception.get_kind_display(),
+                "reason": reason,
+            }
+            record(release, kind=EntryKind.SYSTEM, actor=actor, now=now, text=text, public=False)
     return exception

@@ -11,14 +11,15 @@ from django.utils.translation import gettext as _
 from accounts.models import User
 from distribution import services as distribution
 from releases import conditions
-from releases.models import Rollout, RolloutEvent, Verdict, Wave
+from releases.models import Rollout, RolloutEvent, Wave
 from releases.policy import RolloutPolicy
 from releases.services.failures import accept_failures, check_any_failed, numbers_of_wave, retry_waves
 from releases.services.incident_gate import accept_incidents
-from releases.services.log import cis_text, log
+from releases.services.log import log
 from releases.services.overriding import accept_blocks
 from releases.services.rollouts import START, close_forward_batches, lock_rollout, standing_waves
 from releases.services.second_person import check_not_starter
+from releases.services.skipping import override_wave, skip_wave
 from releases.services.soak_clock import start_soak_clock, stop_soak_clock
 from tickets.exceptions import ConditionRefused, InvalidInput, TransitionRefused
 from tickets.lifecycle import check_move, check_permission, move
@@ -35,7 +36,7 @@ ACCEPT, RETRY, SKIP = "accept", "retry", "skip"
 RESUME_MODES = (ACCEPT, RETRY, SKIP)
 AFTER_FAILURES = (PauseKind.BREACH, PauseKind.STRAGGLERS)
 # Stops of the engine that a resume accepts. Not a probe that could not be asked: it is asked again.
-AUTOMATIC = (*AFTER_FAILURES, PauseKind.WINDOW, PauseKind.INCIDENTS)
+AUTOMATIC = (*AFTER_FAILURES, *Rollout.OUTSIDE, PauseKind.INCIDENTS)
 UNDER_WAY = (Wave.State.DEPLOYING, Wave.State.SOAKING)
 
 
@@ -44,7 +45,7 @@ def is_paused(rollout: Rollout, mode: str) -> bool:
 
     What only a freeze or the planned time holds would go on by itself, so that a person's pause takes its place.
     """
-    if rollout.state != State.PAUSED or rollout.pause_kind == PauseKind.WINDOW:
+    if rollout.state != State.PAUSED or rollout.pause_kind in Rollout.OUTSIDE:
         return False
     return mode == LET_RUN or rollout.pause_kind != PauseKind.HELD
 
@@ -146,7 +147,7 @@ def resume_rollout(
         kind = rollout.pause_kind
         if (kind in AUTOMATIC or mode == SKIP) and not reason.strip():
             raise InvalidInput(_("Say why it may go on."), field="reason")
-        if kind == PauseKind.WINDOW:
+        if kind in Rollout.OUTSIDE:
             accept_blocks(rollout, actor=actor, now=now, reason=reason)
         update = {"pause_kind": "", "pause_reason": "", "round": rollout.round + 1}
         move(rollout, "resume", actor=actor, now=now, update=update)
@@ -160,38 +161,14 @@ def resume_rollout(
             if wave.state == Wave.State.FAILED:
                 move(wave, "go_on", actor=None, now=now, update={"finished_at": None}, touch=None)
         if mode == SKIP:
-            _skip_wave(rollout, waves, actor=actor, now=now, reason=reason)
+            present = next(wave for wave in waves if wave.state in UNDER_WAY)
+            skip_wave(rollout, present, actor=actor, now=now, reason=reason)
         for wave in waves:
             if kind in {PauseKind.BREACH, PauseKind.INCIDENTS}:
                 accept_incidents(rollout, wave)
             # Also those that have passed: their stragglers may still come.
-            if wave.state in {*UNDER_WAY, Wave.State.PASSED}:
+            if wave.state in {*UNDER_WAY, Wave.State.PASSED} and wave.skipped_by_id is None:
                 distribution.open_batch(wave.batch, now=now)
-
-
-def _skip_wave(rollout: Rollout, waves: list[Wave], *, actor: User, now: datetime, reason: str) -> None:
-    wave = next(wave for wave in waves if wave.state in UNDER_WAY)
-    excluded = distribution.exclude_waiting([wave.batch_id], now=now, reason=reason)
-    if excluded:
-        log(rollout, RolloutEvent.Kind.EXCLUDED, now=now, text=cis_text(excluded), actor=actor, wave=wave)
-    accept_failures(rollout, [wave], actor=actor, now=now, reason=reason)
-    _override(rollout, wave, actor=actor, now=now, reason=reason)
-
-
-def _override(rollout: Rollout, wave: Wave, *, actor: User, now: datetime, reason: str) -> None:
-    """Lets the wave count as passed by a person's decision: a verdict with the numbers that he decided upon."""
-    Verdict.objects.create(
-        wave=wave,
-        kind=Verdict.Kind.OVERRIDE,
-        round=rollout.round,
-        outcome=Verdict.Outcome.OVERRIDDEN,
-        numbers=numbers_of_wave(wave).to_json(),
-        policy=rollout.policy,
-        event_position=distribution.log_position(),
-        at=now,
-    )
-    move(wave, "override", actor=None, now=now, update={"finished_at": now}, touch=None)
-    log(rollout, RolloutEvent.Kind.OVERRIDDEN, now=now, text=reason, actor=actor, wave=wave)
 
 
 def check_next_wave(rollout: Rollout, *, actor: User) -> Wave:
@@ -208,6 +185,8 @@ def check_next_wave(rollout: Rollout, *, actor: User) -> Wave:
             _("No wave is in its problem-free period. To leave one behind that has not succeeded, pause and skip it.")
         )
     check_departure(rollout, actor)
+    if wave.skipped_by_id is not None:
+        raise TransitionRefused(_("Wave %d is being left behind already.") % wave.number)
     if conditions.is_breached(numbers_of_wave(wave), RolloutPolicy.from_json(rollout.policy)):
         raise ConditionRefused(_("Too many CIs of wave %d have failed.") % wave.number)
     return wave
@@ -232,7 +211,7 @@ def next_wave(rollout: Rollout, *, actor: User, now: datetime, wave: int, reason
             present = check_next_wave(rollout, actor=actor)
             if present.pk != named.pk:
                 raise TransitionRefused(_("Wave %(n)d is the present one, not that.") % {"n": present.number})
-            _override(rollout, present, actor=actor, now=now, reason=reason)
+            override_wave(rollout, present, actor=actor, now=now, reason=reason)
 
 
 def check_supersede(rollout: Rollout, *, actor: User) -> list[Wave]:

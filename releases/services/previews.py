@@ -241,7 +241,7 @@ def _supersede(facts: Facts) -> Preview:
 def _override_window(facts: Facts) -> Preview:
     rollout = facts.rollout
     standing = blocks(rollout, facts.now)
-    is_paused = rollout.state == Rollout.State.PAUSED and rollout.pause_kind == Rollout.PauseKind.WINDOW
+    is_paused = rollout.state == Rollout.State.PAUSED and rollout.pause_kind in Rollout.OUTSIDE
     begun = {Wave.State.DEPLOYING, Wave.State.SOAKING, Wave.State.PASSED}
     waves = [wave for wave in facts.waves if wave.state in begun or wave is facts.waves[0]]
     waiting = sum(facts.counts[wave.batch_id].queued for wave in waves)

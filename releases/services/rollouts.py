@@ -22,8 +22,8 @@ from releases.services.content import check_files, check_ready, lock_release, re
 from releases.services.generations import keep_generation
 from releases.services.log import log
 from releases.services.signatures import check_signed
-from releases.targets import check_groups, failed_before, target_cis, without_way_back
-from releases.wave_plan import check_wave_groups, planned_waves
+from releases.targets import check_groups, failed_before, without_way_back
+from releases.wave_plan import PlannedWave, check_wave_groups, planned_waves
 from releases.waves import Rule
 from tickets.exceptions import ConditionRefused, SeparationOfDuties, TransitionRefused
 from tickets.lifecycle import check_permission
@@ -46,7 +46,7 @@ def start_rollout(release: Release, *, actor: User, now: datetime) -> Rollout:
         release = lock_release(release)
         if (running := started(release)) is not None:
             return running
-        check_start(release, actor, now)
+        planned = [wave for wave in check_start(release, actor, now) if wave.size]
         policy = RolloutPolicy.from_json(release.policy)
         rollout = Rollout.objects.create(
             release=release,
@@ -58,7 +58,6 @@ def start_rollout(release: Release, *, actor: User, now: datetime) -> Rollout:
             started_at=now,
             updated_at=now,
         )
-        planned = [wave for wave in planned_waves(release) if wave.size]
         for number, wave in enumerate(planned, start=1):
             add_wave(
                 rollout, number=number, kind=Wave.Kind.FORWARD, size=wave.size, rule=wave.rule, policy=policy, now=now
@@ -76,8 +75,11 @@ def started(release: Release) -> Rollout | None:
     return Rollout.objects.filter(release=release, state__in=ahead).first()
 
 
-def check_start(release: Release, actor: User, now: datetime) -> None:
-    """Refuses while a gate of the release is closed."""
+def check_start(release: Release, actor: User, now: datetime) -> list[PlannedWave]:
+    """Refuses while a gate of the release is closed; gives the waves of its plan over the targets as they are now.
+
+    Of a large fleet each question takes its time, so none is asked twice.
+    """
     if release.state != Release.State.READY:
         raise TransitionRefused(
             _("%(number)s is “%(state)s”; a rollout starts from ready.")
@@ -103,7 +105,8 @@ def check_start(release: Release, actor: User, now: datetime) -> None:
     check_groups(release)
     check_wave_groups(release)
     check_signed(release, now=now)
-    targets = target_cis(release).count()
+    planned = planned_waves(release)
+    targets = sum(wave.size for wave in planned)
     if not targets:
         raise ConditionRefused(_("No CI matches any more: there is nothing to roll out to."))
     if abs(targets - approval.target_count) * 100 > TARGET_TOLERANCE * approval.target_count:
@@ -142,12 +145,13 @@ def check_start(release: Release, actor: User, now: datetime) -> None:
             ),
             code="failed_before",
         )
-    check_plan(release, now=now)
+    check_plan(release, planned, now=now)
     unfit = release.changes.exclude(
         state__in=[Change.State.AUTHORISED, Change.State.SCHEDULED, Change.State.IMPLEMENTING]
     )
     if names := [f"{change.number} ({change.get_state_display()})" for change in unfit]:
         raise ConditionRefused(_("These RFCs are no longer authorised: %s.") % ", ".join(names))
+    return planned
 
 
 def _start_tickets(rollout: Rollout, now: datetime) -> None:

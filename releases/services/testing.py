@@ -15,8 +15,9 @@ from distribution.models import Batch, Deployment, DeploymentState
 from incidents.models import Incident
 from releases.models import Release, RolloutException, TestPolicy, TestRun
 from releases.services.approval import check_second_person
-from releases.services.content import check_ready, lock_release, package_hash, release_hash
+from releases.services.content import check_ready, lock_release, package_hash
 from releases.services.evidence import evidence_needed_for, lacks_evidence
+from releases.services.exceptions import accept
 from releases.services.signatures import check_signed
 from test_environments import services as environments
 from test_environments.models import GoldenImage, TestEnvironment
@@ -109,14 +110,7 @@ def skip_test(release: Release, *, actor: User, now: datetime, reason: str) -> N
         check_second_person(release, actor)
         check_ready(release)
         move_ticket(release, "except_test", actor=None, now=now, text=_("Test gate skipped: %s") % reason)
-        RolloutException.objects.create(
-            release=release,
-            kind=RolloutException.Kind.TEST_SKIPPED,
-            reason=reason,
-            content_hash=release_hash(release),
-            recorded_by=actor,
-            created_at=now,
-        )
+        accept(release, RolloutException.Kind.TEST_SKIPPED, actor=actor, now=now, reason=reason)
 
 
 def advance_test_runs(*, now: datetime) -> int:

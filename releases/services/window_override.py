@@ -28,7 +28,7 @@ def override_window(rollout: Rollout, *, actor: User, now: datetime, reason: str
             return
         if not accept_blocks(rollout, actor=actor, now=now, reason=reason):
             raise ConditionRefused(_("No freeze and no planned time stands against %s now.") % rollout.number)
-        if rollout.state == Rollout.State.PAUSED and rollout.pause_kind == Rollout.PauseKind.WINDOW:
+        if rollout.state == Rollout.State.PAUSED and rollout.pause_kind in Rollout.OUTSIDE:
             resume_after_window(rollout, now=now, actor=actor, reason=reason)
 
 

@@ -9,6 +9,7 @@ from cmdb.groups import create_group
 from cmdb.models import CIClass
 from releases import services
 from releases.models import Release
+from releases.policy import ROLLBACK
 from tests.releases.world import POLICY, World
 
 pytestmark = pytest.mark.django_db
@@ -73,4 +74,18 @@ def test_a_percentage_is_shown_as_exactly_as_it_is_stored(world: World, client: 
     before = services.release_hash(release)
     client.force_login(world.erik)
     assert client.post(f"/releases/{release.number}/plan-rollout/", answers(client, release)).status_code == 302
+    assert services.release_hash(Release.objects.get()) == before
+
+
+def test_everything_that_a_way_back_may_have_of_its_own_is_in_the_form(world: World, client: Client) -> None:
+    world.add_cis(1)
+    own = {name: index for index, name in enumerate(ROLLBACK, start=7)}
+    release = world.draft(policy={**POLICY, "rollback": own})
+    before = services.release_hash(release)
+    client.force_login(world.erik)
+    shown = answers(client, release)
+    assert {name: shown[f"rollback_{name}"] for name in ROLLBACK} == own
+    page = client.get(f"/releases/{release.number}/plan-rollout/").content.decode()
+    assert all(f'name="rollback_{name}"' in page for name in ROLLBACK)
+    assert client.post(f"/releases/{release.number}/plan-rollout/", shown).status_code == 302
     assert services.release_hash(Release.objects.get()) == before

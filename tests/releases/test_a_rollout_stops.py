@@ -1,6 +1,7 @@
 """What stops a rollout: too many failures, too little success, silence, people. And how it goes on."""
 
 import pytest
+from django.test import Client
 
 from distribution.models import Deployment
 from incidents.models import Incident
@@ -8,6 +9,7 @@ from notifications.models import Outbox
 from releases import services
 from releases.models import FailureDecision, Rollout, Verdict, Wave
 from releases.services.failures import accepted_of
+from software.services import withdraw_version
 from tests.releases.world import BIG_BANG, POLICY, World, deployments, state, waves
 from tickets.exceptions import ConditionRefused, InvalidInput, PermissionRefused, SeparationOfDuties
 
@@ -112,7 +114,28 @@ def test_an_accepted_straggler_that_catches_up_does_not_excuse_another_failure(w
     assert state(rollout) == "paused"
 
 
-def test_breach_with_rollback_wave_takes_that_wave_back_and_stays_paused(world: World) -> None:
+def test_a_version_withdrawn_on_the_way_is_told_on_the_rollout_and_to_its_people_once(world: World, writes) -> None:
+    world.add_cis(3)
+    rollout = world.started()
+    world.tick()
+    world.work()
+    withdraw_version(world.new, actor=world.erik, now=world.now, reason="it eats disks")
+    world.pass_time(3)
+    assert (state(rollout), waves(rollout)) == ("running", ["passed", "deploying"])
+    event = rollout.events.get(kind="withdrawn")
+    assert "Billing 2.0" in event.text
+    rollout.refresh_from_db()
+    assert rollout.waits_for == event.text
+    told = Outbox.objects.filter(event__contains=":withdrawn:")
+    assert set(told.values_list("recipient__username", flat=True)) == {"erik", "sven"}
+    with writes(allowed=0):
+        world.tick(1)
+    services.abort_rollout(rollout, actor=world.olga, now=world.now, reason="no more of it")
+    world.pass_time(1)
+    assert (state(rollout), rollout.events.filter(kind="withdrawn").count()) == ("aborted", 1)
+
+
+def test_breach_with_rollback_wave_takes_that_wave_back_and_stays_paused(world: World, client: Client) -> None:
     one, two, three, _ = world.add_cis(4)
     world.mood("fails", two)
     policy = {**POLICY, "waves": [{"count": 3}, {"rest": True}], "on_error": "rollback_wave"}
@@ -132,6 +155,10 @@ def test_breach_with_rollback_wave_takes_that_wave_back_and_stays_paused(world: 
     assert set(world.runs().values()) == {"1.0"}
     assert deployments(rollout)["srv-3"] == "cancelled"
     assert deployments(rollout, "rollback") == {"srv-1": "succeeded"}
+    client.force_login(world.mona)
+    events = client.get(f"/api/v1/rollouts/{rollout.number}/events/").json()["results"]
+    kinds = {(event["kind"], event["wave"], event["wave_kind"]) for event in events}
+    assert {("wave_failed", 1, "forward"), ("paused", None, None)} <= kinds
     services.resume_rollout(rollout, actor=world.mona, now=world.now, reason="the others are of another kind")
     world.pass_time(3)
     assert (state(rollout), world.runs()["srv-4"], world.runs()["srv-1"]) == ("completed", "2.0", "1.0")

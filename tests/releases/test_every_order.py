@@ -169,7 +169,7 @@ SCENES: dict[str, tuple[Callable[[World], Rollout], str, str]] = {
     "soaking": (soaking, "running", ""),
     "paused by a person": (paused, "paused", "manual"),
     "held by a person": (lambda world: paused(world, "let_run"), "paused", "held"),
-    "paused by a freeze": (frozen, "paused", "window"),
+    "paused by a freeze": (frozen, "paused", "freeze"),
     "going on in spite of a freeze": (overridden, "running", ""),
     "paused by a breach": (breached, "paused", "breach"),
     "paused by stragglers": (stuck, "paused", "stragglers"),

@@ -14,7 +14,7 @@ from failpoints import armed
 from releases import executor, services
 from releases.invariants import check_invariants
 from releases.models import Rollout
-from tests.releases.world import BIG_BANG, World, deployments, state
+from tests.releases.world import BIG_BANG, World, deployments, state, waves
 
 pytestmark = pytest.mark.django_db
 FLEET = 7
@@ -210,3 +210,32 @@ def test_a_step_takes_as_many_statements_in_a_large_fleet_as_in_a_small_one(worl
             world.tick(1)
         world.devices.clear()
     assert counted[2] <= counted[1]
+
+
+def test_a_wave_is_left_behind_step_by_step_and_offers_nothing_meanwhile(world: World) -> None:
+    world.add_cis(FLEET + 2)
+    policy = {**BIG_BANG, "strategy": "phased", "waves": [{"count": FLEET}, {"rest": True}]}
+    rollout = world.started(policy=policy)
+    world.tick()
+    world.mood("hangs", world.devices[0].ci)
+    world.devices[0].run(world.now)
+    services.pause_rollout(rollout, actor=world.olga, now=world.now, reason="a look", mode="let_run")
+    services.resume_rollout(rollout, actor=world.mona, now=world.now, reason="old hardware", mode="skip")
+    left = [number(rollout, "queued")]
+    assert left == [FLEET - 1 - 2 + 2], "those of the second wave wait, too"
+    while waves(rollout)[0] != "passed":
+        assert waves(rollout) == ["deploying", "waiting"]
+        assert nothing_is_offered(world)
+        assert check_invariants(files=False) == []
+        killed_at_commit(world)
+        assert number(rollout, "queued") == left[-1], "the step that died moved nobody"
+        step(world)
+        left.append(number(rollout, "queued"))
+    assert all(0 <= before - after <= 2 for before, after in pairwise(left)), left
+    assert [event.text for event in rollout.events.filter(kind="excluded")] == [f"{FLEET - 1} CIs"]
+    assert rollout.events.get(kind="overridden").actor == world.mona
+    world.mood("ok", world.devices[0].ci)
+    world.pass_time()
+    assert state(rollout) == "completed"
+    assert number(rollout, "succeeded") == 3, "what was under way goes on; the second wave gets it"
+    assert check_invariants(files=False) == []

@@ -240,3 +240,5 @@ def test_the_page_of_the_rollout_shows_the_last_answers(world: World, shop: Shop
     assert answer.status_code == 200, "an answer is news"
     assert [(s.outcome, s.detail, name) for s, name in answer.context["samples"]] == [("fail", "503", url(shop))]
     assert url(shop) in answer.content.decode()
+    (sample,) = client.get(f"/api/v1/rollouts/{rollout.number}/probes/").json()["results"]
+    assert (sample["wave"], sample["probe"], sample["outcome"], sample["detail"]) == (1, url(shop), "fail", "503")

@@ -302,3 +302,6 @@ def test_an_exception_is_bound_to_the_content_and_needs_a_known_kind_and_a_reaso
         services.record_exception(release, kind="no_way_back", actor=world.olga, now=world.now, reason="x")
     made = services.record_exception(release, kind="no_way_back", actor=world.mona, now=world.now, ci=bare, reason="x")
     assert made.content_hash == services.release_hash(release)
+    again = services.record_exception(release, kind="no_way_back", actor=world.mona, now=world.now, ci=bare, reason="y")
+    assert (again, again.reason) == (made, "x"), "accepted once for this content"
+    assert release.entries.filter(text__contains="Exception").count() == 1

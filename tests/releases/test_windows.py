@@ -11,6 +11,7 @@ from changes.services import edit_change, reschedule_change
 from releases import services
 from releases.models import Release, Rollout
 from releases.plan_findings import findings
+from releases.windows import STAMP
 from tests.factories import make_user
 from tests.releases.world import BIG_BANG, POLICY, World, deployments, state, waves
 from tickets.exceptions import InvalidInput, PermissionRefused, SeparationOfDuties, TransitionRefused
@@ -40,12 +41,12 @@ def test_a_rollout_that_runs_into_a_freeze_lets_in_flight_cis_finish_and_goes_on
     world.devices[0].step(world.now)
     freeze(world, 0, 100)
     world.tick(1)
-    assert paused_by(rollout) == ("paused", "window")
+    assert paused_by(rollout) == ("paused", "freeze")
     assert "The freeze “Year end” (FRZ-" in rollout.pause_reason
     world.work()
     assert deployments(rollout) == {"srv-1": "succeeded", "srv-2": "queued"}
     world.tick(50)
-    assert paused_by(rollout) == ("paused", "window")
+    assert paused_by(rollout) == ("paused", "freeze")
     world.tick(49)
     assert state(rollout) == "running", "the freeze is over"
     resumed = rollout.events.get(kind="resumed")
@@ -64,9 +65,30 @@ def test_no_wave_opens_in_a_freeze_and_one_that_only_soaks_is_left_alone(world: 
     world.tick(5)
     assert (state(rollout), waves(rollout)) == ("running", ["soaking", "waiting"])
     world.tick(5)
-    assert (paused_by(rollout), waves(rollout)) == (("paused", "window"), ["passed", "waiting"])
+    assert (paused_by(rollout), waves(rollout)) == (("paused", "freeze"), ["passed", "waiting"])
     world.tick(60)
     assert waves(rollout) == ["passed", "deploying"]
+
+
+def test_a_pause_names_what_stands_against_it_now(world: World, writes) -> None:
+    world.add_cis(2)
+    change = world.change(planned_end=world.now + timedelta(seconds=100))
+    rollout = world.started(changes=[change])
+    year_end = freeze(world, 0, 50)
+    world.tick(1)
+    assert paused_by(rollout) == ("paused", "freeze")
+    longer = year_end.ends_at + timedelta(seconds=100)
+    Freeze.objects.filter(pk=year_end.pk).update(ends_at=longer)
+    world.tick(60)
+    assert paused_by(rollout) == ("paused", "freeze")
+    assert longer.strftime(STAMP) in rollout.pause_reason, "it lasts longer now"
+    world.tick(50)
+    assert paused_by(rollout) == ("paused", "window"), "both stand against it"
+    world.tick(50)
+    assert (paused_by(rollout), "Year end" in rollout.pause_reason) == (("paused", "window"), False)
+    with writes(allowed=0):
+        world.tick(1)
+    assert rollout.events.filter(kind="paused").count() == 1
 
 
 def test_a_quiet_tick_in_a_freeze_writes_nothing(world: World, writes) -> None:
@@ -86,7 +108,7 @@ def test_an_emergency_is_free_of_a_freeze_unless_it_says_otherwise(world: World)
     assert waves(rollout) == ["deploying"]
     Freeze.objects.update(binds_emergencies=True)
     world.tick()
-    assert paused_by(rollout) == ("paused", "window")
+    assert paused_by(rollout) == ("paused", "freeze")
 
 
 def test_a_rollback_does_not_wait_for_the_end_of_a_freeze(world: World) -> None:
@@ -105,7 +127,7 @@ def test_a_second_person_overrides_exactly_what_stands_against_it_now(world: Wor
     rollout = world.started()
     first = freeze(world, 0, 1000)
     world.tick()
-    assert paused_by(rollout) == ("paused", "window")
+    assert paused_by(rollout) == ("paused", "freeze")
     for actor, error in ((world.olga, PermissionRefused), (world.sven, SeparationOfDuties)):
         with pytest.raises(error):
             services.override_window(rollout, actor=actor, now=world.now, reason="the plant agreed")
@@ -120,7 +142,7 @@ def test_a_second_person_overrides_exactly_what_stands_against_it_now(world: Wor
     assert rollout.events.filter(kind="window_overridden").count() == 1, "ordered again, it is there already"
     Freeze.objects.filter(pk=first.pk).update(ends_at=first.ends_at + timedelta(days=1))
     world.tick()
-    assert paused_by(rollout) == ("paused", "window"), "the freeze was made longer since"
+    assert paused_by(rollout) == ("paused", "freeze"), "the freeze was made longer since"
 
 
 def test_resuming_in_a_freeze_is_an_override_and_needs_its_right(world: World) -> None:
@@ -179,7 +201,7 @@ def test_a_pause_during_a_freeze_outlasts_it(world: World, mode: str) -> None:
     world.tick()
     freeze(world, 0, 10)
     world.tick()
-    assert paused_by(rollout) == ("paused", "window")
+    assert paused_by(rollout) == ("paused", "freeze")
     for _ in range(2):
         services.pause_rollout(rollout, actor=world.olga, now=world.now, reason="a look", mode=mode)
     assert [event.text for event in rollout.events.filter(kind="paused", actor=world.olga)] == ["a look"]

@@ -23,6 +23,7 @@ from software.api_components import ComponentViewSet
 from software.api_signatures import SignaturesViewSet
 from software.api_uploads import UploadViewSet
 from test_environments.api import EnvironmentViewSet, ImageViewSet
+from test_environments.api_disk import DiskViewSet
 
 router = DefaultRouter(use_regex_path=False)
 router.include_format_suffixes = False
@@ -48,6 +49,7 @@ router.register("signatures", SignaturesViewSet, basename="api-signatures")
 router.register("uploads", UploadViewSet, basename="api-upload")
 router.register("components", ComponentViewSet, basename="api-component")
 router.register("environments", EnvironmentViewSet, basename="api-environment")
+router.register("disks", DiskViewSet, basename="api-disk")
 router.register("images", ImageViewSet, basename="api-image")
 router.register("notices", NoticeViewSet, basename="api-notice")
 router.register("service-tokens", ServiceTokenViewSet, basename="api-service-token")

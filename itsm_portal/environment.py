@@ -3,6 +3,7 @@
 import base64
 import ipaddress
 import os
+import re
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -143,6 +144,25 @@ def networks(name: str) -> list[str]:
         except ValueError as error:
             raise ImproperlyConfigured(f"{name}: {word!r} is neither an address nor a network ({error}).") from error
     return found
+
+
+def ports(name: str) -> tuple[str, int, int] | None:
+    """An address of this machine with a port or several, `192.0.2.10:8443-8450`; None when it is not set."""
+    value = os.environ.get(name, "").strip()
+    if not value:
+        return None
+    found = re.fullmatch(r"([0-9.]+):([0-9]{1,5})(?:-([0-9]{1,5}))?", value)
+    try:
+        if found is None:
+            raise ValueError
+        address, first, last = str(ipaddress.IPv4Address(found[1])), int(found[2]), int(found[3] or found[2])
+        if not 0 < first <= last < 65536:
+            raise ValueError
+    except ValueError:
+        raise ImproperlyConfigured(
+            f"{name} is {value!r}; it must be an IPv4 address with a port or a range: 192.0.2.10:8443-8450."
+        ) from None
+    return address, first, last
 
 
 def folder(name: str, *, default: Path) -> Path:

@@ -216,6 +216,13 @@ REQUIRE_SIGNATURES = environment.flag("REQUIRE_SIGNATURES", default=PROFILE in {
 # Folders of production CIs that an administrator may name as sources of copies lie below this one.
 TEST_ENVIRONMENT_SOURCES = environment.folder("TEST_ENVIRONMENT_SOURCES", default=DATA_DIR / "fleet")
 TEST_ENVIRONMENT_ROOT = environment.folder("TEST_ENVIRONMENT_ROOT", default=DATA_DIR / "copies")
+# Which web processes and test host share: capture media on their way out, uploaded disk images on their way in.
+TEST_ENVIRONMENT_EXCHANGE = environment.folder("TEST_ENVIRONMENT_EXCHANGE", default=DATA_DIR / "disks")
+TEST_ENVIRONMENT_UPLOAD_MAX_BYTES = environment.number(
+    "TEST_ENVIRONMENT_UPLOAD_MAX_BYTES", default=64 * 1024**3, least=1
+)
+# Where the test host takes the disks of physical machines: 192.0.2.10:8443-8450; empty: nowhere.
+TEST_ENVIRONMENT_RECEIVER = environment.ports("TEST_ENVIRONMENT_RECEIVER")
 # A zipapp of the update agent for copies; empty: the one in this checkout.
 TEST_ENVIRONMENT_AGENT = environment.os.environ.get("TEST_ENVIRONMENT_AGENT", "")
 # Which drivers the test host opens; none replaces another. `libvirt` needs its Python module and a hypervisor.

@@ -3,7 +3,7 @@
 from django.contrib import admin
 
 from accounts.admin_classes import ReadOnlyAdmin, SetupAdmin
-from test_environments.models import CopySource, GoldenImage, NeutralisingRecipe, TestEnvironment
+from test_environments.models import CopySource, DiskReception, GoldenImage, NeutralisingRecipe, TestEnvironment
 
 
 @admin.register(CopySource)
@@ -38,3 +38,12 @@ class TestEnvironmentAdmin(ReadOnlyAdmin):
     list_select_related = ["source", "copy", "requested_by"]
     search_fields = ["source__name", "purpose"]
     exclude = ["lease"]
+
+
+@admin.register(DiskReception)
+class DiskReceptionAdmin(ReadOnlyAdmin):
+    list_display = ["number", "ci", "method", "state", "requested_by", "created_at"]
+    list_filter = ["state", "method"]
+    list_select_related = ["ci", "requested_by"]
+    search_fields = ["ci__name", "reason"]
+    exclude = ["token_sha256"]

@@ -20,6 +20,7 @@ MAKING = (
     "wanted",
     "started",
 )
+RECEIVING = ("received",)
 KEEPING = ("snapshotting", "snapshot_kept")
 REVERTING = ("reverting", "reverted")
 DESTROYING = ("destroying", "moved_away", "deleted")

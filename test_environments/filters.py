@@ -6,7 +6,7 @@ import django_filters
 from django.db.models import Q
 from django.utils.translation import gettext_lazy as _
 
-from test_environments.models import GoldenImage, TestEnvironment
+from test_environments.models import DiskReception, GoldenImage, TestEnvironment
 from tickets.filters import search_filter, state_filter
 
 
@@ -32,3 +32,15 @@ class ImageFilter(django_filters.FilterSet):
 
     def by_text(self, queryset: Any, name: str, value: str) -> Any:
         return queryset.filter(Q(source__name__icontains=value) | Q(reason__icontains=value))
+
+
+class DiskFilter(django_filters.FilterSet):
+    q = search_filter(_("CI or reason"))
+    state = state_filter(DiskReception)
+
+    class Meta:
+        model = DiskReception
+        fields = ("q", "state")
+
+    def by_text(self, queryset: Any, name: str, value: str) -> Any:
+        return queryset.filter(Q(ci__name__icontains=value) | Q(reason__icontains=value))

@@ -5,22 +5,13 @@ from typing import Any
 from django import forms
 from django.utils.translation import gettext_lazy as _
 
-from cmdb.models import ConfigurationItem
-from test_environments.models import CopySource, EnvironmentSnapshot, GoldenImage
-from tickets.forms import PortalForm
-
-
-def _sources(user: Any) -> Any:
-    """CIs that the person sees and an administrator released."""
-    visible = ConfigurationItem.objects.visible_to(user).production()
-    return visible.filter(pk__in=CopySource.objects.values("ci")).order_by("name")
+from test_environments.models import CopySource, EnvironmentSnapshot, GoldenImage, TestEnvironment
+from tickets.forms import LongText, PortalForm
 
 
 class EnvironmentForm(PortalForm):
-    source = forms.ModelChoiceField(
-        ConfigurationItem.objects.none(), label=_("Copy of which CI"),
-        help_text=_("CIs whose folder an administrator released for copies."),
-    )  # fmt: skip
+    """A copy of one CI. `instance` is its source of copies; what only machines have is asked for machines only."""
+
     image = forms.ModelChoiceField(
         GoldenImage.objects.none(), label=_("On which image"), required=False,
         empty_label=_("A new one, taken now, that goes with the copy"),
@@ -29,30 +20,98 @@ class EnvironmentForm(PortalForm):
     purpose = forms.CharField(
         label=_("What for"), max_length=64, required=False, help_text=_("Whoever has to approve the copy reads it.")
     )
+    clone = forms.ChoiceField(
+        label=_("Clone"), choices=TestEnvironment.Clone, initial=TestEnvironment.Clone.LINKED,
+        help_text=_("Linked: small and made at once, it reads its image. Full: it holds all of it itself."),
+    )  # fmt: skip
+    processors = forms.IntegerField(
+        label=_("Processors"), min_value=0, max_value=256, initial=0, required=False,
+        help_text=_("0: one."),
+    )  # fmt: skip
     memory_mb = forms.IntegerField(
         label=_("Memory in MB"), min_value=0, max_value=1_000_000, initial=0, required=False,
-        help_text=_("For machines; 0: the driver's own measure."),
+        help_text=_("0: the driver's own measure."),
+    )  # fmt: skip
+    disk_growth_mb = forms.IntegerField(
+        label=_("Room that its disk may grow by, in MB"), min_value=0, max_value=10_000_000, initial=0,
+        required=False, help_text=_("Must be free when it is made. 0: the driver's own measure."),
+    )  # fmt: skip
+    network = forms.ChoiceField(
+        label=_("Network"), initial=TestEnvironment.Network.ISOLATED,
+        choices=[
+            (TestEnvironment.Network.ISOLATED.value, TestEnvironment.Network.ISOLATED.label),
+            (TestEnvironment.Network.NONE.value, _("none: its agent cannot report either")),
+        ],
+    )  # fmt: skip
+    allowed_endpoints = LongText(
+        label=_("Allowed endpoints"), rows=3, required=False,
+        help_text=_("What it may reach beside the portal: one host:port a line. Nothing else is reachable."),
+    )  # fmt: skip
+    endpoints_reason = forms.CharField(
+        label=_("Why, if they are production CIs"), max_length=255, required=False,
+        help_text=_("It is recorded. Without it, endpoints that are production CIs are refused."),
     )  # fmt: skip
 
+    MACHINE = (
+        "clone", "processors", "memory_mb", "disk_growth_mb", "network", "allowed_endpoints", "endpoints_reason",
+    )  # fmt: skip
+    VERSION = "version_"
+
     def prepare(self) -> None:
-        source: Any = self.fields["source"]
-        source.queryset = _sources(self.user)
+        source: CopySource = self.instance
+        found = GoldenImage.objects.visible_to(self.user).usable().filter(source=source.ci_id).order_by("-pk")
         image: Any = self.fields["image"]
-        image.queryset = GoldenImage.objects.visible_to(self.user).usable().select_related("source").order_by("-pk")
-        image.label_from_instance = lambda found: f"{found.number}: {found.source.name}, {found.created_at:%Y-%m-%d}"
+        image.queryset = found
+        image.label_from_instance = lambda one: f"{one.number}: {one.get_state_display()}, {one.created_at:%Y-%m-%d}"
+        if source.method in CopySource.RECEIVED and not source.folder:
+            image.required, image.empty_label = True, _("Choose the image of a disk that arrived")
+        if source.is_files:
+            for name in self.MACHINE:
+                del self.fields[name]
+        self._add_versions(found)
+
+    def _add_versions(self, images: Any) -> None:
+        held: dict[str, set[str]] = {}
+        for versions in images.filter(state=GoldenImage.State.READY).values_list("versions", flat=True)[:50]:
+            for product, labels in versions.items():
+                held.setdefault(product, set()).update(labels)
+        for product, labels in sorted(held.items()):
+            if len(labels) > 1:
+                self.fields[f"{self.VERSION}{product}"] = forms.ChoiceField(
+                    label=_("Version of %(product)s") % {"product": product}, required=False,
+                    choices=[("", _("What the source ran")), *((label, label) for label in sorted(labels))],
+                )  # fmt: skip
+
+    def clean_allowed_endpoints(self) -> list[str]:
+        return self.cleaned_data["allowed_endpoints"].split()
+
+    def clean(self) -> dict[str, Any]:
+        """Versions in one, empty numbers as zero."""
+        data: dict[str, Any] = super().clean() or self.cleaned_data
+        names = [name for name in data if name.startswith(self.VERSION)]
+        data["versions"] = {name.removeprefix(self.VERSION): data[name] for name in names if data[name]}
+        for name in names:
+            del data[name]
+        for name in ("processors", "memory_mb", "disk_growth_mb"):
+            if name in data:
+                data[name] = data[name] or 0
+        return data
 
 
 class ImageForm(PortalForm):
-    source = forms.ModelChoiceField(
-        ConfigurationItem.objects.none(), label=_("Capture which CI"),
-        help_text=_("CIs whose folder, disk or machine an administrator released for copies."),
-    )  # fmt: skip
+    """An image of one CI. `instance` is its source of copies."""
+
     reason = forms.CharField(
         label=_("What for"), max_length=255, required=False,
         help_text=_("Needed where the copy may hold data: whoever approves it reads it."),
     )  # fmt: skip
     consistency = forms.ChoiceField(
-        label=_("In what moment"), choices=GoldenImage.Consistency.choices, initial=GoldenImage.Consistency.COLD
+        label=_("In what moment"),
+        choices=[
+            (GoldenImage.Consistency.FROZEN.value, _("With frozen file systems: needs a guest agent in the machine")),
+            (GoldenImage.Consistency.CRASH.value, _("As after a power failure: needs nothing")),
+        ],
+        help_text=_("The machine runs on."),
     )
     expected_sha256 = forms.RegexField(
         r"^[0-9a-f]{64}$", label=_("Checksum of the source"), required=False,
@@ -60,8 +119,12 @@ class ImageForm(PortalForm):
     )  # fmt: skip
 
     def prepare(self) -> None:
-        source: Any = self.fields["source"]
-        source.queryset = _sources(self.user)
+        source: CopySource = self.instance
+        if source.method != CopySource.Method.DOMAIN:
+            del self.fields["consistency"]
+        else:
+            del self.fields["expected_sha256"]
+        self.fields["reason"].required = not source.is_files
 
 
 class SnapshotForm(PortalForm):

@@ -54,9 +54,9 @@ class EnvironmentSerializer(ViewerMixin, EnvironmentListSerializer):
     class Meta(EnvironmentListSerializer.Meta):
         fields = [
             *EnvironmentListSerializer.Meta.fields, "uuid", "driver", "clone", "network", "allowed_endpoints",
-            "memory_mb", "processors", "disk_growth_mb", "accelerator", "isolation", "neutralised", "error_from",
-            "last_error", "baseline", "versions", "observed_at", "task", "task_started_at", "task_deadline",
-            "snapshots", "events", "console", "verbs",
+            "endpoints_reason", "memory_mb", "processors", "disk_growth_mb", "accelerator", "isolation", "neutralised",
+            "error_from", "last_error", "baseline", "versions", "observed_at", "task", "task_started_at",
+            "task_deadline", "snapshots", "events", "console", "verbs",
         ]  # fmt: skip
 
     @extend_schema_field(EventSerializer(many=True))
@@ -73,13 +73,20 @@ class EnvironmentSerializer(ViewerMixin, EnvironmentListSerializer):
 class RequestEnvironmentSerializer(serializers.Serializer):
     """Which production CI to copy. `versions` (short name of the product: label) makes the copy run others.
 
-    Without an `image` a new one is taken, and goes with the copy. Sizes of 0 are the driver's own measure.
+    Without an `image` a new one is taken, and goes with the copy. Sizes of 0 are the driver's own measure. Machines
+    reach the portal and `allowed_endpoints` (host:port); those that are production CIs need an `endpoints_reason`.
     """
 
     source = NumberField(ConfigurationItem)  # type: ignore[assignment]
     image = NumberField(GoldenImage, required=False, allow_null=True)
     purpose = serializers.CharField(max_length=64, allow_blank=True, default="")
     versions = serializers.DictField(child=serializers.CharField(max_length=64), required=False)
+    clone = serializers.ChoiceField(choices=TestEnvironment.Clone.choices, required=False)
+    network = serializers.ChoiceField(choices=TestEnvironment.Network.choices, required=False)
+    allowed_endpoints = serializers.ListField(
+        child=serializers.CharField(max_length=260), max_length=16, required=False
+    )
+    endpoints_reason = serializers.CharField(max_length=255, required=False, allow_blank=True)
     memory_mb = serializers.IntegerField(min_value=0, max_value=1_000_000, required=False)
     processors = serializers.IntegerField(min_value=0, max_value=256, required=False)
     disk_growth_mb = serializers.IntegerField(min_value=0, max_value=10_000_000, required=False)

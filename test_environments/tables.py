@@ -4,7 +4,7 @@ import django_tables2 as tables
 from django.utils.html import format_html
 from django.utils.translation import gettext_lazy as _
 
-from test_environments.models import GoldenImage, TestEnvironment
+from test_environments.models import DiskReception, GoldenImage, TestEnvironment
 from tickets.links import page_of_object
 from tickets.tables import MomentColumn, NumberColumn, PersonColumn, PortalTable, StateColumn
 from tickets.templatetags.portal import badge, linked_number
@@ -55,3 +55,24 @@ class ImageTable(PortalTable):
 
     def render_source(self, record: GoldenImage) -> str:
         return format_html('<a href="{}">{}</a>', page_of_object(record.source), record.source.name)
+
+
+class DiskTable(PortalTable):
+    number = NumberColumn()
+    ci = tables.Column(verbose_name=_("disk of"), attrs={"td": {"class": "title"}})
+    state = StateColumn()
+    image = tables.Column(default="–")
+    requested_by = PersonColumn()
+    created_at = MomentColumn(verbose_name=_("ordered"))
+
+    class Meta(PortalTable.Meta):
+        model = DiskReception
+        fields = ("number", "ci", "state", "method", "image", "requested_by", "created_at")
+        sequence = fields
+        order_by = "-number"
+
+    def render_ci(self, record: DiskReception) -> str:
+        return format_html('<a href="{}">{}</a>', page_of_object(record.ci), record.ci.name)
+
+    def render_image(self, value: GoldenImage) -> str:
+        return str(linked_number(value.number))

@@ -3,6 +3,7 @@
 from typing import Any
 
 from django.db.models import Prefetch
+from django.utils.dateparse import parse_datetime
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
@@ -10,11 +11,13 @@ from cmdb.models import InstalledVersion
 from test_environments import services
 from test_environments.filters import EnvironmentFilter
 from test_environments.forms import EnvironmentForm, RevertForm, SnapshotForm
-from test_environments.models import TestEnvironment
+from test_environments.models import CopySource, GoldenImage, TestEnvironment
 from test_environments.tables import EnvironmentTable
+from test_environments.views_choose import SourceChoice, SourceFormPage
 from tickets.clock import now_of
+from tickets.numbers import parse_number
 from tickets.verbs import VerbPage
-from tickets.views import DetailPage, ServiceFormPage, VerbPageView
+from tickets.views import DetailPage, VerbPageView
 from tickets.views_list import ListPage
 
 MANAGE = "test_environments.manage_environments"
@@ -87,25 +90,34 @@ class EnvironmentDetail(DetailPage):
         if copy is not None:
             installed = list(copy.installed_versions.filter(valid_to__isnull=True).select_related("product"))
         baseline = sorted(instance.baseline.items()) if isinstance(instance.baseline, dict) else []
+        may_revert = instance.state in {TestEnvironment.State.READY, TestEnvironment.State.ERROR}
         return {
             "installed": installed,
             "baseline": baseline,
             "beside": self.beside(instance),
             "snapshots": list(instance.snapshots.select_related("taken_by")),
+            "may_revert": may_revert and self.person.has_perm(MANAGE),
+            "proved_at": parse_datetime(str(instance.isolation.get("at", ""))) if instance.isolation else None,
             "events": list(instance.events.select_related("actor")[:50]),
             "console": getattr(instance, "console", None),
         }
 
-    def beside(self, instance: TestEnvironment) -> list[TestEnvironment]:
+    def beside(self, instance: TestEnvironment) -> dict[str, Any]:
         """The environments of the same image with what each runs, to compare them; only if there are several."""
         if instance.image_id is None:
-            return []
+            return {}
         current = InstalledVersion.objects.filter(valid_to__isnull=True).select_related("product")
-        rows = instance.beside.select_related("copy").prefetch_related(
-            Prefetch("copy__installed_versions", queryset=current, to_attr="current_versions")
+        found = list(
+            instance.beside.select_related("copy").prefetch_related(
+                Prefetch("copy__installed_versions", queryset=current, to_attr="current_versions")
+            )[:20]
         )
-        found = list(rows[:20])
-        return found if len(found) > 1 else []
+        if len(found) < 2:
+            return {}
+        runs = [{row.product.name: row.label for row in getattr(other.copy, "current_versions", ())} for other in found]
+        products = sorted(set().union(*runs))
+        rows = [(other, [labels.get(p, "") for p in products]) for other, labels in zip(found, runs, strict=True)]
+        return {"products": products, "rows": rows}
 
 
 class EnvironmentVerb(VerbPageView):
@@ -119,17 +131,27 @@ class EnvironmentVerb(VerbPageView):
     noun = "environment"
 
 
-class EnvironmentCreate(ServiceFormPage):
-    form_class = EnvironmentForm
-    section = "environment_list"
-    list_url_name = "environment_list"
-    permission = "test_environments.manage_environments"
+class EnvironmentChoice(SourceChoice):
     title = gettext_lazy("Copy a CI for tests")
+    intro = gettext_lazy("Of which CI? An administrator has released these for copies.")
+    next_url_name = "environment_order"
+    list_url_name = "environment_list"
+
+
+class EnvironmentCreate(SourceFormPage):
+    form_class = EnvironmentForm
+    list_url_name = "environment_list"
+    title_of = gettext_lazy("Copy %(ci)s for tests")
+    submit_label = gettext_lazy("Make the copy")
     intro = gettext_lazy("With an agent identity of its own. It is never a target of a rollout.")
 
-    def perform(self, instance: Any, data: dict[str, Any]) -> TestEnvironment:
-        source, data["memory_mb"] = data.pop("source"), data["memory_mb"] or 0
-        return services.request_environment(source, actor=self.request.user, now=now_of(self.request), **data)
+    def initial(self, instance: CopySource) -> dict[str, Any]:
+        """The image that a link names."""
+        found = parse_number(self.request.GET.get("image", ""))
+        return {"image": found[1]} if found and found[0] == GoldenImage.PREFIX else {}
+
+    def perform(self, instance: CopySource, data: dict[str, Any]) -> TestEnvironment:
+        return services.request_environment(instance.ci, actor=self.request.user, now=now_of(self.request), **data)
 
     def section_label(self) -> Any:
         return _("Test environments")

@@ -2,19 +2,24 @@
 
 from typing import Any
 
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.urls import reverse
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from test_environments import services
+from test_environments.facts import fact_rows
 from test_environments.filters import ImageFilter
 from test_environments.forms import ImageForm
-from test_environments.models import GoldenImage
+from test_environments.models import CopySource, GoldenImage, TestEnvironment
 from test_environments.tables import ImageTable
+from test_environments.views_choose import SourceChoice, SourceFormPage
 from tickets.clock import now_of
 from tickets.verbs import VerbPage
-from tickets.views import DetailPage, ServiceFormPage, VerbPageView
+from tickets.views import DetailPage, VerbPageView
 from tickets.views_list import ListPage
 
+MANAGE = "test_environments.manage_environments"
 VERBS = {
     "approve": VerbPage(
         icon="thumb-up",
@@ -56,13 +61,22 @@ class ImageDetail(DetailPage):
     section = "environment_list"
     list_url_name = "image_list"
     verb_url_name = "image_verb"
-    related = ("source", "requested_by", "approved_by")
+    related = ("source", "requested_by", "approved_by", "reception")
     verbs = VERBS
 
     def details(self, instance: GoldenImage) -> dict[str, Any]:
+        gone = {TestEnvironment.State.DESTROYED}
+        environments = list(instance.environments.select_related("requested_by").order_by("-pk")[:50])
+        may_clone = instance.state in GoldenImage.USABLE and self.person.has_perm(MANAGE)
+        clone_url = reverse("environment_order", args=[instance.source.number]) if may_clone else ""
         return {
             "baseline": sorted(instance.baseline.items()),
-            "environments": list(instance.environments.select_related("requested_by").order_by("-pk")[:50]),
+            "snapshot": fact_rows(instance.source_snapshot),
+            "inventory": fact_rows(instance.inventory),
+            "method": dict(CopySource.Method.choices).get(instance.method, instance.method),
+            "environments": environments,
+            "alive": [one for one in environments if one.state not in gone],
+            "clone_url": f"{clone_url}?image={instance.number}" if clone_url else "",
             "events": list(instance.events.select_related("actor")[:50]),
         }
 
@@ -78,17 +92,29 @@ class ImageVerb(VerbPageView):
     noun = "image"
 
 
-class ImageCreate(ServiceFormPage):
-    form_class = ImageForm
-    section = "environment_list"
-    list_url_name = "image_list"
-    permission = "test_environments.manage_environments"
+class ImageChoice(SourceChoice):
     title = gettext_lazy("Capture a CI")
+    intro = gettext_lazy("Which CI? An administrator has released these for copies.")
+    next_url_name = "image_order"
+    list_url_name = "image_list"
+
+
+class ImageCreate(SourceFormPage):
+    form_class = ImageForm
+    list_url_name = "image_list"
+    title_of = gettext_lazy("Capture %(ci)s")
+    submit_label = gettext_lazy("Capture")
     intro = gettext_lazy("The source is only read. Where it may hold data, somebody else approves the copy first.")
 
-    def perform(self, instance: Any, data: dict[str, Any]) -> GoldenImage:
-        source = data.pop("source")
-        return services.request_image(source, actor=self.request.user, now=now_of(self.request), **data)
+    def get(self, request: HttpRequest, **kwargs: Any) -> HttpResponse:
+        """A disk that has to arrive first has a form of its own."""
+        source = self.instance(**kwargs)
+        if source.method in CopySource.RECEIVED and not source.folder:
+            return HttpResponseRedirect(reverse("disk_order", args=[source.ci.number]))
+        return super().get(request, **kwargs)
+
+    def perform(self, instance: CopySource, data: dict[str, Any]) -> GoldenImage:
+        return services.request_image(instance.ci, actor=self.request.user, now=now_of(self.request), **data)
 
     def section_label(self) -> Any:
         return _("Golden images")

@@ -19,6 +19,7 @@ PAGES: dict[str, str] = {
     "FRZ": "freeze_detail",
     "ENV": "environment_detail",
     "IMG": "image_detail",
+    "DSK": "disk_detail",
 }
 
 

@@ -23,6 +23,7 @@ from uuid import UUID
 
 from test_environments.drivers.bound import Bound
 from test_environments.drivers.errors import Unsupported
+from test_environments.drivers.receiving import ArrivedDisk, ExpectedDisk, Progress
 
 
 class Evidence(StrEnum):
@@ -124,7 +125,8 @@ class CaptureOrder:
     folder   the agent's root folder, relative to the folder of sources    (files)
     disk     a disk image (raw, qcow2, vmdk, vhdx), relative to the folder of sources    (vm, physical)
     domain   the name of a running virtual machine on the driver's hypervisor    (vm)
-    medium   the one-time name of a disk that the capture medium streams in    (physical)
+    medium   the name of a disk that `receive` took from a capture medium    (physical)
+    upload   the name of a disk that `take_in` took    (vm, physical)
     """
 
     image: UUID
@@ -344,3 +346,23 @@ class Driver(ABC):
     def probe(self, environment: UUID, bound: Bound) -> IsolationProof:
         """Tries from inside what can be reached. Raises Unsupported, GuestUnresponsive."""
         raise Unsupported(f"The driver {self.name} has no isolation to prove.")
+
+    def receive(
+        self, expected: ExpectedDisk, medium: Path, bound: Bound, tell: Callable[[Progress], None]
+    ) -> ArrivedDisk:
+        """Makes a capture medium without its secret at `medium`, unless it is there; listens until the disk arrived.
+
+        Called again with the same name it goes on: media that were handed out stay good. `tell` is called in this
+        thread. Raises Unsupported, Unavailable (the address), Capacity, Failed; Interrupted when it is to end.
+        """
+        raise Unsupported(f"The driver {self.name} receives no disks.")
+
+    def take_in(self, name: str, file: Path, format_: str, bound: Bound) -> ArrivedDisk:
+        """Takes an uploaded disk image of this format as it is, after a look at it as at something hostile.
+
+        `file` stays. Raises Unsupported (leads out of itself, unfolds too far), Unavailable, Capacity, Failed.
+        """
+        raise Unsupported(f"The driver {self.name} takes no disk images.")
+
+    def forget_disk(self, name: str, bound: Bound) -> None:  # noqa: B027
+        """Removes a disk that arrived or was expected under this name; absent is fine."""

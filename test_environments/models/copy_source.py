@@ -1,6 +1,7 @@
 """What an administrator sets up: which CI may be copied from where, and what is taken out of copies."""
 
 import pghistory
+from django.core.exceptions import ValidationError
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
@@ -17,15 +18,17 @@ class CopySource(models.Model):
         DISK = "disk", _("disk image")
         DOMAIN = "domain", _("running virtual machine")
         MEDIUM = "medium", _("capture medium on the physical machine")
+        UPLOAD = "upload", _("upload of a disk image")
 
     ci = models.OneToOneField("cmdb.ConfigurationItem", models.PROTECT, related_name="copy_source")
     folder = models.CharField(
         _("folder"),
         max_length=255,
+        blank=True,
         validators=[check_relative_folder],
         help_text=_(
             "The agent's root folder of the CI, or its disk image, relative to the folder of sources in the settings; "
-            "the machine's name for a running virtual machine."
+            "the machine's name for a running virtual machine; empty for capture medium and upload."
         ),
     )
     driver = models.CharField(_("driver"), max_length=20, default="file_copy")
@@ -47,8 +50,25 @@ class CopySource(models.Model):
         verbose_name = _("source of copies")
         verbose_name_plural = _("sources of copies")
 
+    # These take what is received in the portal, each under a name of its own.
+    RECEIVED = (Method.MEDIUM, Method.UPLOAD)
+
     def __str__(self) -> str:
-        return f"{self.ci_id}: {self.folder}"
+        return f"{self.ci_id}: {self.folder or self.method}"
+
+    @property
+    def is_files(self) -> bool:
+        """Whether its copies are files on the test host, and no machines."""
+        return self.kind == GoldenImage.Kind.FILES and self.method not in self.RECEIVED
+
+    def clean(self) -> None:
+        """Only what is received needs no folder, and only folders become file copies. Raises ValidationError."""
+        if not self.folder and self.method not in self.RECEIVED:
+            raise ValidationError({"folder": _("Name the folder, the disk image or the machine.")})
+        if self.driver == "file_copy" and self.method != self.Method.FOLDER:
+            raise ValidationError(
+                {"driver": _("File copies are taken from folders only; machines are made by libvirt.")}
+            )
 
 
 @pghistory.track(model_name="NeutralisingRecipeHistory")

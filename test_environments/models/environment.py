@@ -109,6 +109,9 @@ class TestEnvironment(StatefulModel):
     clone = models.CharField(max_length=10, choices=Clone, default=Clone.FULL)
     network = models.CharField(max_length=10, choices=Network, default=Network.HOST)
     allowed_endpoints = models.JSONField(default=list, blank=True, help_text=_("host:port, beside the portal."))
+    endpoints_reason = models.CharField(
+        max_length=255, blank=True, help_text=_("Why it may reach endpoints that are production CIs.")
+    )
     memory_mb = models.PositiveIntegerField(default=0, help_text=_("0: the driver's own measure."))
     processors = models.PositiveSmallIntegerField(default=0)
     disk_growth_mb = models.PositiveIntegerField(default=0, help_text=_("How much more than its image it may write."))

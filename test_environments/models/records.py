@@ -7,6 +7,7 @@ from django.db import models
 from django.db.models import Q
 from django.utils.translation import gettext_lazy as _
 
+from test_environments.models.disk_reception import DiskReception
 from test_environments.models.environment import TestEnvironment
 from test_environments.models.golden_image import GoldenImage
 
@@ -33,10 +34,11 @@ class EnvironmentSnapshot(models.Model):
 
 
 class EnvironmentEvent(models.Model):
-    """What happened to an environment or an image, in words; written once, never changed."""
+    """What happened to an environment, an image or a disk that is received, in words; written once, never changed."""
 
     environment = models.ForeignKey(TestEnvironment, models.CASCADE, null=True, blank=True, related_name="events")
     image = models.ForeignKey(GoldenImage, models.CASCADE, null=True, blank=True, related_name="events")
+    reception = models.ForeignKey(DiskReception, models.CASCADE, null=True, blank=True, related_name="events")
     at = models.DateTimeField()
     text = models.TextField()
     is_problem = models.BooleanField(default=False)
@@ -49,8 +51,9 @@ class EnvironmentEvent(models.Model):
         constraints = [
             models.CheckConstraint(
                 name="event_of_one_thing",
-                condition=Q(environment__isnull=True, image__isnull=False)
-                | Q(environment__isnull=False, image__isnull=True),
+                condition=Q(environment__isnull=False, image__isnull=True, reception__isnull=True)
+                | Q(environment__isnull=True, image__isnull=False, reception__isnull=True)
+                | Q(environment__isnull=True, image__isnull=True, reception__isnull=False),
             )
         ]
 

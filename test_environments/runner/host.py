@@ -27,6 +27,7 @@ from test_environments.runner import environment_jobs, image_jobs
 from test_environments.runner.jobs import Job, LeaseLost, TryAgain, claim
 from test_environments.runner.lock import AnotherHost, HostLock
 from test_environments.runner.reaper import REAP_SECONDS, reap
+from test_environments.runner.receptions import ReceptionDesk
 from test_environments.runner.restarts import Restarts
 from test_environments.runner.watch import Watch
 from test_environments.services import advance_test_environments, fail_environment, fail_image
@@ -56,6 +57,7 @@ class Host:
         self._lock = HostLock(Path(settings.TEST_ENVIRONMENT_ROOT))
         self._drivers: dict[str, Driver] = open_drivers(say)
         self._watch = Watch(self._drivers)
+        self._receptions = ReceptionDesk(self._drivers, say)
         self._restarts = Restarts()
         self._jobs: dict[str, tuple[Job, Future[None]]] = {}
         self._not_before: dict[str, float] = {}
@@ -104,6 +106,7 @@ class Host:
         for environment in environments:
             self._reconcile(environment, now)
         self._watch.look((environment.uuid, environment.driver) for environment in environments)
+        self._receptions.turn(now)
         self._reap()
 
     def _reconcile(self, environment: TestEnvironment, now: datetime) -> None:
@@ -220,6 +223,7 @@ class Host:
     def _end(self) -> None:
         for job, _future in self._jobs.values():
             job.stop.set()
+        self._receptions.close()
         # Before the threads that started its processes: those die with their thread, by force.
         for driver in self._drivers.values():
             driver.close()

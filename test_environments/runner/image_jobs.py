@@ -7,10 +7,11 @@ from django.utils.translation import gettext as _
 
 from test_environments.drivers.interface import CaptureOrder, Consistency, Image, Kind, Provenance, Recipe
 from test_environments.failpoint import reach
-from test_environments.models import CopySource, GoldenImage, NeutralisingRecipe
+from test_environments.models import GoldenImage, NeutralisingRecipe
 from test_environments.runner.jobs import Job
 from test_environments.services.images import FREE, fail_image, snapshot_of
 from test_environments.services.log import log
+from test_environments.services.sources import is_released
 from tickets.lifecycle import move
 
 State = GoldenImage.State
@@ -32,7 +33,7 @@ class ImageJob(Job):
 
     def do_capture(self) -> None:
         with self.held() as (image, now):
-            released = CopySource.objects.filter(ci_id=image.source_id, folder=image.location).exists()
+            released = is_released(image)
             if image.state == State.APPROVED and released:
                 snapshot = snapshot_of(image.source)
                 move(image, "capture", actor=None, now=now, update={"source_snapshot": snapshot})

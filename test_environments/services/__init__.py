@@ -20,14 +20,17 @@ from test_environments.services.images import (
     retry_image,
 )
 from test_environments.services.leases import extend_environment, renew_by_use
+from test_environments.services.receptions import medium_with, order_reception, revoke_reception
 from test_environments.services.sources import check_source
 from test_environments.services.ticking import HOST_LOCK, advance_test_environments, is_host_running
+from test_environments.services.uploads import begin_disk_upload, write_disk_piece
 
 __all__ = [
     "HOST_LOCK",
     "advance_test_environments",
     "approve_image",
     "begin_apply",
+    "begin_disk_upload",
     "check_source",
     "delete_image",
     "destroy_environment",
@@ -36,13 +39,17 @@ __all__ = [
     "fail_environment",
     "fail_image",
     "is_host_running",
+    "medium_with",
+    "order_reception",
     "renew_by_use",
     "request_environment",
     "request_image",
     "retry_environment",
     "retry_image",
     "revert_environment",
+    "revoke_reception",
     "snapshot_environment",
     "start_environment",
     "stop_environment",
+    "write_disk_piece",
 ]

@@ -13,6 +13,7 @@ from test_environments.models import EnvironmentSnapshot, GoldenImage, TestEnvir
 from test_environments.services.images import FREE, drop_reference, request_image, retry_image, take_reference
 from test_environments.services.leases import first_leases, renew_by_use
 from test_environments.services.log import log
+from test_environments.services.shapes import check_versions, shape_of
 from test_environments.services.sources import check_source
 from tickets.exceptions import ConditionRefused, InvalidInput, TransitionRefused
 from tickets.lifecycle import check_move, check_permission, move
@@ -38,8 +39,9 @@ def request_environment(
 
     `image` is one of its golden images; without one a new one is taken, and deleted with this copy. `versions`
     (product's short name: label) makes the copy run other versions than the source runs, out of those in the image.
-    `shape`: clone, network, allowed_endpoints, memory_mb, processors, disk_growth_mb. Refuses: without the right; a
-    source that is a copy itself, retired, without an agent, or not released for copies; an image of another CI.
+    `shape`: clone, network, allowed_endpoints, endpoints_reason, memory_mb, processors, disk_growth_mb. Refuses:
+    without the right; a source that is a copy itself, retired, without an agent, or not released for copies; an image
+    of another CI; endpoints that are production CIs, without a reason; a version that the image does not hold.
     """
     check_permission(actor, "test_environments.manage_environments", _("request a test environment"))
     check_source(source)
@@ -54,11 +56,11 @@ def request_environment(
             image=image,
             driver=image.driver,
             purpose=_purpose(purpose),
-            versions=dict(versions or {}),
+            versions=check_versions(image, versions or {}),
             requested_by=actor,
             created_at=now,
             updated_at=now,
-            **{**_shape_of(image), **{key: value for key, value in shape.items() if value}},
+            **shape_of(image, shape),
             **first_leases(now),
         )
         environment.copy = register_ci(
@@ -72,14 +74,12 @@ def request_environment(
         )
         environment.save(update_fields=["copy"])
         log(environment, _("Asked for, of image %(image)s.") % {"image": image}, now=now, actor=actor)
+        if environment.allowed_endpoints:
+            text = _("May reach beside the portal: %(endpoints)s. %(reason)s") % {
+                "endpoints": ", ".join(environment.allowed_endpoints), "reason": environment.endpoints_reason,
+            }  # fmt: skip
+            log(environment, text.strip(), now=now, actor=actor)
     return environment
-
-
-def _shape_of(image: GoldenImage) -> dict[str, Any]:
-    """A machine is cut off from everything but the portal unless somebody asks for less; files run on the host."""
-    if image.kind == GoldenImage.Kind.FILES:
-        return {}
-    return {"clone": TestEnvironment.Clone.LINKED, "network": TestEnvironment.Network.ISOLATED}
 
 
 def _purpose(text: str) -> str:

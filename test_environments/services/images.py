@@ -9,7 +9,7 @@ from django.db.models import F
 from django.utils.translation import gettext as _
 
 from cmdb.models import ConfigurationItem, InstalledVersion
-from test_environments.models import CopySource, GoldenImage
+from test_environments.models import CopySource, DiskReception, GoldenImage
 from test_environments.services.log import log
 from test_environments.services.sources import check_source, needs_approval
 from tickets.exceptions import ConditionRefused, InvalidInput, SeparationOfDuties, TransitionRefused
@@ -31,27 +31,34 @@ def request_image(
     consistency: str = GoldenImage.Consistency.COLD,
     expected_sha256: str = "",
     is_kept: bool = True,
+    received: DiskReception | None = None,
 ) -> GoldenImage:
     """Asks for a golden image of `source`; the test host takes it once it is approved.
 
-    Software files that are at most internal stand under the approval of the administrator who released them. Refuses:
-    without the right; a source that cannot be copied.
+    Software files that are at most internal stand under the approval of the administrator who released them. `received`
+    is the disk of it that arrived. Refuses: without the right; a source that cannot be copied, or whose disk has to be
+    received first.
     """
     check_permission(actor, "test_environments.manage_environments", _("capture a production CI"))
     found = check_source(source)
     limit = GoldenImage._meta.get_field("reason").max_length or 0
     if len(reason) > limit:
         raise InvalidInput(_("The reason has at most %(limit)d characters.") % {"limit": limit}, field="reason")
-    asks = needs_approval(found)
+    if received is None and found.method in CopySource.RECEIVED and not found.folder:
+        raise ConditionRefused(
+            _("The disk of %(ci)s has to arrive first. Order it under “Disks”; its image is then asked for by itself.")
+            % {"ci": source}
+        )
+    asks = received is not None or needs_approval(found)
     if asks and not reason.strip() and actor is not None:
         raise InvalidInput(_("Say what the copy is needed for: whoever approves it reads it."), field="reason")
     with transaction.atomic():
         image = GoldenImage.objects.create(
             source=source,
             driver=found.driver,
-            kind=found.kind,
+            kind=_kind(found),
             method=found.method,
-            location=found.folder,
+            location=str(received.uuid) if received else found.folder,
             consistency=_consistency(found, consistency),
             classification=found.classification,
             expected_sha256=expected_sha256,
@@ -67,6 +74,14 @@ def request_image(
         text = _("Asked for; waits for an approval.") if asks else _("Asked for; the source is released for copies.")
         log(image, text, now=now, actor=actor)
     return image
+
+
+def _kind(source: CopySource) -> str:
+    """A disk that is received is never files, whatever the administrator left unchanged."""
+    if source.kind != GoldenImage.Kind.FILES or source.method not in CopySource.RECEIVED:
+        return source.kind
+    is_medium = source.method == CopySource.Method.MEDIUM
+    return GoldenImage.Kind.PHYSICAL if is_medium else GoldenImage.Kind.VM
 
 
 def _consistency(source: CopySource, wanted: str) -> str:

@@ -7,7 +7,7 @@ from django.utils.translation import gettext as _
 
 from cmdb.models import ConfigurationItem
 from test_environments.drivers.file_copy.sources import why_not_a_source
-from test_environments.models import CopySource, GoldenImage
+from test_environments.models import CopySource, DiskReception, GoldenImage
 from tickets.exceptions import ConditionRefused
 
 
@@ -43,8 +43,15 @@ def check_source(source: ConfigurationItem) -> CopySource:
     return found
 
 
+def is_released(image: GoldenImage) -> bool:
+    """Whether the source of an image may still be copied as it was asked for."""
+    released = CopySource.objects.filter(ci_id=image.source_id, method=image.method)
+    if image.method in CopySource.RECEIVED and DiskReception.objects.filter(image=image).exists():
+        return released.exists()
+    return released.filter(folder=image.location).exists()
+
+
 def needs_approval(source: CopySource) -> bool:
     """Whether a person approves each copy: whole disks hold data, and so may what is more than internal."""
     harmless = {GoldenImage.Classification.PUBLIC, GoldenImage.Classification.INTERNAL}
-    is_files = source.kind == GoldenImage.Kind.FILES
-    return source.needs_approval or not is_files or source.classification not in harmless
+    return source.needs_approval or not source.is_files or source.classification not in harmless

@@ -10,6 +10,7 @@ from test_environments.services.environments import destroy_environment, fail_en
 from test_environments.services.images import expire_images, fail_image
 from test_environments.services.leases import AT_REST, give_notice
 from test_environments.services.log import log
+from test_environments.services.receptions import expire_receptions
 from tickets.exceptions import DomainError, TransitionRefused
 from tickets.lifecycle import move
 
@@ -48,6 +49,7 @@ def advance_test_environments(*, now: datetime) -> int:
             moved += _advance(environment, now=now)
         except TransitionRefused:
             continue
+    moved += expire_receptions(now=now)
     return moved + give_notice(now=now) + end_leases(now=now) + expire_images(now=now)
 
 

@@ -29,7 +29,7 @@ from problems.models import Problem
 from releases.models import PackageItem, Release, Rollout, RolloutEvent, Verdict, Wave
 from releases.policy import RolloutPolicy
 from software.models import Component, Sbom, Upload
-from test_environments.models import EnvironmentEvent, EnvironmentSnapshot, GoldenImage, TestEnvironment
+from test_environments.models import DiskReception, EnvironmentEvent, EnvironmentSnapshot, GoldenImage, TestEnvironment
 from tests.factories import NOW, make_ci, make_product, make_user, make_version
 from tickets.services import create_ticket
 
@@ -95,7 +95,10 @@ def make_objects(name: str, owner: User, author: User, *, links: int = 1) -> Obj
     ]
     for environment, image in zip(environments, images, strict=True):
         EnvironmentSnapshot.objects.create(environment=environment, name="before", taken_by=author, created_at=NOW)
-        for owner_of in ({"environment": environment}, {"image": image}):
+        disk = DiskReception.objects.create(
+            ci=image.source, method="upload", reason="A test.", size=1, requested_by=author, expires_at=NOW, **times
+        )
+        for owner_of in ({"environment": environment}, {"image": image}, {"reception": disk}):
             EnvironmentEvent.objects.create(**owner_of, at=NOW, text="Asked for.", actor=author)
     for n in range(links):
         at = NOW + timedelta(seconds=n)
@@ -136,7 +139,7 @@ def make_objects(name: str, owner: User, author: User, *, links: int = 1) -> Obj
         "agent-profiles": profile.pk, "maintenance-windows": window.pk,
         "gateway-tokens": gateway.pk, "registrations": waiting.pk, "products": product.pk,
         "versions": new.pk, "uploads": upload.pk,
-        "components": components[0].pk, "environments": environments[0].pk, "images": images[0].pk,
+        "components": components[0].pk, "environments": environments[0].pk, "images": images[0].pk, "disks": disk.pk,
         "notices": owner.notices.latest("id").pk,
     }  # fmt: skip
     made.owned = [

@@ -93,10 +93,11 @@ class Machines:
         order = CaptureOrder(uuid4(), kind, method, location, consistency, PROVENANCE)
         return self.driver.capture(order, self.bound())
 
-    def create(self, image: Image) -> UUID:
+    def create(self, image: Image, *endpoints: str) -> UUID:
         environment = uuid4()
-        network = NetworkMode.ISOLATED
-        order = CreateOrder(environment, image.image, image.image_sha256, PROVENANCE, Clone.LINKED, network)
+        order = CreateOrder(
+            environment, image.image, image.image_sha256, PROVENANCE, Clone.LINKED, NetworkMode.ISOLATED, endpoints
+        )
         self.driver.create(order, self.bound())
         return environment
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from test_environments.drivers.bound import Bound
-from test_environments.drivers.errors import DriverError, NotFound, Unsupported
+from test_environments.drivers.errors import Capacity, DriverError, NotFound, Unsupported
 from test_environments.drivers.interface import Consistency
 from test_environments.drivers.libvirt import disk_images
 from test_environments.drivers.libvirt.capturing import source_path, take_file
@@ -52,7 +52,7 @@ def test_an_image_of_each_format_becomes_a_qcow2_of_its_own(place: Path, tmp_pat
     disk = take(source, place)
     compare = ["qemu-img", "compare", "-f", "raw", "-F", "qcow2", raw, disk]
     assert subprocess.run(compare, capture_output=True, timeout=60).returncode == 0
-    assert [path.name for path in place.iterdir()] == ["disk.qcow2"]
+    assert [path.name for path in place.iterdir() if path.is_file()] == ["disk.qcow2"]
 
 
 def test_a_base_elsewhere_is_refused(place: Path, tmp_path: Path, secret: Path) -> None:
@@ -97,7 +97,7 @@ def test_the_name_says_the_format_and_a_raw_disk_stays_raw_whatever_is_written_o
     source = tmp_path / "till.raw"
     source.write_bytes(inner.read_bytes())
     disk = take(source, place)
-    assert disk_images.check_foreign(disk, "qcow2") == -(-source.stat().st_size // 512) * 512
+    assert disk_images.check_foreign(disk, "qcow2", Bound(60)) == -(-source.stat().st_size // 512) * 512
     with pytest.raises(Unsupported, match="must end in"):
         take(tmp_path / "till.iso", place)
 
@@ -106,6 +106,30 @@ def test_an_image_that_unfolds_too_far_is_refused(place: Path, tmp_path: Path) -
     source = tmp_path / "till.qcow2"
     create(source, "-f", "qcow2", str(source), "8T")
     assert "unfolds to" in refused(source, place)
+
+
+def test_what_is_small_and_unfolds_to_more_than_there_is_room_for_is_stopped(
+    place: Path, tmp_path: Path, monkeypatch
+) -> None:
+    raw, source = tmp_path / "full.raw", tmp_path / "till.qcow2"
+    raw.write_bytes(b"so much of the same" * 2_000_000)
+    subprocess.run(["qemu-img", "convert", "-c", "-O", "qcow2", "-f", "raw", raw, source], check=True, timeout=60)
+    assert source.stat().st_size < raw.stat().st_size / 20
+    free = disk_images.shutil.disk_usage(place).free
+    monkeypatch.setattr(disk_images, "_RESERVE", free - 10 * MB)
+    with pytest.raises(Capacity, match="unfolds to more"):
+        take(source, place)
+
+
+def test_a_damaged_image_is_refused_before_it_is_converted(place: Path, tmp_path: Path) -> None:
+    source = create(tmp_path / "till.qcow2", "-f", "qcow2", str(tmp_path / "till.qcow2"), "64M")
+    subprocess.run(["qemu-io", "-f", "qcow2", "-c", "write 0 1M", source], check=True, timeout=60, capture_output=True)
+    with open(source, "r+b") as image:  # its first table points to where nothing is
+        image.seek(40)
+        table = struct.unpack(">Q", image.read(8))[0]
+        image.seek(table)
+        image.write(struct.pack(">Q", (1 << 63) | 1 << 40))
+    assert "qemu-img check" in refused(source, place)
 
 
 def test_no_location_leads_out_of_the_sources(tmp_path: Path, secret: Path) -> None:

@@ -10,14 +10,18 @@ from pathlib import Path
 
 import pytest
 
-from test_environments.drivers.bound import Bound
 from test_environments.drivers.errors import NotFound, Unavailable, Unsupported
 from test_environments.drivers.interface import Consistency, Power, Recipe
-from test_environments.drivers.libvirt.physical import Incoming, Receiver, Settings
+from test_environments.drivers.libvirt.medium import make_medium
+from test_environments.drivers.libvirt.physical import Incoming
+from test_environments.drivers.libvirt.receiver import Receiver
+from test_environments.drivers.receiving import ExpectedDisk, with_token
 from tests.hypervisor.guests import Source, until
 from tests.hypervisor.scenes import SECONDS, Machines, media
 
 pytestmark = pytest.mark.timeout(900)
+
+SECRET = "the-43-characters-that-only-this-medium-has"
 
 
 def boot(medium: Path, disk: Path, log: Path) -> "subprocess.Popen[bytes]":
@@ -32,6 +36,10 @@ def boot(medium: Path, disk: Path, log: Path) -> "subprocess.Popen[bytes]":
     return subprocess.Popen(command)
 
 
+def expected(name: str) -> ExpectedDisk:
+    return ExpectedDisk(name, hashlib.sha256(SECRET.encode()).hexdigest(), "127.0.0.1", 0)
+
+
 def sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
@@ -41,14 +49,17 @@ def test_a_physical_machine_becomes_a_virtual_one_and_is_copied_while_it_runs(
 ) -> None:
     disk = physical.write(tmp_path / "till-7.raw")
     before, log = sha256(disk), tmp_path / "screen.log"
-    incoming = Incoming(place / "incoming")
-    receiver = incoming.receiver("till-7", "127.0.0.1", 0, say=print)
-    medium = receiver.make_medium(Settings("10.0.2.2", receiver.port), media(), pause_seconds=1)
+    incoming = Incoming(place / "incoming", media())
+    receiver = incoming.receiver(expected("till-7"))
+    bare, medium = tmp_path / "bare.img", tmp_path / "medium.img"
+    there = ExpectedDisk("till-7", "", "10.0.2.2", receiver.port)  # as the machine sees this host
+    make_medium(bare, there, receiver.certificate, media(), pause_seconds=1)
+    medium.write_bytes(b"".join(with_token(bare, SECRET)))
     with pytest.raises(Unavailable, match="has not arrived"):
         machines.capture("medium", "till-7")
     machine = boot(medium, disk, log)
     try:
-        assert receiver.wait(Bound(SECONDS)), log.read_text(errors="replace")[-2000:]
+        until(lambda: receiver.arrived, seconds=SECONDS, say=lambda: log.read_text(errors="replace")[-2000:])
         machine.wait(60)  # it switches itself off
     finally:
         machine.kill()
@@ -58,7 +69,6 @@ def test_a_physical_machine_becomes_a_virtual_one_and_is_copied_while_it_runs(
     assert received.sha256 == before == sha256(disk), "the machine's disk is as it was"
     assert [card["driver"] for card in received.inventory["network"]] == ["e1000"]
     assert received.inventory["disk_bytes"] == disk.stat().st_size
-    assert not medium.exists()
 
     image = machines.capture("medium", "till-7")
     assert image.source_sha256 == before
@@ -103,7 +113,7 @@ class Sender:
 
 @pytest.fixture
 def receiver(place: Path) -> Iterator[Receiver]:
-    receiver = Incoming(place / "incoming").receiver("till-7", "127.0.0.1", 0, say=print)
+    receiver = Incoming(place / "incoming", media()).receiver(expected("till-7"))
     yield receiver
     receiver.close()
 
@@ -115,16 +125,16 @@ def transfer(token: str, disk: bytes, checksum: str = "", inventory: str = '{"ma
 
 def test_only_the_medium_with_the_token_is_believed_and_only_once(receiver: Receiver, place: Path, tmp_path) -> None:
     sender, disk = Sender(receiver, tmp_path), b"disk" * 1000 + b"\0" * 5_000_000
-    incoming = Incoming(place / "incoming")
+    incoming = Incoming(place / "incoming", media())
     assert sender.send(*transfer("guessed", disk)[:1]).startswith(b"refused This medium is not expected")
-    assert b"checksum" in sender.send(*transfer(receiver._token, disk, "0" * 64))
+    assert b"checksum" in sender.send(*transfer(SECRET, disk, "0" * 64))
     with pytest.raises(Unavailable):
         incoming.received("till-7")
-    assert sender.send(*transfer(receiver._token, disk)).startswith(b"accepted ")
+    assert sender.send(*transfer(SECRET, disk)).startswith(b"accepted ")
     assert incoming.received("till-7").disk.read_bytes() == disk
     assert incoming.received("till-7").disk.stat().st_blocks * 512 < 2_000_000, "holes stay holes"
     with pytest.raises(OSError, match="refused"):
-        sender.send(*transfer(receiver._token, disk))
+        sender.send(*transfer(SECRET, disk))
 
 
 @pytest.mark.parametrize(
@@ -139,7 +149,7 @@ def test_only_the_medium_with_the_token_is_believed_and_only_once(receiver: Rece
 def test_whatever_else_arrives_is_refused_and_leaves_nothing(
     receiver: Receiver, place: Path, tmp_path: Path, sent: list[bytes]
 ) -> None:
-    parts = [part.replace(b"TOKEN", receiver._token.encode()) for part in sent]
+    parts = [part.replace(b"TOKEN", SECRET.encode()) for part in sent]
     answer = Sender(receiver, tmp_path).send(*parts)
     assert answer.startswith(b"refused") or not answer, answer
     assert not (place / "incoming/till-7/disk.raw").exists()
@@ -147,23 +157,23 @@ def test_whatever_else_arrives_is_refused_and_leaves_nothing(
 
 def test_a_line_that_breaks_leaves_no_disk_and_another_try_succeeds(receiver: Receiver, place: Path, tmp_path) -> None:
     sender, disk = Sender(receiver, tmp_path), b"disk" * 100_000
-    first, rest = transfer(receiver._token, disk)[:2]
+    first, rest = transfer(SECRET, disk)[:2]
     with (
         socket.create_connection(("127.0.0.1", receiver.port), timeout=30) as line,
         sender._context.wrap_socket(line, server_hostname="capture") as secure,
     ):
         secure.sendall(first + rest[:1000])
-    until(lambda: not receiver._lock.locked(), seconds=30)
-    assert sender.send(*transfer(receiver._token, disk)).startswith(b"accepted ")
+    until(lambda: receiver.progress.refusal, seconds=30)
+    assert not (place / "incoming/till-7/disk.raw").exists()
+    assert sender.send(*transfer(SECRET, disk)).startswith(b"accepted ")
 
 
-def test_a_medium_that_is_made_anew_has_another_certificate_and_another_token(place: Path) -> None:
-    incoming = Incoming(place / "incoming")
-    receivers = [incoming.receiver(name, "127.0.0.1", 0, say=print) for name in ("a", "b")]
+def test_each_disk_has_a_certificate_of_its_own_that_stays(place: Path) -> None:
+    incoming = Incoming(place / "incoming", media())
+    receivers = [incoming.receiver(expected(name)) for name in ("a", "b", "a")]
     for receiver in receivers:
         receiver.close()
-    assert receivers[0].certificate != receivers[1].certificate
-    assert receivers[0]._token != receivers[1]._token
-    assert list((place / "incoming").iterdir()) == []
+    first, other, again = (receiver.certificate for receiver in receivers)
+    assert first == again != other
     with pytest.raises(Unsupported, match="no name"):
-        incoming.receiver("../x", "127.0.0.1", 0, say=print)
+        incoming.receiver(expected("../x"))

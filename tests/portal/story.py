@@ -29,6 +29,7 @@ from releases.services import release_hash
 from software.models import Artifact, Product, Version
 from test_environments.models import (
     CopySource,
+    DiskReception,
     EnvironmentConsole,
     EnvironmentEvent,
     EnvironmentSnapshot,
@@ -61,6 +62,7 @@ class Story:
     release: Release
     rollout: Rollout
     environment: TestEnvironment
+    disk: DiskReception
     group: CIGroup
 
 
@@ -130,6 +132,7 @@ def tell_story(size: int) -> Story:
     )  # fmt: skip
     rollout = _rollout(release, users["manager"], cis, versions)
     environment = _test(release, users["releaser"], cis[0])
+    disk = _disk(users["releaser"], cis[-1])
     group = CIGroup.objects.create(name="All servers", filter={"ci_class": ["server"]})
     group.static_members.set(cis[:2])
     for number, ci in enumerate([ci for ci in cis if ci.owner][:5]):
@@ -139,7 +142,7 @@ def tell_story(size: int) -> Story:
         )  # fmt: skip
     return Story(
         **users, product=product, cis=cis, incidents=incidents, problem=problem, change=change, release=release,
-        rollout=rollout, environment=environment, group=group,
+        rollout=rollout, environment=environment, disk=disk, group=group,
     )  # fmt: skip
 
 
@@ -262,3 +265,16 @@ def _test(release: Release, engineer: User, source: ConfigurationItem) -> TestEn
         soak_started_at=NOW, started_by=engineer, created_at=NOW, updated_at=NOW, finished_at=NOW,
     )  # fmt: skip
     return environment
+
+
+def _disk(engineer: User, ci: ConfigurationItem) -> DiskReception:
+    """A physical machine that sends its disk just now."""
+    CopySource.objects.get_or_create(ci=ci, defaults={"driver": "libvirt", "method": "medium", "kind": "physical"})
+    disk = DiskReception.objects.create(
+        ci=ci, method="medium", state="receiving", reason="A machine for tests.", token_sha256="d" * 64, port=8443,
+        medium_bytes=34_603_008, size=8_000_000_000, received_bytes=3_200_000_000, sender="192.0.2.20",
+        inventory={"maker": "QEMU", "network": [{"name": "eth0", "driver": "e1000"}]}, requested_by=engineer,
+        created_at=NOW, updated_at=NOW, expires_at=NOW,
+    )  # fmt: skip
+    EnvironmentEvent.objects.create(reception=disk, at=NOW, text="Ordered.", actor=engineer)
+    return disk

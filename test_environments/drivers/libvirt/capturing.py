@@ -53,10 +53,10 @@ def take_file(source: Path, folder: Path, bound: Bound, consistency: Consistency
 
 
 def take_received(received: Received, folder: Path, bound: Bound) -> Taken:
-    """Converts the disk of a physical machine that arrived, once more checked. Raises as `take_file`."""
-    taken = take_file(received.disk, folder, bound, Consistency.COLD)
+    """Converts a disk that arrived, once more checked. Raises as `take_file`."""
+    taken = take_file(received.disk, folder, bound, Consistency.COLD)  # its name says the format
     if taken.source_sha256 != received.sha256:
-        raise Failed("The disk was changed after it had arrived; send it again.")
+        raise Failed("The disk was changed after it had arrived; receive it again.")
     return replace(taken, inventory=received.inventory)
 
 

@@ -2,7 +2,7 @@
 
 A foreign image is hostile input: it may name other files of this host as its base or data, or be made to exhaust us.
 Its header is read here first, its format is what the caller said and never guessed, and qemu-img runs without
-privileges or network, within limits.
+privileges or network, within limits of memory, processor time, time and written bytes.
 """
 
 import hashlib
@@ -10,18 +10,23 @@ import json
 import os
 import pwd
 import shutil
+import signal
 import struct
 import subprocess
 import time
 from pathlib import Path
 
 from test_environments.drivers.bound import Bound
-from test_environments.drivers.errors import Capacity, Failed, SourceChanged, Unavailable, Unsupported
+from test_environments.drivers.errors import Capacity, DriverError, Failed, SourceChanged, Unavailable, Unsupported
 
 FORMATS = {".raw": "raw", ".img": "raw", ".qcow2": "qcow2", ".vmdk": "vmdk", ".vhdx": "vhdx"}
 LARGEST = 4 * 10**12  # bytes that an image may unfold to
 _INFO_SECONDS = 30.0
+_CHECK_SECONDS = 900.0
+_CONVERT_SECONDS = 3600  # of the processor
 _MEMORY = 2 * 1024**3  # of qemu-img
+_RESERVE = 256 * 1024**2  # bytes that no conversion takes of the disk
+_LEAKS = 3  # what `qemu-img check` says of an image that only wastes room
 _BLOCK = 4 * 1024 * 1024
 _QCOW2_EXTERNAL_DATA = 1 << 2
 
@@ -84,15 +89,15 @@ def take_copy(source: Path, target: Path, bound: Bound) -> str:
     return digest.hexdigest()
 
 
-def check_foreign(copy: Path, format_: str) -> int:
-    """Refuses an image that leads out of its file or unfolds too far; its size in bytes when unfolded.
+def check_foreign(copy: Path, format_: str, bound: Bound) -> int:
+    """Refuses an image that leads out of its file, unfolds too far or is damaged; its size in bytes when unfolded.
 
-    `copy` is ours alone (see `take_copy`). Raises Unsupported, Unavailable, Failed.
+    `copy` is ours alone (see `take_copy`). Raises Unsupported, Unavailable, Failed, Interrupted.
     """
     check_header(copy, format_)
     _give_to_nobody(copy)
     found = json.loads(
-        _run(["info", "--output=json", "-f", format_, str(copy)], seconds=_INFO_SECONDS, unprivileged=True)
+        _run(["info", "--output=json", "-f", format_, str(copy)], seconds=_INFO_SECONDS, limits=_reading(_INFO_SECONDS))
     )
     special = found.get("format-specific", {}).get("data", {})
     extents = {extent.get("filename") for extent in special.get("extents", [])} - {str(copy)}
@@ -101,6 +106,10 @@ def check_foreign(copy: Path, format_: str) -> int:
     size = int(found["virtual-size"])
     if not 0 < size <= LARGEST:
         raise Unsupported(f"The image unfolds to {size} bytes; at most {LARGEST} are taken.")
+    if format_ != "raw":
+        check = ["check", "-q", "-f", format_, str(copy)]
+        limits = _reading(min(_CHECK_SECONDS, bound.left))
+        _run(check, seconds=_CHECK_SECONDS, bound=bound, limits=limits, fine=(0, _LEAKS))
     return size
 
 
@@ -109,10 +118,13 @@ def convert(copy: Path, format_: str, target: Path, bound: Bound) -> int:
 
     Raises Unsupported, Failed, Capacity, Interrupted.
     """
-    size = check_foreign(copy, format_)
+    size = check_foreign(copy, format_, bound)
     make_empty(target, size)
     _give_to_nobody(target)
-    _run(["convert", "-n", "-f", format_, "-O", "qcow2", str(copy), str(target)], bound=bound, unprivileged=True)
+    # What is small and unfolds to much is stopped before it fills the disk.
+    most = max(0, min(shutil.disk_usage(target.parent).free - _RESERVE, size + size // 100 + 64 * 1024**2))
+    limits = [f"--cpu={_CONVERT_SECONDS}", f"--fsize={most}"]
+    _run(["convert", "-n", "-f", format_, "-O", "qcow2", str(copy), str(target)], bound=bound, limits=limits)
     return size
 
 
@@ -153,12 +165,30 @@ def _give_to_nobody(path: Path) -> None:
     path.chmod(0o600)
 
 
+def take_back(path: Path) -> None:
+    """What had been given away for a look belongs to us alone again."""
+    if os.geteuid() == 0:
+        os.chown(path, 0, 0, follow_symlinks=False)
+    path.chmod(0o600)
+
+
+def _reading(seconds: float) -> list[str]:
+    """The limits of a program that only looks."""
+    return [f"--cpu={max(1, round(seconds))}", "--fsize=0"]
+
+
 def _run(
-    arguments: list[str], *, seconds: float = 3600.0, bound: Bound | None = None, unprivileged: bool = False
+    arguments: list[str],
+    *,
+    seconds: float = 3600.0,
+    bound: Bound | None = None,
+    limits: list[str] | None = None,
+    fine: tuple[int, ...] = (0,),
 ) -> str:
+    """What qemu-img prints. With `limits` (of prlimit) it looks at something foreign: as nobody, without network."""
     command = ["qemu-img", *arguments]
-    if unprivileged:
-        command = ["prlimit", f"--as={_MEMORY}", "--core=0", "--", *command]
+    if limits is not None:
+        command = ["prlimit", f"--as={_MEMORY}", "--core=0", "--nofile=64", *limits, "--", *command]
         if os.geteuid() == 0:
             nobody = ["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups", "--no-new-privs", "--"]
             command = ["unshare", "--net", "--", *nobody, *command]
@@ -168,7 +198,7 @@ def _run(
         )
     except OSError as error:
         raise Unavailable(f"qemu-img cannot be started ({error}). On Debian: apt install qemu-utils.") from None
-    deadline = time.monotonic() + (bound.left if bound else seconds)
+    deadline = time.monotonic() + (min(seconds, bound.left) if bound else seconds)
     try:
         while True:
             try:
@@ -183,9 +213,14 @@ def _run(
         if process.poll() is None:
             process.kill()
             process.communicate()
-    if process.returncode != 0:
-        text = errors.strip()[-500:]
-        if "No space left" in text:
-            raise Capacity(f"The disk is full: {text}")
-        raise Failed(f"qemu-img {arguments[0]}: {text}")
+    if process.returncode not in fine:
+        raise _why(arguments[0], process.returncode, errors.strip()[-500:])
     return output
+
+
+def _why(what: str, code: int, text: str) -> DriverError:
+    if code == -signal.SIGXFSZ or "File too large" in text or "No space left" in text:
+        return Capacity(f"The image unfolds to more than there is room for on the disk. {text}".strip())
+    if code == -signal.SIGXCPU:
+        return Failed(f"qemu-img {what} took more processor time than an image may take.")
+    return Failed(f"qemu-img {what}: {text}")

@@ -2,15 +2,14 @@
 
 images/<uuid>/disk.qcow2, about.json     what was taken; never changed again
 environments/<uuid>/                     see `environment_files.py`
-h/                                       the embedded libvirt's own folder
+incoming/<name>/                         disks that arrive, see `physical.py`
+h/, h-<mark>/                            libvirt's own folders, see `hypervisors.py`
 media/                                   the small system for errands, built once
 """
 
 import dataclasses
-import functools
 import shutil
-import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -20,8 +19,6 @@ from test_environments.drivers.bound import Bound
 from test_environments.drivers.errors import (
     Conflict,
     DriverError,
-    Failed,
-    GuestUnresponsive,
     NotFound,
     Unsupported,
 )
@@ -47,6 +44,7 @@ from test_environments.drivers.interface import (
 from test_environments.drivers.libvirt import host, hypervisor, orders, probing
 from test_environments.drivers.libvirt.accelerators import EVIDENCE, Accelerators
 from test_environments.drivers.libvirt.disk_images import need_room
+from test_environments.drivers.libvirt.endpoints import Endpoint, from_json, hosts_lines, resolve
 from test_environments.drivers.libvirt.environment_files import (
     EnvironmentFiles,
     copy_file,
@@ -55,21 +53,17 @@ from test_environments.drivers.libvirt.environment_files import (
     plain_errors,
     read_about,
 )
-from test_environments.drivers.libvirt.errands import Errands
 from test_environments.drivers.libvirt.hypervisor import Hypervisor, power_of, url_inside
+from test_environments.drivers.libvirt.hypervisors import Hypervisors, Opened
 from test_environments.drivers.libvirt.images import Images, first_provenance, provenance_of
 from test_environments.drivers.libvirt.machine import HARDWARE, NAMESPACE, Disk, Machine, describe, read_provenance
-from test_environments.drivers.libvirt.network import interfaces_of
-from test_environments.drivers.libvirt.ownership import QemuUser
 from test_environments.drivers.libvirt.physical import Incoming
-from test_environments.drivers.libvirt.small_systems.build import for_errands
+from test_environments.drivers.receiving import ArrivedDisk, ExpectedDisk, Progress
 from test_environments.drivers.store import Store
 
 _OPTIONS = frozenset({"uri", "sources", "accelerator", "hardware", "memory_mb", "growth_mb", "media", "user"})
-_METHODS = frozenset({"disk", "domain", "medium"})
+_METHODS = frozenset({"disk", "domain", "medium", "upload"})
 _BOOT_SECONDS = 90.0
-_PRESS_SECONDS = 2.0  # a system that is still starting does not hear the power button
-_KILL_SECONDS = 10.0
 
 
 class Libvirt(Driver):
@@ -93,53 +87,50 @@ class Libvirt(Driver):
         self._hardware = str(options.get("hardware", "paravirtual"))
         if accelerator not in EVIDENCE or self._hardware not in HARDWARE:
             raise Unsupported(f"The driver libvirt knows no {accelerator} machine with {self._hardware} hardware.")
-        self._uri = str(options.get("uri", hypervisor.EMBED))
         self._portal = portal
         self._folder = work_folder
-        self._media = Path(options.get("media", work_folder / "media"))
-        self._user_name = str(options.get("user", "libvirt-qemu"))
         self._memory_mb = int(options.get("memory_mb", 256))
         self._growth_mb = int(options.get("growth_mb", 512))
+        media = Path(options.get("media", work_folder / "media"))
+        self._incoming = Incoming(work_folder / "incoming", media, say=say)
         self._image_store = Store(work_folder / "images")
-        self._images = Images(
-            self._image_store, Path(options.get("sources", work_folder)), Incoming(work_folder / "incoming")
-        )
+        self._images = Images(self._image_store, Path(options.get("sources", work_folder)), self._incoming)
         self._environments = Store(work_folder / "environments")
-        self._say = say
-        self._opened: _Opened | None = None
-        self._opening = threading.Lock()
+        self._hypervisors = Hypervisors(
+            str(options.get("uri", hypervisor.EMBED)), work_folder, media, str(options.get("user", "libvirt-qemu")),
+            folders=[self._image_store.root, self._environments.root], say=say,
+        )  # fmt: skip
         self._accelerators = Accelerators(accelerator, self._boot)
 
     @property
     def _hypervisor(self) -> Hypervisor:
+        """That of errands, and of machines that reach the portal only."""
         return self._here.hypervisor
 
     @property
-    def _here(self) -> "_Opened":
-        """Made at the first verb, so that a host without QEMU can say so in it. Raises Unavailable."""
-        with self._opening:
-            if self._opened is None:
-                user = QemuUser(self._user_name)
-                for folder in (self._folder, self._image_store.root, self._environments.root):
-                    folder.mkdir(mode=0o711, parents=True, exist_ok=True)
-                    folder.chmod(0o711)
-                found = Hypervisor(self._uri, self._folder / "h", user, say=self._say)
-                boot = functools.cache(lambda: for_errands(self._media, self._folder / "boot"))
-                self._opened = _Opened(user, found, Errands(found.connection, user, boot))
-            return self._opened
+    def _here(self) -> Opened:
+        return self._hypervisors.at()
+
+    def _of(self, environment: UUID) -> Opened:
+        """Where an environment's machine is, or would be. Raises Unavailable."""
+        return self._hypervisors.at(self._endpoints_of(environment))
+
+    def _endpoints_of(self, environment: UUID) -> tuple[Endpoint, ...]:
+        try:
+            return from_json(read_about(self._environments.path(environment)).get("endpoints", []))
+        except NotFound:
+            return ()
 
     def open(self, bound: Bound) -> None:
-        """Machines that a killed runner left go on; they get their way to the portal back."""
+        """Machines that a killed runner left go on; they get their ways out back."""
         for key in self._environments.all():
             with suppress(NotFound):
-                about = read_about(self._environments.path(key))
-                if about.get("portal_url") and self._hypervisor.is_alive(str(key), bound):
-                    self._hypervisor.open_way(about["portal_url"])
+                about, there = read_about(self._environments.path(key)), self._of(key).hypervisor
+                if about.get("portal_url") and there.is_alive(str(key), bound):
+                    there.open_ways(about["portal_url"])
 
     def close(self) -> None:
-        if self._opened is not None:
-            self._opened.hypervisor.close()
-            self._opened = None
+        self._hypervisors.close()
 
     def capabilities(self, bound: Bound) -> Capabilities:
         found = self._hypervisor.connection.call("hello", bound)
@@ -164,7 +155,7 @@ class Libvirt(Driver):
         """Starts a machine with an accelerator, for nothing else. Raises DriverError."""
         folder = self._environments.begin(_NOBODY)
         try:
-            self._here.user.may_enter(folder)
+            self._hypervisors.user.may_enter(folder)
             of = Provenance(self._portal, "a test of the accelerator", "", "")
             bound = Bound(_BOOT_SECONDS)
             self._here.errands.run("hello", _NOBODY, folder, bound, provenance=of, accelerator=accelerator)
@@ -180,7 +171,7 @@ class Libvirt(Driver):
         here = self._here
         with plain_errors():
             return self._images.capture(
-                order, bound, user=here.user, connection=here.hypervisor.connection, errands=here.errands
+                order, bound, user=self._hypervisors.user, connection=here.hypervisor.connection, errands=here.errands
             )
 
     def delete_image(self, image: UUID, bound: Bound) -> None:
@@ -198,13 +189,14 @@ class Libvirt(Driver):
             order.network is NetworkMode.ISOLATED and not self._hypervisor.is_embedded
         ):
             raise Unsupported(f"This hypervisor gives no network “{order.network}”.")
-        if order.allowed_endpoints:
-            raise Unsupported("Machines reach the portal and nothing else; leave the allowed endpoints empty.")
+        if order.allowed_endpoints and order.network is not NetworkMode.ISOLATED:
+            raise Unsupported("Endpoints can be allowed to a machine in the isolated network only.")
+        endpoints = resolve(order.allowed_endpoints)
         accelerator = order.accelerator or self._accelerators.wanted
         if why := self._accelerators.why_not(accelerator):
             raise Unsupported(why)
         about = self._images.about(order, bound)
-        if self._hypervisor.is_alive(str(order.environment), bound):
+        if self._of(order.environment).hypervisor.is_alive(str(order.environment), bound):
             raise Conflict("It runs; stop it first.")
         memory = order.resources.memory_mb or self._memory_mb
         host.need_memory(memory)
@@ -215,7 +207,8 @@ class Libvirt(Driver):
             "provenance": dataclasses.asdict(order.provenance), "image": str(order.image),
             "image_sha256": order.image_sha256, "versions": dict(order.versions), "agent": about["agent"],
             "network": str(order.network), "accelerator": accelerator, "memory_mb": memory,
-            "processors": order.resources.processors or 1,
+            "processors": order.resources.processors or 1, "growth_mb": growth // 10**6,
+            "endpoints": [dataclasses.asdict(endpoint) for endpoint in endpoints],
         }  # fmt: skip
         with plain_errors():
             folder = self._environments.begin(order.environment)
@@ -224,8 +217,8 @@ class Libvirt(Driver):
                 if is_full:
                     base = "base.qcow2"
                     copy_file(self._images.disk(order.image), folder / base, bound)
-                    self._here.user.may_read(folder / base)
-                EnvironmentFiles.make(folder, self._here.user, facts, base)
+                    self._hypervisors.user.may_read(folder / base)
+                EnvironmentFiles.make(folder, self._hypervisors.user, facts, base)
                 self._environments.finish(order.environment)
             except BaseException:
                 self._environments.give_up(order.environment)
@@ -234,7 +227,8 @@ class Libvirt(Driver):
     def deliver(self, environment: UUID, delivery: Delivery, bound: Bound) -> tuple[str, ...]:
         files = self._at_rest(environment, bound)
         url, name = url_inside(delivery.portal_url)
-        order = orders.identity(delivery, url, files.about["agent"], files.about["versions"], hosts=name)
+        names = name + hosts_lines(from_json(files.about.get("endpoints", [])))
+        order = orders.identity(delivery, url, files.about["agent"], files.about["versions"], hosts=names)
         with plain_errors():
             files.note(has_identity=False)
             report = self._here.errands.run(
@@ -245,22 +239,22 @@ class Libvirt(Driver):
         return tuple(path for path in report.changed if path not in orders.IDENTITY and not orders.is_state(path))
 
     def start(self, environment: UUID, bound: Bound) -> Started:
-        files = self._files(environment)
+        files, there = self._files(environment), self._of(environment).hypervisor
         uuid = str(environment)
         if not files.about["has_identity"]:
             raise Conflict("The machine has no identity yet.")
-        if not self._hypervisor.is_alive(uuid, bound):
+        if not there.is_alive(uuid, bound):
             host.need_memory(files.about["memory_mb"])
             need_room(self._folder, self._growth_mb * 10**6 // 4)
             is_isolated = files.about["network"] == NetworkMode.ISOLATED
             if is_isolated:
-                self._hypervisor.open_way(files.about["portal_url"])
+                there.open_ways(files.about["portal_url"])
             with plain_errors():
                 machine = self._machine(uuid, files, has_network=is_isolated)
-            self._hypervisor.connection.call("define", bound, xml=describe(machine))
-            self._hypervisor.connection.call("start", bound, uuid=uuid)
-            self._check_closed(uuid, bound)
-        accelerator = str(self._hypervisor.connection.call("accelerator", bound, uuid=uuid))
+            there.connection.call("define", bound, xml=describe(machine))
+            there.connection.call("start", bound, uuid=uuid)
+            there.check_closed(uuid, bound)
+        accelerator = str(there.connection.call("accelerator", bound, uuid=uuid))
         return Started(Power.RUNNING, EVIDENCE[accelerator], accelerator)
 
     def _machine(self, uuid: str, files: EnvironmentFiles, *, has_network: bool) -> Machine:
@@ -271,47 +265,22 @@ class Libvirt(Driver):
             has_network=has_network,
         )  # fmt: skip
 
-    def _check_closed(self, uuid: str, bound: Bound) -> None:
-        """Ends a machine at once that could reach more than it may."""
-        process = host.process_of(uuid) if self._hypervisor.is_embedded else None
-        if process is None:
-            return
-        with suppress(FileNotFoundError):
-            if (found := interfaces_of(process)) != ["lo"]:
-                self._hypervisor.connection.call("kill", bound, uuid=uuid)
-                raise Failed(f"The machine was ended: its network is not closed ({', '.join(found)}).")
-
     def stop(self, environment: UUID, bound: Bound, *, grace_seconds: float) -> StoppedHow:
-        uuid = str(environment)
-        if not self._hypervisor.is_alive(uuid, bound):
+        uuid, there = str(environment), self._of(environment).hypervisor
+        if not there.is_alive(uuid, bound):
             return StoppedHow.ALREADY
-        end = Bound(min(grace_seconds, bound.left))
-        while end.left:
-            bound.check()
-            with suppress(Conflict, NotFound):
-                self._hypervisor.connection.call("press_power_button", bound, uuid=uuid)
-            if bound.wait(
-                lambda: not self._hypervisor.is_alive(uuid), every=0.2, seconds=min(_PRESS_SECONDS, end.left)
-            ):
-                return StoppedHow.GRACEFUL
-        self._kill(uuid, bound)
+        if there.ask_to_stop(uuid, bound, grace_seconds=grace_seconds):
+            return StoppedHow.GRACEFUL
+        there.kill(uuid, bound)
         return StoppedHow.FORCED
-
-    def _kill(self, uuid: str, bound: Bound) -> None:
-        with suppress(NotFound, Conflict):
-            self._hypervisor.connection.call("kill", bound, uuid=uuid)
-        is_gone = bound.wait(
-            lambda: not self._hypervisor.is_alive(uuid) and host.process_of(uuid) is None, seconds=_KILL_SECONDS
-        )
-        if not is_gone:
-            raise GuestUnresponsive("The machine does not end, also not by force; look at its QEMU process.")
 
     def observe(self, environment: UUID, bound: Bound) -> Observation:
         folder = self._environments.path(environment)
         if not self._environments.has(environment):
             return Observation(Power.ABSENT)
         disk = host.allocated_bytes(folder)
-        found = self._hypervisor.look(str(environment), bound)
+        there = self._of(environment).hypervisor
+        found = there.look(str(environment), bound)
         if found is None:
             return Observation(Power.OFF, disk_bytes=disk)
         cut_console(folder)
@@ -319,9 +288,9 @@ class Libvirt(Driver):
         if power not in {Power.RUNNING, Power.PAUSED}:
             return Observation(power, disk_bytes=disk, why=why)
         try:
-            accelerator = str(self._hypervisor.connection.call("accelerator", bound, uuid=str(environment)))
+            accelerator = str(there.connection.call("accelerator", bound, uuid=str(environment)))
         except DriverError:
-            if not self._hypervisor.is_embedded or host.process_of(str(environment)) is not None:
+            if not there.is_embedded or host.process_of(str(environment)) is not None:
                 raise
             return Observation(Power.CRASHED, disk_bytes=disk, why="The machine was killed a moment ago.")
         process = host.process_of(str(environment))
@@ -338,14 +307,17 @@ class Libvirt(Driver):
             files.go_back(snapshot)
 
     def destroy(self, environment: UUID, bound: Bound) -> None:
-        uuid = str(environment)
-        self._here.errands.end(f"errand-{environment}", bound)
-        if self._hypervisor.look(uuid, bound) is not None:
-            self._kill(uuid, bound)
-            with suppress(NotFound):
-                self._hypervisor.connection.call("forget", bound, uuid=uuid)
+        uuid, endpoints = str(environment), self._endpoints_of(environment)
+        for opened in self._hypervisors.all():
+            opened.errands.end(f"errand-{environment}", bound)
+            if opened.hypervisor.look(uuid, bound) is not None:
+                opened.hypervisor.kill(uuid, bound)
+                with suppress(NotFound):
+                    opened.hypervisor.connection.call("forget", bound, uuid=uuid)
         with plain_errors():
             self._environments.remove(environment, bound.check)
+        if all(self._endpoints_of(key) != endpoints for key in self._environments.all()):
+            self._hypervisors.drop(endpoints)
 
     def list_owned(self, bound: Bound) -> list[Owned]:
         owned: dict[UUID, Owned] = {}
@@ -353,10 +325,11 @@ class Libvirt(Driver):
             for key in store.all():
                 provenance = first_provenance(store.parts(key))
                 owned[key] = Owned(key, what, provenance)
-        for machine in self._hypervisor.connection.call("machines", bound, namespace=NAMESPACE):
-            with suppress(ValueError):
-                of, provenance = read_provenance(machine["metadata"])
-                owned.setdefault(UUID(of), Owned(UUID(of), "environment", provenance))
+        for opened in self._hypervisors.all():
+            for machine in opened.hypervisor.connection.call("machines", bound, namespace=NAMESPACE):
+                with suppress(ValueError):
+                    of, provenance = read_provenance(machine["metadata"])
+                    owned.setdefault(UUID(of), Owned(UUID(of), "environment", provenance))
         owned.pop(_NOBODY, None)
         return [one for one in owned.values() if one.provenance is None or one.provenance.portal == self._portal]
 
@@ -368,10 +341,11 @@ class Libvirt(Driver):
         files = self._files(environment)
         if files.about["network"] != NetworkMode.ISOLATED or not files.about.get("portal_url"):
             raise Unsupported("It has no network, or no identity yet: there is nothing to probe.")
-        self._hypervisor.open_way(files.about["portal_url"])
+        there = self._of(environment)
+        there.hypervisor.open_ways(files.about["portal_url"])
         with plain_errors(), probing.doors() as doors:
-            plan = probing.Plan(files.about["portal_url"], doors)
-            report = self._here.errands.run(
+            plan = probing.Plan(files.about["portal_url"], doors, from_json(files.about.get("endpoints", [])))
+            report = there.errands.run(
                 "probe", environment, files.folder, bound,
                 provenance=provenance_of(files.about), order=plan.order, has_network=True,
             )  # fmt: skip
@@ -380,20 +354,27 @@ class Libvirt(Driver):
     def _files(self, environment: UUID) -> EnvironmentFiles:
         if not self._environments.has(environment):
             raise NotFound("The environment is not there; it has to be made again.")
-        return EnvironmentFiles(self._environments.path(environment), self._here.user)
+        return EnvironmentFiles(self._environments.path(environment), self._hypervisors.user)
 
     def _at_rest(self, environment: UUID, bound: Bound) -> EnvironmentFiles:
         files = self._files(environment)
-        if self._hypervisor.is_alive(str(environment), bound):
+        if self._of(environment).hypervisor.is_alive(str(environment), bound):
             raise Conflict("It runs; stop it first.")
         return files
 
+    def receive(
+        self, expected: ExpectedDisk, medium: Path, bound: Bound, tell: Callable[[Progress], None]
+    ) -> ArrivedDisk:
+        with plain_errors():
+            return self._incoming.receive(expected, medium, bound, tell)
+
+    def take_in(self, name: str, file: Path, format_: str, bound: Bound) -> ArrivedDisk:
+        with plain_errors():
+            return self._incoming.take_in(name, file, format_, bound)
+
+    def forget_disk(self, name: str, bound: Bound) -> None:
+        with plain_errors():
+            self._incoming.forget(name)
+
 
 _NOBODY = UUID(int=0)  # the test of an accelerator
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class _Opened:
-    user: QemuUser
-    hypervisor: Hypervisor
-    errands: Errands

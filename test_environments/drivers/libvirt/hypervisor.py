@@ -6,17 +6,19 @@ URIs the machines belong to a daemon whose network is not ours to close: they ge
 
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from test_environments.drivers.bound import Bound
-from test_environments.drivers.errors import NotFound, Unavailable
+from test_environments.drivers.errors import Conflict, Failed, GuestUnresponsive, NotFound, Unavailable
 from test_environments.drivers.interface import Power
 from test_environments.drivers.libvirt import host
 from test_environments.drivers.libvirt.connection import Connection
+from test_environments.drivers.libvirt.endpoints import Endpoint
 from test_environments.drivers.libvirt.machine import HOST_ADDRESS
-from test_environments.drivers.libvirt.network import Namespace, Relay
+from test_environments.drivers.libvirt.network import Namespace, Relay, interfaces_of
 from test_environments.drivers.libvirt.ownership import QemuUser
 
 EMBED = "qemu:///embed"
@@ -25,6 +27,9 @@ ALIVE = frozenset({RUNNING, BLOCKED, PAUSED, SHUTTING_DOWN})
 PAUSED_BY_DISK = 5
 OFF_BY_CRASH = frozenset({3, 6})
 _LONGEST_ROOT = 60  # libvirt's sockets lie below it, and a socket's path has 107 characters
+_PRESS_SECONDS = 2.0  # a system that is still starting does not hear the power button
+_KILL_SECONDS = 10.0
+LOOPBACK = "127.0.0.1"
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
 # Without root's rights, without helpers; files get their owners from us.
@@ -43,8 +48,17 @@ max_core = 0
 class Hypervisor:
     """Opened at the first call. `say` takes log lines."""
 
-    def __init__(self, uri: str, folder: Path, user: QemuUser, *, say: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        uri: str,
+        folder: Path,
+        user: QemuUser,
+        *,
+        endpoints: tuple[Endpoint, ...] = (),
+        say: Callable[[str], None],
+    ) -> None:
         self.is_embedded = uri == EMBED
+        self._endpoints = endpoints
         self._folder = folder
         self._user = user
         self._say = say
@@ -78,21 +92,26 @@ class Hypervisor:
                     raise Unavailable("Machines run in a network that is not closed; end them first.")
             return self._namespace
 
-    def open_way(self, url: str) -> None:
-        """Lets machines reach the portal of this URL, and nothing else. Raises Unavailable."""
+    def open_ways(self, url: str) -> None:
+        """Lets machines reach the portal of this URL and the endpoints, and nothing else. Raises Unavailable."""
         name, port = address_of(url)
         namespace = self._closed_network()
+        ways = {(LOOPBACK, port): (name, port)}
+        ways |= {(endpoint.address, endpoint.port): (endpoint.name, endpoint.port) for endpoint in self._endpoints}
         with self._lock:
-            if (name, port) not in self._relays:
-                for (_other, taken), relay in list(self._relays.items()):
-                    if taken == port:  # the portal has moved
-                        relay.close()
-                        del self._relays[_other, taken]
+            for inside, outside in ways.items():
+                found = self._relays.get(inside)
+                if found is not None and found.target == outside:
+                    continue
+                if found is not None:  # the portal has moved
+                    found.close()
+                    del self._relays[inside]
                 try:
-                    inside = namespace.listen(port)
+                    listener = namespace.listen(inside[1], inside[0])
                 except OSError as error:
-                    raise Unavailable(f"Port {port} cannot be opened for the machines: {error.strerror}.") from None
-                self._relays[name, port] = Relay(inside, name, port, say=self._say)
+                    text = f"{inside[0]}:{inside[1]} cannot be opened for the machines: {error.strerror}."
+                    raise Unavailable(text) from None
+                self._relays[inside] = Relay(listener, *outside, say=self._say)
 
     def look(self, uuid: str, bound: Bound | None = None) -> dict[str, Any] | None:
         """State of a machine, None when libvirt does not know it. Raises Unavailable."""
@@ -105,6 +124,35 @@ class Hypervisor:
     def is_alive(self, uuid: str, bound: Bound | None = None) -> bool:
         found = self.look(uuid, bound)
         return found is not None and found["state"] in ALIVE
+
+    def ask_to_stop(self, uuid: str, bound: Bound, *, grace_seconds: float) -> bool:
+        """Presses the power button, again and again; whether the machine went off in time."""
+        end = Bound(min(grace_seconds, bound.left))
+        while end.left:
+            bound.check()
+            with suppress(Conflict, NotFound):
+                self.connection.call("press_power_button", bound, uuid=uuid)
+            if bound.wait(lambda: not self.is_alive(uuid), every=0.2, seconds=min(_PRESS_SECONDS, end.left)):
+                return True
+        return False
+
+    def kill(self, uuid: str, bound: Bound) -> None:
+        """Back when nothing of the machine runs. Raises GuestUnresponsive."""
+        with suppress(NotFound, Conflict):
+            self.connection.call("kill", bound, uuid=uuid)
+        is_gone = bound.wait(lambda: not self.is_alive(uuid) and host.process_of(uuid) is None, seconds=_KILL_SECONDS)
+        if not is_gone:
+            raise GuestUnresponsive("The machine does not end, also not by force; look at its QEMU process.")
+
+    def check_closed(self, uuid: str, bound: Bound) -> None:
+        """Ends a machine at once that could reach more than it may. Raises Failed."""
+        process = host.process_of(uuid) if self.is_embedded else None
+        if process is None:
+            return
+        with suppress(FileNotFoundError):
+            if (found := interfaces_of(process)) != ["lo"]:
+                self.connection.call("kill", bound, uuid=uuid)
+                raise Failed(f"The machine was ended: its network is not closed ({', '.join(found)}).")
 
     def close(self) -> None:
         """Machines run on."""

@@ -92,7 +92,7 @@ class Images:
         if order.method == "disk":
             source = capturing.source_path(self._sources, order.location)
             return lambda folder, bound: capturing.take_file(source, folder, bound, order.consistency)
-        if order.method == "medium":
+        if order.method in {"medium", "upload"}:
             received = self._incoming.received(order.location)
             return lambda folder, bound: capturing.take_received(received, folder, bound)
         return lambda folder, bound: capturing.take_machine(connection, order, folder, bound, user)

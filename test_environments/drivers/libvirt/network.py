@@ -1,8 +1,9 @@
-"""The only way out of a machine: a network namespace with nothing but `lo`, and one relay from it to the portal.
+"""The only ways out of a machine: a network namespace with nothing but `lo`, and relays from it.
 
 The hypervisor's owner and thereby all machines live in the namespace. A machine's network card leads (by QEMU's user
 network) to what its QEMU process can reach: the loopback of the namespace. There one port listens, that of the portal,
-and what arrives is passed on to the portal from outside. The namespace exists as long as a machine or we use it.
+and one for each endpoint that was allowed, at an address that `lo` is given. What arrives is passed on from outside.
+The namespace exists as long as a machine or we use it.
 """
 
 import ctypes
@@ -22,6 +23,7 @@ from test_environments.drivers.errors import Unavailable
 
 _NEWNET = 0x40000000
 _FLAGS, _SET_FLAGS, _UP, _RUNNING = 0x8913, 0x8914, 0x1, 0x40
+_SET_ADDRESS, _SET_MASK = 0x8916, 0x891C
 _BLOCK = 65536
 _CONNECT_SECONDS = 10.0
 _CONNECTIONS = 256
@@ -48,12 +50,14 @@ class Namespace:
         """Put in front of a command to run it inside; while this process lives."""
         return ["nsenter", f"--net=/proc/{os.getpid()}/fd/{self._handle}", "--"]
 
-    def listen(self, port: int) -> socket.socket:
-        """A socket that listens on this port of the loopback inside. Raises Unavailable."""
+    def listen(self, port: int, address: str = "127.0.0.1") -> socket.socket:
+        """A socket that listens inside; another address than the loopback's is first given to `lo`. Raises OSError."""
 
         def make() -> socket.socket:
             _enter(self._handle)
-            return socket.create_server(("127.0.0.1", port), backlog=_CONNECTIONS)
+            if address != "127.0.0.1":
+                _give_address(address)
+            return socket.create_server((address, port), backlog=_CONNECTIONS)
 
         return in_thread(make)
 
@@ -88,7 +92,7 @@ class Relay:
 
     def __init__(self, inside: socket.socket, host: str, port: int, *, say: Callable[[str], None]) -> None:
         self._inside = inside
-        self._target = (host, port)
+        self.target = (host, port)
         self._say = say
         self._free = threading.BoundedSemaphore(_CONNECTIONS)
         threading.Thread(target=self._accept, daemon=True).start()
@@ -106,10 +110,10 @@ class Relay:
 
     def _pass(self, near: socket.socket) -> None:
         try:
-            with near, socket.create_connection(self._target, _CONNECT_SECONDS) as far:
+            with near, socket.create_connection(self.target, _CONNECT_SECONDS) as far:
                 _pump(near, far)
         except OSError as error:
-            self._say(f"libvirt: relay to {self._target[0]}:{self._target[1]}: {error}")
+            self._say(f"libvirt: relay to {self.target[0]}:{self.target[1]}: {error}")
         finally:
             self._free.release()
 
@@ -151,6 +155,16 @@ def _make() -> int:
         (flags,) = struct.unpack_from("h", fcntl.ioctl(any_socket, _FLAGS, request), 16)
         fcntl.ioctl(any_socket, _SET_FLAGS, struct.pack("16sh14x", b"lo", flags | _UP | _RUNNING))
     return os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+
+
+def _give_address(address: str) -> None:
+    """`lo` of this thread's namespace has this address, too, and no other of its network."""
+    number = struct.unpack("I", socket.inet_aton(address))[0]
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
+        for request, value in ((_SET_ADDRESS, address), (_SET_MASK, "255.255.255.255")):
+            name = f"lo:{number:x}".encode()
+            packed = struct.pack("16sH2x4s8x", name, socket.AF_INET, socket.inet_aton(value))
+            fcntl.ioctl(any_socket, request, packed.ljust(40, b"\0"))
 
 
 def _enter(handle: int) -> None:

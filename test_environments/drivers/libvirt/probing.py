@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 
 from test_environments.drivers.interface import IsolationProof, Probe
+from test_environments.drivers.libvirt.endpoints import Endpoint
 from test_environments.drivers.libvirt.errands import Report
 from test_environments.drivers.libvirt.hypervisor import address_of
 from test_environments.drivers.libvirt.machine import HOST_ADDRESS
@@ -19,13 +20,18 @@ _NAME_SERVER = ("10.0.2.3", 53)  # that QEMU's user network would pass on
 class Plan:
     """What to try: `order` for the probe machine, and what its report proves."""
 
-    def __init__(self, portal_url: str, doors: list[tuple[str, int]]) -> None:
+    def __init__(self, portal_url: str, doors: list[tuple[str, int]], endpoints: tuple[Endpoint, ...] = ()) -> None:
         self._portal = (HOST_ADDRESS, address_of(portal_url)[1])
-        self._closed = [*doors, _NAME_SERVER]
+        self._endpoints = endpoints
+        # Beside an allowed port its neighbours: the address alone opens nothing.
+        allowed = {(endpoint.address, endpoint.port) for endpoint in endpoints}
+        beside = {(address, port % 65535 + 1) for address, port in allowed} - allowed
+        self._closed = [*doors, *sorted(beside - set(doors)), _NAME_SERVER]
 
     @property
     def order(self) -> dict[str, bytes]:
-        targets = "".join(f"{host} {port}\n" for host, port in (self._portal, *self._closed))
+        allowed = ((endpoint.address, endpoint.port) for endpoint in self._endpoints)
+        targets = "".join(f"{host} {port}\n" for host, port in (self._portal, *allowed, *self._closed))
         return {"targets": targets.encode()}
 
     def proof(self, report: Report) -> IsolationProof:
@@ -33,7 +39,11 @@ class Plan:
         return IsolationProof(
             (
                 _probe(report, *self._portal, is_wanted=True, detail="the portal, through the relay"),
-                *(_probe(report, *door, is_wanted=False, detail="a door of the host") for door in self._closed),
+                *(
+                    _probe(report, endpoint.address, endpoint.port, is_wanted=True, detail=f"allowed: {endpoint.name}")
+                    for endpoint in self._endpoints
+                ),
+                *(_probe(report, *door, is_wanted=False, detail="nothing that is allowed") for door in self._closed),
             )
         )
 

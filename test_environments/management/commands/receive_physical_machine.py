@@ -1,6 +1,10 @@
 """`manage.py receive_physical_machine NAME`: makes a capture medium and waits for the disk that it sends."""
 
+import hashlib
+import secrets
+import tempfile
 from argparse import ArgumentParser
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +12,9 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
 from test_environments.drivers.bound import Bound
-from test_environments.drivers.errors import DriverError
-from test_environments.drivers.libvirt.physical import Incoming, Settings
+from test_environments.drivers.errors import DriverError, NotFound, Unavailable
+from test_environments.drivers.libvirt.physical import Incoming
+from test_environments.drivers.receiving import ExpectedDisk, Progress, with_token
 
 
 class Command(BaseCommand):
@@ -31,21 +36,40 @@ class Command(BaseCommand):
         if "libvirt" not in settings.TEST_ENVIRONMENT_DRIVERS:
             raise CommandError("There are no virtual machines here: name libvirt in TEST_ENVIRONMENT_DRIVERS.")
         folder = Path(settings.TEST_ENVIRONMENT_DRIVERS["libvirt"]["folder"])
-        incoming = Incoming(folder / "incoming")
+        incoming = Incoming(folder / "incoming", folder / "media", say=self._say)
+        name, token = options["name"], secrets.token_urlsafe(32)
+        expected = ExpectedDisk(
+            name, hashlib.sha256(token.encode()).hexdigest(), address, int(port),
+            machine_address=options["address"], gateway=options["gateway"], disk=options["disk"],
+        )  # fmt: skip
+        self._told = ""
         try:
-            receiver = incoming.receiver(options["name"], address, int(port), say=self._say)
-            try:
-                wanted = Settings(address, receiver.port, options["address"], options["gateway"], options["disk"])
-                medium = receiver.make_medium(wanted, folder / "media")
-                self._say(f"Write {medium} to a USB stick (for example with dd) and boot the machine from it.")
-                if not receiver.wait(Bound(options["hours"] * 3600)):
-                    raise CommandError("No disk has arrived.")
-            finally:
-                receiver.close()
+            with suppress(NotFound, Unavailable):
+                incoming.received(name)
+                raise CommandError(f"A disk {name} has arrived already; choose another name.")
+            with tempfile.TemporaryDirectory(dir=folder, prefix=".medium-") as place:
+                bare, medium = Path(place) / "bare.img", Path(place) / f"{name}.img"
+
+                def tell(progress: Progress) -> None:
+                    if not medium.exists():
+                        medium.write_bytes(b"".join(with_token(bare, token)))
+                        self._say(f"Write {medium} to a USB stick (for example with dd) and boot the machine from it.")
+                    self._tell(progress)
+
+                incoming.receive(expected, bare, Bound(options["hours"] * 3600), tell)
+                self._say(f"The disk has arrived; it can be taken by the method “medium” and the name {name}.")
         except DriverError as error:
+            incoming.forget(name)
             raise CommandError(str(error)) from error
         except KeyboardInterrupt:
+            incoming.forget(name)
             raise CommandError("Stopped; the medium is worth nothing any more.") from None
+
+    def _tell(self, progress: Progress) -> None:
+        text = progress.refusal or (f"{progress.received * 100 // progress.size} %" if progress.size else "")
+        if text and text != self._told:
+            self._told = text
+            self._say(text)
 
     def _say(self, text: str) -> None:
         self.stdout.write(text)

@@ -1,0 +1,18 @@
+"""What machines and the CMDB told of themselves, for people: names and values as text."""
+
+from typing import Any
+
+
+def fact_rows(facts: Any) -> list[tuple[str, str]]:
+    """Up to forty names with their values, lists and objects unfolded, long ones cut."""
+    if not isinstance(facts, dict):
+        return []
+    return [(str(name)[:64], _text(value)[:500]) for name, value in list(facts.items())[:40]]
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {_text(part)}" for name, part in value.items())
+    if isinstance(value, list):
+        return "; ".join(_text(part) for part in value)
+    return str(value)

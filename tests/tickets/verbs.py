@@ -16,7 +16,7 @@ from incidents.models import Incident
 from problems import services as problem_services
 from problems.models import Problem
 from releases.models import Release, Rollout, TestRun, Wave
-from test_environments.models import GoldenImage, TestEnvironment
+from test_environments.models import DiskReception, GoldenImage, TestEnvironment
 from tests.factories import NOW, make_ci, make_user
 from tickets.lifecycle import StatefulModel, all_verbs
 from tickets.services import create_ticket
@@ -113,6 +113,11 @@ def make(model: type, author: User) -> Any:
         return GoldenImage.objects.create(source=make_ci(), requested_by=author, approval="standing", **shape, **times)
     if model is TestEnvironment:
         return TestEnvironment.objects.create(source=make_ci(), **times)
+    if model is DiskReception:
+        image = make(GoldenImage, author)
+        return DiskReception.objects.create(
+            ci=image.source, image=image, sha256="a" * 64, method="medium", requested_by=author, expires_at=NOW, **times
+        )
     release = create_ticket(Release, actor=author, now=NOW, title="Paper 2.0")
     if model is Release:
         return release

@@ -83,3 +83,28 @@ class ServiceToken(models.Model):
 
     def __str__(self) -> str:
         return f"{self.name} ({self.user_id})"
+
+
+@pghistory.track(exclude=["sha256", "last_used_at"], model_name="CalendarFeedHistory")
+class CalendarFeed(models.Model):
+    """A person's calendar for other programs: an address with a secret, shown once and kept as SHA-256.
+
+    It shows what its owner may see now, of the kinds that he chose, until he revokes it.
+    """
+
+    user = models.ForeignKey(User, models.CASCADE, related_name="calendar_feeds", verbose_name=_("owner"))
+    name = models.CharField(_("what it is for"), max_length=100)
+    sha256 = models.CharField(max_length=64, unique=True)
+    kinds = models.JSONField(_("shows"), default=list)
+    only_mine = models.BooleanField(_("only what is mine"), default=False)
+    created_at = models.DateTimeField(_("made"))
+    revoked_at = models.DateTimeField(_("revoked"), null=True, blank=True)
+    last_used_at = models.DateTimeField(_("last used"), null=True, blank=True)
+
+    class Meta:
+        ordering = ["-id"]
+        verbose_name = _("calendar feed")
+        verbose_name_plural = _("calendar feeds")
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.user_id})"

@@ -1,20 +1,31 @@
 """`/api/v1/changes/`, `/api/v1/standard-changes/` and `/api/v1/freezes/`."""
 
+from datetime import timedelta
 from typing import Any
 
 from django_filters import rest_framework as filters
+from drf_spectacular.utils import extend_schema
+from rest_framework.decorators import action
+from rest_framework.request import Request
+from rest_framework.response import Response
 
 from changes import freezes, services, standard
+from changes.conflicts import find_conflicts, next_slots
 from changes.models import Change, Freeze, StandardTemplate
 from changes.serializers import (
     ApproveChangeSerializer,
+    AskedSlotSerializer,
+    AskedTimeSerializer,
     AssessSerializer,
     ChangeListSerializer,
     ChangeSerializer,
     CloseChangeSerializer,
     DraftChangeSerializer,
     EditChangeSerializer,
+    FindingsSerializer,
+    RescheduleSerializer,
     ScheduleSerializer,
+    SlotSerializer,
     StandardTemplateListSerializer,
     StandardTemplateSerializer,
     WriteTemplateSerializer,
@@ -31,6 +42,7 @@ from tickets.api import (
     comment_call,
     state_filter,
 )
+from tickets.clock import now_of
 from tickets.models import Level
 from tickets.serializers import MandatoryOpinionSerializer, OptionalReasonSerializer, ReasonSerializer, TextSerializer
 
@@ -69,12 +81,33 @@ class ChangeViewSet(TicketViewSet):
         "reject": Call(services.reject_change, MandatoryOpinionSerializer),
         "accept_standard": Call(services.accept_standard_change),
         "schedule": Call(services.schedule_change, ScheduleSerializer),
+        "reschedule": Call(services.reschedule_change, RescheduleSerializer, services.may_reschedule),
         "revise": Call(services.revise_change, OptionalReasonSerializer),
         "review": Call(services.review_change, TextSerializer),
         "close": Call(services.close_change, CloseChangeSerializer),
         "cancel": Call(services.cancel_change, ReasonSerializer),
         "comment": comment_call(services.comment_change, see_all),
     }
+
+    @extend_schema(parameters=[AskedTimeSerializer], responses=FindingsSerializer)
+    @action(detail=True, methods=["get"], filter_backends=[], pagination_class=None)
+    def conflicts(self, request: Request, **kwargs: Any) -> Response:
+        """What stands against its planned time, or against another one."""
+        change, asked = self.get_object(), self.asked(AskedTimeSerializer)
+        own = {} if asked else {"planned_start": change.planned_start, "planned_end": change.planned_end}
+        time = {**own, **asked}
+        found = find_conflicts(change, time.get("planned_start"), time.get("planned_end"), viewer=request.user)
+        return Response(FindingsSerializer(found).data)
+
+    @extend_schema(parameters=[AskedSlotSerializer], responses=SlotSerializer(many=True))
+    @action(detail=True, methods=["get"], url_path="free-slots", filter_backends=[], pagination_class=None)
+    def free_slots(self, request: Request, **kwargs: Any) -> Response:
+        """The next times without a freeze or a change to one of its CIs, inside their maintenance windows."""
+        change, asked = self.get_object(), self.asked(AskedSlotSerializer)
+        length = timedelta(minutes=asked["minutes"]) if "minutes" in asked else None
+        found = next_slots(change, now=now_of(request), after=asked.get("after"), length=length, count=asked["count"])
+        slots = [{"planned_start": start, "planned_end": end} for start, end in found]
+        return Response(SlotSerializer(slots, many=True).data)
 
 
 class StandardTemplateFilter(filters.FilterSet):

@@ -1,8 +1,11 @@
 """Forms of change management."""
 
+from datetime import datetime
 from typing import Any
 
 from django import forms
+from django.core.exceptions import ValidationError
+from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
 
 from changes.models import Change
@@ -82,8 +85,39 @@ class ScheduleForm(PortalForm):
     planned_end = MomentField(label=_("Planned end"))
 
     def prepare(self) -> None:
-        self.initial.setdefault("planned_start", self.instance.planned_start)
-        self.initial.setdefault("planned_end", self.instance.planned_end)
+        change, has_end = self.instance, "planned_end" in self.initial
+        self.initial.setdefault("planned_start", change.planned_start)
+        self.initial.setdefault("planned_end", change.planned_end)
+        start = self.moment("planned_start")
+        if not has_end and start and change.planned_start and change.planned_end:
+            # Another start alone moves all of it.
+            self.initial["planned_end"] = start + (change.planned_end - change.planned_start)
+
+    def moment(self, name: str) -> datetime | None:
+        """What the field says just now, typed or from before; None: nothing that is a time."""
+        try:
+            return self.fields[name].clean(self[name].value()) or None
+        except ValidationError:
+            return None
+
+
+class BesideForm(forms.HiddenInput):
+    """Its input stands in the panel beside the form, which is drawn anew when what is asked for changes."""
+
+    def render(self, *args: Any, **kwargs: Any) -> SafeString:
+        return SafeString("")
+
+
+class RescheduleForm(ScheduleForm):
+    """Another planned time, in spite of conflicts only if the person has ticked them; back to where he came from."""
+
+    expected_version = forms.IntegerField(widget=forms.HiddenInput)
+    seen_conflicts = forms.CharField(widget=BesideForm, required=False, max_length=64)
+    back = forms.CharField(widget=forms.HiddenInput, required=False, max_length=500)
+
+    def prepare(self) -> None:
+        super().prepare()
+        self.initial.setdefault("expected_version", self.instance.version)
 
 
 class ReviewForm(PortalForm):

@@ -6,6 +6,7 @@ from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from accounts.models import Team
+from changes.conflicts import KINDS as CONFLICT_KINDS
 from changes.models import Change, StandardTemplate
 from changes.services import change_hash
 from changes.standard import template_hash
@@ -18,6 +19,7 @@ from tickets.models import Level
 from tickets.serializers import (
     ApprovalSerializer,
     LinkSerializer,
+    MomentField,
     NameField,
     NumbersField,
     OpinionSerializer,
@@ -125,6 +127,53 @@ class AssessSerializer(serializers.Serializer):
 
 
 class ScheduleSerializer(serializers.Serializer):
+    planned_start = serializers.DateTimeField()
+    planned_end = serializers.DateTimeField()
+
+
+class RescheduleSerializer(ScheduleSerializer):
+    """`seen_conflicts` is the `digest` of the conflicts that one accepts; others refuse the move (409)."""
+
+    expected_version = serializers.IntegerField(required=False, min_value=1)
+    seen_conflicts = serializers.CharField(max_length=64, allow_blank=True, default="")
+
+
+class AskedTimeSerializer(serializers.Serializer):
+    """A time for the change; its own if none is given."""
+
+    planned_start = MomentField(required=False)
+    planned_end = MomentField(required=False)
+
+
+class ConflictingSerializer(serializers.Serializer):
+    """What stands against a time. What one may not see has no number."""
+
+    kind = serializers.ChoiceField(choices=CONFLICT_KINDS)
+    number = serializers.CharField()
+    title = serializers.CharField()
+    state = serializers.CharField()
+    start = serializers.DateTimeField(allow_null=True)
+    end = serializers.DateTimeField(allow_null=True)
+    cis = serializers.ListField(child=serializers.CharField())
+
+
+class FindingsSerializer(serializers.Serializer):
+    """Conflicts, and hints that hinder nobody. `digest` names the conflicts exactly; `reschedule` takes it."""
+
+    conflicts = ConflictingSerializer(many=True)
+    hints = ConflictingSerializer(many=True)
+    digest = serializers.CharField()
+
+
+class AskedSlotSerializer(serializers.Serializer):
+    after = MomentField(required=False, help_text="Not before; now if it is not given.")
+    minutes = serializers.IntegerField(
+        required=False, min_value=1, max_value=60 * 24 * 60, help_text="How long; as planned if it is not given."
+    )
+    count = serializers.IntegerField(default=3, min_value=1, max_value=20)
+
+
+class SlotSerializer(serializers.Serializer):
     planned_start = serializers.DateTimeField()
     planned_end = serializers.DateTimeField()
 

@@ -13,6 +13,7 @@ from django.utils.timezone import is_naive
 from django.utils.translation import gettext as _
 
 from changes.approvals import CONTENT_FIELDS, CONTENT_LINKS, change_hash, check_may_decide, has_valid_approval
+from changes.conflicts import conflicts_digest, conflicts_text
 from changes.models import Change, ChangeApproval
 from tickets.activities import Process, check_activity
 from tickets.exceptions import ConditionRefused, InvalidInput, PermissionRefused, TransitionRefused
@@ -226,11 +227,45 @@ def schedule_change(
 
 
 def reschedule_change(
-    change: Change, *, actor: Any, now: datetime, planned_start: datetime, planned_end: datetime
+    change: Change,
+    *,
+    actor: Any,
+    now: datetime,
+    planned_start: datetime,
+    planned_end: datetime,
+    expected_version: int | None = None,
+    seen_conflicts: str | None = None,
 ) -> None:
-    """Moves the planned time of a scheduled RFC, or of one that is being implemented; rollouts go by it at once."""
-    check_permission(actor, MANAGE, _("move the planned time of an authorised RFC"))
-    edit_change(change, actor=actor, now=now, planned_start=planned_start, planned_end=planned_end)
+    """Moves the planned time, by the rules of `edit_change`; rollouts go by it at once. The approval stays.
+
+    `seen_conflicts` is the digest of what the actor has seen against the new time (`changes.conflicts`; empty:
+    nothing). Anything else that stands against it refuses with `ConditionRefused`, code `schedule_conflicts`; what was
+    accepted is written into the timeline. None: nobody asks.
+    """
+    if planned_start is None or planned_end is None:
+        raise InvalidInput(_("Name start and end."), field="planned_start")
+    moment = {"planned_start": planned_start, "planned_end": planned_end}
+    with locked(change):
+        edit_change(change, actor=actor, now=now, expected_version=expected_version, **moment)
+        found = conflicts_digest(change, planned_start, planned_end) if seen_conflicts is not None else ""
+        if not found:
+            return
+        names = conflicts_text(change, planned_start, planned_end)
+        if found != seen_conflicts:
+            raise ConditionRefused(
+                _("At this time there is: %(names)s. Look at it, and confirm or choose another time.")
+                % {"names": names},
+                code="schedule_conflicts",
+            )
+        text = _("Planned in spite of %(names)s.") % {"names": names}
+        record(change, kind=EntryKind.SYSTEM, actor=actor, now=now, text=text)
+
+
+def may_reschedule(change: Change, user: Any) -> bool:
+    """Whether this person may move its planned time now, as `edit_change` decides it."""
+    if change.state in MOVED_BY_MANAGERS:
+        return bool(user.has_perm(MANAGE))
+    return change.state in (*IN_PLACE, *BACK_TO_DRAFT) and bool(user.has_perm(MANAGE) or user.has_perm(REQUEST))
 
 
 def revise_change(change: Change, *, actor: Any, now: datetime, reason: str = "") -> None:

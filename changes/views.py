@@ -2,11 +2,14 @@
 
 from typing import Any
 
-from django.http import Http404
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
+from django.urls import reverse
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
+from django_htmx.http import HttpResponseClientRedirect
 
 from changes import services
+from changes.conflicts import LONGEST, Findings, find_conflicts, next_slots
 from changes.filters import ChangeFilter
 from changes.forms import (
     ApproveChangeForm,
@@ -14,6 +17,7 @@ from changes.forms import (
     ChangeForm,
     CloseChangeForm,
     EditChangeForm,
+    RescheduleForm,
     ReviewForm,
     ScheduleForm,
 )
@@ -23,7 +27,7 @@ from incidents.models import Incident
 from problems.models import Problem
 from software.models import Product
 from tickets.clock import now_of
-from tickets.forms import CommentForm, OptionalReasonForm, ReasonForm, RejectForm
+from tickets.forms import CommentForm, OptionalReasonForm, PortalForm, ReasonForm, RejectForm
 from tickets.numbers import parse_number
 from tickets.verbs import VerbPage
 from tickets.views import DetailPage, ObjectPage, ServiceFormPage, VerbPageView
@@ -33,11 +37,22 @@ from tickets.views_list import ListPage
 EDITABLE = {"draft", "rejected", "submitted", "assessed", "authorised", "scheduled"}
 
 
-def may_reschedule(change: Change, user: Any) -> bool:
-    """A change manager, while it has a planned time that rollouts go by."""
-    return change.state in {"scheduled", "implementing"} and user.has_perm(services.MANAGE)
+def planned_time_panel(change: Change, request: HttpRequest, form: PortalForm) -> dict[str, Any]:
+    """What stands against the time in the form, and when it would be free."""
+    assert isinstance(form, ScheduleForm)
+    start, end = form.moment("planned_start"), form.moment("planned_end")
+    length = end - start if start is not None and end is not None and end > start else None
+    if start is not None and length is not None and length > LONGEST:
+        length = None
+    return {
+        "findings": find_conflicts(change, start, end, viewer=request.user),
+        "slots": next_slots(change, now=now_of(request), after=start, length=length),
+        "verb": "reschedule" if isinstance(form, RescheduleForm) else "schedule",
+        "back": form["back"].value() if "back" in form.fields else "",
+    }
 
 
+PANEL: dict[str, Any] = {"panel": planned_time_panel, "panel_template": "changes/_planned_time.html"}
 VERBS = {
     "submit": VerbPage(icon="send"),
     "assess": VerbPage(AssessForm, icon="clipboard-check"),
@@ -45,13 +60,13 @@ VERBS = {
     "accept_standard": VerbPage(icon="shield-check"),
     "reject": VerbPage(RejectForm, icon="thumb-down"),
     "revise": VerbPage(OptionalReasonForm, icon="edit"),
-    "schedule": VerbPage(ScheduleForm, icon="calendar-event"),
+    "schedule": VerbPage(ScheduleForm, icon="calendar-event", **PANEL),
     "reschedule": VerbPage(
-        ScheduleForm,
+        RescheduleForm,
         label=gettext_lazy("Move the planned time"),
         icon="calendar-event",
-        right=services.MANAGE,
-        allowed=may_reschedule,
+        allowed=lambda change, user: change.planned_start is not None and services.may_reschedule(change, user),
+        **PANEL,
     ),
     "review": VerbPage(ReviewForm, icon="checklist"),
     "close": VerbPage(CloseChangeForm, icon="lock"),
@@ -106,7 +121,14 @@ class ChangeDetail(DetailPage):
             "incidents": list(Incident.objects.visible_to(user).filter(changes=instance).select_related("ci")[:20]),
             "products": list(instance.products.all()),
             "affected_cis": list(instance.affected_cis.visible_to(user)[:51]),
+            "findings": self.findings(instance),
         }
+
+    def findings(self, change: Change) -> Findings:
+        """What stands against its planned time, until it is done."""
+        is_done = change.state not in {*Change.OCCUPYING, Change.State.DRAFT, Change.State.REJECTED}
+        start = None if is_done else change.planned_start
+        return find_conflicts(change, start, change.planned_end, viewer=self.request.user)
 
 
 class ChangeVerb(VerbPageView):
@@ -118,6 +140,18 @@ class ChangeVerb(VerbPageView):
     verbs = VERBS
     services = services
     noun = "change"
+
+    def call(self, instance: Any, verb: str, page: VerbPage, form: PortalForm) -> Any:
+        form.cleaned_data.pop("back", None)
+        return super().call(instance, verb, page, form)
+
+    def finish(self, instance: Any, verb: str, page: VerbPage, result: Any) -> HttpResponse:
+        """Who came from the calendar goes back to it, as a whole page: it has a style and a script of its own."""
+        answer = super().finish(instance, verb, page, result)
+        back = self.request.POST.get("back", "")
+        if not back.startswith(f"{reverse('calendar')}?"):
+            return answer
+        return HttpResponseClientRedirect(back) if self.request.htmx else HttpResponseRedirect(back)  # type: ignore[attr-defined]
 
 
 class ChangeBulk(BulkPage, ChangeVerb):

@@ -3,7 +3,7 @@
 import hashlib
 import hmac
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cache
@@ -61,6 +61,17 @@ WITH RECURSIVE reached(ci_id, depth, path) AS (
     WHERE reached.depth < %(depth)s AND r.target_id <> ALL(reached.path)
 )
 SELECT ci_id FROM reached WHERE depth > 0 GROUP BY ci_id ORDER BY min(depth), ci_id
+"""
+
+_DEPENDENTS = """
+WITH RECURSIVE reached(ci_id, depth) AS (
+    SELECT unnest(%(cis)s::bigint[]), 0
+    UNION
+    SELECT r.source_id, reached.depth + 1
+    FROM reached JOIN cmdb_relation r ON r.target_id = reached.ci_id
+    WHERE reached.depth < %(depth)s
+)
+SELECT ci_id FROM reached WHERE ci_id <> ALL(%(cis)s::bigint[]) GROUP BY ci_id ORDER BY min(depth), ci_id
 """
 
 
@@ -301,4 +312,11 @@ def dependencies_of(ci_id: int, *, depth: int = 3) -> list[int]:
     """Ids of the CIs that this one depends on, up to `depth` steps away; nearest first."""
     with connection.cursor() as cursor:
         cursor.execute(_DEPENDENCIES, {"ci": ci_id, "depth": depth})
+        return [row[0] for row in cursor.fetchall()]
+
+
+def dependents_of(ci_ids: Sequence[int], *, depth: int = 3) -> list[int]:
+    """Ids of the other CIs that depend on one of these, up to `depth` steps away; nearest first. One query."""
+    with connection.cursor() as cursor:
+        cursor.execute(_DEPENDENTS, {"cis": list(ci_ids), "depth": depth})
         return [row[0] for row in cursor.fetchall()]

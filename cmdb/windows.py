@@ -32,3 +32,20 @@ def occurrence(weekdays: str, start: time, length: timedelta, zone: str, now: da
         if now < begin + length:
             return begin, begin + length
     raise ValueError("a window has at least one weekday")
+
+
+def occurrences(
+    weekdays: str, start: time, length: timedelta, zone: str, after: datetime, before: datetime
+) -> list[tuple[datetime, datetime]]:
+    """Begin and end of every occurrence that has a part between the two times, in order; as in `occurrence`."""
+    here = ZoneInfo(zone)
+    day = after.astimezone(here).date() - length - timedelta(days=1)
+    last = before.astimezone(here).date()
+    found = []
+    while day <= last:
+        if str(day.isoweekday()) in weekdays:
+            begin = datetime.combine(day, start, tzinfo=here).astimezone(UTC)
+            if begin < before and begin + length > after:
+                found.append((begin, begin + length))
+        day += timedelta(days=1)
+    return found

@@ -13,6 +13,7 @@ from distribution.api import DeploymentViewSet
 from distribution.channels.ansible.api import ConnectionViewSet
 from incidents.api import IncidentViewSet
 from itsm_portal import api
+from itsm_portal.api_calendar import CalendarFeedViewSet, CalendarViewSet
 from itsm_portal.api_notices import NoticeViewSet
 from itsm_portal.api_tokens import ServiceTokenViewSet
 from problems.api import ProblemViewSet
@@ -52,6 +53,8 @@ router.register("environments", EnvironmentViewSet, basename="api-environment")
 router.register("disks", DiskViewSet, basename="api-disk")
 router.register("images", ImageViewSet, basename="api-image")
 router.register("notices", NoticeViewSet, basename="api-notice")
+router.register("calendar", CalendarViewSet, basename="api-calendar")
+router.register("calendar-feeds", CalendarFeedViewSet, basename="api-calendar-feed")
 router.register("service-tokens", ServiceTokenViewSet, basename="api-service-token")
 
 v1 = [

@@ -25,6 +25,7 @@ MAIN = (
     Entry(_("Changes"), "change_list", "git-pull-request"),
     Entry(_("Releases"), "release_list", "package"),
     Entry(_("Rollouts"), "rollout_list", "rocket"),
+    Entry(_("Calendar"), "calendar", "calendar-event"),
     Entry(_("Configuration items"), "ci_list", "server"),
     Entry(_("Software library"), "product_list", "disc"),
     Entry(_("Test environments"), "environment_list", "flask", "test_environments.see_environments"),

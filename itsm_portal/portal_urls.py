@@ -2,6 +2,8 @@
 
 from django.urls import include, path
 
+from itsm_portal.views.calendar import CalendarPage
+from itsm_portal.views.calendar_feeds import CalendarFeeds
 from itsm_portal.views.frame import Bell, Notices, theme
 from itsm_portal.views.home import Home
 from itsm_portal.views.operations import OperationsPage
@@ -11,6 +13,8 @@ from itsm_portal.views.service_tokens import ServiceTokens
 
 urlpatterns = [
     path("", Home.as_view(), name="home"),
+    path("calendar/", CalendarPage.as_view(), name="calendar"),
+    path("calendar/feeds/", CalendarFeeds.as_view(), name="calendar_feeds"),
     path("search/", Search.as_view(), name="search"),
     path("bell/", Bell.as_view(), name="bell"),
     path("notices/", Notices.as_view(), name="notices"),

@@ -72,6 +72,8 @@ SPECTACULAR_SETTINGS = {
         "HoldReason": "incidents.models.Incident.HoldReason",
         "ProblemCloseCode": "problems.models.Problem.CloseCode",
         "ChangeCloseCode": "changes.models.Change.CloseCode",
+        "CalendarKind": "itsm_portal.api_calendar.KIND_CHOICES",
+        "ConflictKind": "changes.conflicts.KINDS",
         "ExceptionKind": "releases.models.RolloutException.Kind",
     },
 }

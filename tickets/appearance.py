@@ -124,6 +124,9 @@ STATES: dict[str, Appearance] = {
     "breached": _BAD,
     "overridden": Appearance("amber", "user"),
     "insufficient": _WAIT,
+    # The calendar
+    "freeze": Appearance("violet", "barrier-block"),
+    "window": Appearance("neutral", "tool"),
     # Messages
     "pending": _WAIT,
     "sent": Appearance("green", "mail"),
@@ -145,6 +148,9 @@ KINDS: dict[str, str] = {
     "version": "versions",
     "testenvironment": "flask",
     "goldenimage": "archive",
+    "wave": "versions",
+    "freeze": "barrier-block",
+    "window": "tool",
 }
 
 

@@ -1,9 +1,11 @@
 """Pieces that every serializer of a ticket is made of."""
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 from django.contrib.auth import get_user_model
+from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 from drf_spectacular.utils import extend_schema_field
@@ -128,6 +130,14 @@ def team_field(**kwargs: Any) -> NameField:
 def level_field(**kwargs: Any) -> serializers.ChoiceField:
     """Impact or urgency."""
     return serializers.ChoiceField(choices=Level.choices, **kwargs)
+
+
+class MomentField(serializers.DateTimeField):
+    """A time that one can reckon with; see `tickets.api.MomentFilter`."""
+
+    default_validators = [
+        MinValueValidator(datetime(1900, 1, 1, tzinfo=UTC)), MaxValueValidator(datetime(2999, 1, 1, tzinfo=UTC)),
+    ]  # fmt: skip
 
 
 class PersonSerializer(serializers.Serializer):

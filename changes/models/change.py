@@ -1,11 +1,15 @@
 """Changes (RFCs): requests to add, modify or remove what can affect a CI. They decide what and when."""
 
+from datetime import datetime
 from typing import Any
 
 import pghistory
 from django.conf import settings
+from django.contrib.postgres.fields import DateTimeRangeField
+from django.contrib.postgres.indexes import GistIndex
 from django.db import models
-from django.db.models import F, Q
+from django.db.models import F, Func, Q, Value
+from django.db.models.functions import Coalesce
 from django.utils.translation import gettext_lazy as _
 from django_fsm import transition
 
@@ -17,6 +21,12 @@ from tickets.models import Approval, Level, Ticket, TimelineEntry, union_of
 # States of RFCs that nobody has to work on any more.
 OVER = ("closed", "cancelled")
 
+# As the index has it.
+PLANNED_PERIOD = Func(
+    F("planned_start"), Coalesce("planned_end", "planned_start"), Value("[]"),
+    function="tstzrange", output_field=DateTimeRangeField(),
+)  # fmt: skip
+
 
 class ChangeQuerySet(models.QuerySet["Change"]):
     def open(self) -> "ChangeQuerySet":
@@ -25,6 +35,16 @@ class ChangeQuerySet(models.QuerySet["Change"]):
     def releasable(self) -> "ChangeQuerySet":
         """RFCs that may enter a release: authorised or scheduled."""
         return self.filter(state__in=[Change.State.AUTHORISED, Change.State.SCHEDULED])
+
+    def planned_between(self, start: datetime, end: datetime) -> "ChangeQuerySet":
+        """Those whose planned time has a part in [start, end); one without an end is where it starts."""
+        touching = self.alias(period=PLANNED_PERIOD).filter(planned_start__isnull=False, period__overlap=(start, end))
+        # The index knows closed periods: an end that is the other's start is no part of it.
+        return touching.filter(Q(planned_end__gt=start) | Q(planned_end__isnull=True))
+
+    def occupying(self) -> "ChangeQuerySet":
+        """Those that somebody counts on: handed over, and not yet done."""
+        return self.filter(state__in=Change.OCCUPYING)
 
     def visible_to(self, user: Any) -> "ChangeQuerySet":
         """All with the right; else one's own requests, and beyond drafts those for one's own CIs or behind one's own
@@ -107,6 +127,7 @@ class Change(Ticket):
         UNSUCCESSFUL = "unsuccessful", _("unsuccessful")
         BACKED_OUT = "backed_out", _("backed out")
 
+    OCCUPYING = (State.SUBMITTED, State.ASSESSED, State.AUTHORISED, State.SCHEDULED, State.IMPLEMENTING)
     PREFIX = "CHG"
 
     state = StateField(default=State.DRAFT, choices=State)
@@ -159,7 +180,10 @@ class Change(Ticket):
             ),
             models.CheckConstraint(condition=~Q(state="closed") | ~Q(close_code=""), name="change_closed_with_code"),
         ]
-        indexes = list_indexes("change", OVER)
+        indexes = [
+            *list_indexes("change", OVER),
+            GistIndex(PLANNED_PERIOD, name="change_planned_period", condition=Q(planned_start__isnull=False)),
+        ]
         permissions = [
             ("see_all_changes", "Can see every change"),
             ("request_change", "Can write and submit RFCs"),

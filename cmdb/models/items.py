@@ -12,10 +12,18 @@ from django.db.models import Q
 from django.utils.translation import gettext_lazy as _
 
 from cmdb.models.reported import Drift, attribute_trigger
-from cmdb.windows import DAYS, check_zone, occurrence
+from cmdb.windows import DAYS, check_zone, occurrence, occurrences
 from software.models import Format
 from tickets.numbers import format_number
 from tickets.searching import word_indexes
+
+
+class MaintenanceWindowQuerySet(models.QuerySet["MaintenanceWindow"]):
+    def of_cis(self, cis: "CIQuerySet") -> "MaintenanceWindowQuerySet":
+        """Those that hold for one of these CIs: its own, else that of its class."""
+        own = cis.filter(maintenance_window=models.OuterRef("pk"))
+        of_class = cis.filter(maintenance_window=None, ci_class__maintenance_window=models.OuterRef("pk"))
+        return self.filter(models.Exists(own) | models.Exists(of_class))
 
 
 @pghistory.track(model_name="MaintenanceWindowHistory")
@@ -42,6 +50,8 @@ class MaintenanceWindow(models.Model):
         help_text=_("Of the site, for example Europe/Berlin."),
     )
 
+    objects = MaintenanceWindowQuerySet.as_manager()
+
     class Meta:
         ordering = ["name"]
         verbose_name = _("maintenance window")
@@ -57,6 +67,11 @@ class MaintenanceWindow(models.Model):
     def occurrence(self, now: datetime) -> tuple[datetime, datetime]:
         """Begin and end of the occurrence that is under way; else of the next one."""
         return occurrence(self.weekdays, self.start, timedelta(minutes=self.minutes), self.zone, now)
+
+    def occurrences(self, after: datetime, before: datetime) -> list[tuple[datetime, datetime]]:
+        """Begin and end of every occurrence that has a part between these times, in order."""
+        length = timedelta(minutes=self.minutes)
+        return occurrences(self.weekdays, self.start, length, self.zone, after, before)
 
     def is_open(self, now: datetime) -> bool:
         return self.occurrence(now)[0] <= now

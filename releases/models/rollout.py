@@ -1,5 +1,6 @@
 """The rollout of a release to its targets."""
 
+from datetime import datetime
 from typing import Any
 
 import pghistory
@@ -18,6 +19,10 @@ from tickets.numbers import format_number
 class RolloutQuerySet(models.QuerySet["Rollout"]):
     def active(self) -> "RolloutQuerySet":
         return self.filter(state__in=Rollout.ACTIVE)
+
+    def running_between(self, start: datetime, end: datetime) -> "RolloutQuerySet":
+        """Those that ran at some time in [start, end)."""
+        return self.filter(Q(finished_at__isnull=True) | Q(finished_at__gte=start), started_at__lt=end)
 
     def visible_to(self, user: Any) -> "RolloutQuerySet":
         """All with the right; else those of visible releases, and those that go to one's own CIs."""
@@ -118,7 +123,10 @@ class Rollout(StatefulModel):
                 condition=Q(state__in=["preparing", "running", "paused", "rolling_back", "aborting"]),
             )
         ]
-        indexes = [models.Index(fields=["id"], name="release_rollout_unsettled", condition=Q(settled_at__isnull=True))]
+        indexes = [
+            models.Index(fields=["id"], name="release_rollout_unsettled", condition=Q(settled_at__isnull=True)),
+            models.Index(fields=["finished_at"], name="release_rollout_finished"),
+        ]
 
     @property
     def number(self) -> str:

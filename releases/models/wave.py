@@ -1,13 +1,22 @@
 """The waves of a rollout and the verdicts on them."""
 
+from datetime import datetime
+
 import pghistory
 from django.conf import settings
 from django.db import models
+from django.db.models import Q
 from django.utils.translation import gettext_lazy as _
 from django_fsm import transition
 
 from releases.models.rollout import Rollout
 from tickets.lifecycle import StateField, StatefulModel
+
+
+class WaveQuerySet(models.QuerySet["Wave"]):
+    def running_between(self, start: datetime, end: datetime) -> "WaveQuerySet":
+        """Those that ran at some time in [start, end)."""
+        return self.filter(Q(finished_at__isnull=True) | Q(finished_at__gte=start), started_at__lt=end)
 
 
 @pghistory.track(
@@ -67,12 +76,17 @@ class Wave(StatefulModel):
     skipped = models.PositiveIntegerField(default=0)
     finished_at = models.DateTimeField(null=True, blank=True)
 
+    objects = WaveQuerySet.as_manager()
+
     class Meta:
         ordering = ["kind", "number"]
         verbose_name = _("wave")
         verbose_name_plural = _("waves")
         constraints = [
             models.UniqueConstraint(fields=["rollout", "kind", "number"], name="release_wave_number_once"),
+        ]
+        indexes = [
+            models.Index(fields=["finished_at"], name="release_wave_finished", condition=Q(started_at__isnull=False))
         ]
 
     def __str__(self) -> str:

@@ -59,7 +59,7 @@
 
   document.addEventListener("click", (event) => {
     event.target.closest("[data-dismiss-toast]")?.closest(".portal-toast")?.remove();
-    if (event.target.closest("[data-cancel]") && document.getElementById("verb-form")) {
+    if (event.target.closest("[data-cancel]") && document.querySelector("#verb-form:not([data-page])")) {
       event.preventDefault();
       document.getElementById("verb-form").replaceChildren();
     }

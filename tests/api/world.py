@@ -7,7 +7,7 @@ from typing import Any
 
 from django.urls import URLPattern, URLResolver
 
-from accounts.models import ServiceToken, User
+from accounts.models import CalendarFeed, ServiceToken, User
 from accounts.roles import ROLES
 from changes.models import Change, Freeze, StandardTemplate
 from cmdb.models import (
@@ -131,7 +131,11 @@ def make_objects(name: str, owner: User, author: User, *, links: int = 1) -> Obj
         user=robot, name="pipeline", sha256=f"{robot.pk:08d}{TOKEN_DIGEST[8:]}", scopes=["cis:read"], created_at=NOW,
         expires_at=NOW + timedelta(days=1),
     )  # fmt: skip
+    feed = CalendarFeed.objects.create(
+        user=owner, name="mail", sha256=f"{robot.pk:08d}{TOKEN_DIGEST[8:]}", kinds=["change"], created_at=NOW
+    )
     made.keys = {
+        "calendar-feeds": feed.pk,
         "freezes": freeze.pk, "standard-changes": template.pk, "service-tokens": token.pk,
         "incidents": incidents[0].pk, "problems": problems[0].pk, "changes": changes[0].pk, "releases": release.pk,
         "rollouts": rollout.pk, "deployments": deployment.pk, "cis": cis[0].pk, "ci-groups": group.pk,
@@ -147,6 +151,7 @@ def make_objects(name: str, owner: User, author: User, *, links: int = 1) -> Obj
         *((ConfigurationItem, ci.pk, "owner") for ci in cis),
         *((type(n), n.pk, "recipient") for n in owner.notices.all()),
         (Upload, upload.pk, "created_by"),
+        (CalendarFeed, feed.pk, "user"),
     ]
     return made
 

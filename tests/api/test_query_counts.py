@@ -50,8 +50,8 @@ def measured(name: str, links: int, reader: str) -> dict[str, int]:
 def readable(path: str, reader: str) -> bool:
     """What only staff may see is left out for owners."""
     for_staff = (
-        "cis/<str:number>/tokens/", "environments/<str:number>/", "images/<str:number>/", "ci-groups/<str:number>/",
-        "connections/<str:number>/", "deployments/<str:number>/push-log/",
+        "cis/<str:number>/tokens/", "environments/<str:number>/", "images/<str:number>/", "disks/<str:number>/",
+        "ci-groups/<str:number>/", "connections/<str:number>/", "deployments/<str:number>/push-log/",
         "standard-changes/<str:number>/", "service-tokens/<str:number>/", "gateway-tokens/<str:number>/",
         "registrations/<str:number>/",
     )  # fmt: skip

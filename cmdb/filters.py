@@ -3,12 +3,13 @@
 from typing import Any
 
 import django_filters
-from django.db.models import Q
 from django.utils.translation import gettext_lazy as _
 
 from cmdb.models import CIClass, CIGroup, ConfigurationItem, GatewayToken, Registration
 from tickets.filters import search_filter
+from tickets.models import union_of
 from tickets.numbers import parse_number
+from tickets.searching import having_words
 
 
 class CIFilter(django_filters.FilterSet):
@@ -43,13 +44,11 @@ class CIFilter(django_filters.FilterSet):
 
     def by_text(self, queryset: Any, name: str, value: str) -> Any:
         number = parse_number(value)
-        running = ConfigurationItem.objects.filter(
-            installed_versions__valid_to__isnull=True, installed_versions__label=value.strip()
-        ).values("pk")
-        words = Q(name__icontains=value) | Q(pk__in=running)
         if number and number[0] == ConfigurationItem.PREFIX:
-            words |= Q(pk=number[1])
-        return queryset.filter(words)
+            return queryset.filter(pk=number[1])
+        every = ConfigurationItem.objects.all()
+        running = every.filter(installed_versions__valid_to__isnull=True, installed_versions__label=value.strip())
+        return queryset.filter(pk__in=union_of((having_words(every, "name", value), running)))
 
     def by_group(self, queryset: Any, name: str, value: CIGroup) -> Any:
         return queryset.filter(pk__in=value.members().values("pk"))

@@ -75,6 +75,11 @@ class PortalTable(tables.Table):
 
     hidden_at_first: ClassVar[tuple[str, ...]] = ()
 
+    def lines(self) -> list[list[tuple[str, Any]]]:
+        """The rows as cells: class and content. The library would work out each cell's attributes anew."""
+        columns = [(column.name, column.column.attrs.get("td", {}).get("class", "")) for column in self.columns]
+        return [[(css, row.get_cell(name)) for name, css in columns] for row in self.rows]
+
     def head(self, column: Any) -> str:
         """The head of a column: as it says itself, else the name of the model's field."""
         label = column.column.verbose_name

@@ -12,6 +12,7 @@ from releases.models import (
     Rollout,
     RolloutEvent,
     RolloutException,
+    TestPeriod,
     TestPolicy,
     TestRun,
     Verdict,
@@ -62,6 +63,12 @@ class TestRunAdmin(ReadOnlyAdmin):
     list_display = ["id", "release", "environment", "state", "soak_seconds", "soak_started_at", "finished_at"]
     list_filter = ["state"]
     list_select_related = ["release", "environment"]
+
+
+@admin.register(TestPeriod)
+class TestPeriodAdmin(ReadOnlyAdmin):
+    list_display = ["id", "run", "seconds", "ended_at", "why"]
+    list_select_related = ["run"]
 
 
 @admin.register(Rollout)

@@ -100,6 +100,7 @@ class ReleaseViewSet(TicketViewSet):
         "build": Call(services.build_release),
         "start_test": Call(services.start_test, StartTestSerializer),
         "void_test": Call(services.void_test, OptionalReasonSerializer),
+        "apply_again": Call(services.apply_again, ReasonSerializer, "releases.build_release"),
         "skip_test": Call(services.skip_test, ReasonSerializer, EXCEPT),
         "accept_evidence": Call(services.accept_evidence, ReasonSerializer, EXCEPT),
         "approve": Call(services.approve_release, ApproveReleaseSerializer, has_right_to_approve),

@@ -143,7 +143,7 @@ class ReleaseSerializer(TicketSerializer):
 
     @extend_schema_field(TestRunSerializer(many=True))
     def get_test_runs(self, release: Release) -> list[dict[str, Any]]:
-        rows = release.test_runs.select_related("environment__source", "started_by")
+        rows = release.test_runs.select_related("environment__source", "started_by").prefetch_related("earlier_periods")
         return list(TestRunSerializer(rows, many=True, context=self.context).data)
 
     @extend_schema_field(GenerationSerializer(many=True))

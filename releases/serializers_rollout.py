@@ -7,7 +7,7 @@ from rest_framework import serializers
 
 from distribution.services import Counts, counts
 from incidents.models import Incident
-from releases.models import ProbeSample, Rollout, RolloutEvent, TestRun, Verdict, Wave
+from releases.models import ProbeSample, Rollout, RolloutEvent, TestPeriod, TestRun, Verdict, Wave
 from releases.probes import name_of
 from tickets.serializers import PersonSerializer, VerbSerializer, ViewerMixin
 
@@ -31,6 +31,16 @@ def shown_counts(found: Counts | None) -> dict[str, int]:
     return {name: int(getattr(found, name, 0)) for name in COUNTED}
 
 
+class TestPeriodSerializer(serializers.ModelSerializer):
+    """A problem-free period that began anew before its end."""
+
+    __test__ = False
+
+    class Meta:
+        model = TestPeriod
+        fields = ["seconds", "ended_at", "why"]
+
+
 class TestRunSerializer(serializers.ModelSerializer):
     """A try of the package on a copy; `soak_started_at` and `soak_seconds` say how long it still has to hold."""
 
@@ -39,6 +49,7 @@ class TestRunSerializer(serializers.ModelSerializer):
     environment = serializers.CharField(source="environment.number", read_only=True)
     source_ci = serializers.CharField(source="environment.source.number", read_only=True)
     evidence = serializers.CharField(source="environment.evidence", read_only=True)
+    earlier_periods = TestPeriodSerializer(many=True, read_only=True)
     started_by = PersonSerializer(read_only=True)
 
     def to_representation(self, instance: TestRun) -> dict[str, Any]:
@@ -46,7 +57,7 @@ class TestRunSerializer(serializers.ModelSerializer):
         shown = super().to_representation(instance)
         request = self.context.get("request")
         if request is None or not request.user.has_perm("test_environments.see_environments"):
-            shown |= {"environment": "", "source_ci": "", "reason": "", "soak_pause_reason": ""}
+            shown |= {"environment": "", "source_ci": "", "reason": "", "soak_pause_reason": "", "earlier_periods": []}
         return shown
 
     class Meta:
@@ -54,7 +65,7 @@ class TestRunSerializer(serializers.ModelSerializer):
         fields = [
             "id", "state", "environment", "source_ci", "package_hash", "soak_seconds", "soak_started_at",
             "soaked_seconds", "soak_paused_at", "soak_pause_reason", "evidence", "evidence_needed", "restarts",
-            "reason", "started_by", "created_at", "finished_at",
+            "earlier_periods", "reason", "started_by", "created_at", "finished_at",
         ]  # fmt: skip
 
 

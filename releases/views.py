@@ -82,6 +82,11 @@ def _may_except(release: Release, user: Any) -> bool:
     return release.state in EDITABLE and user.has_perm("releases.record_exception")
 
 
+def _may_apply_again(release: Release, user: Any) -> bool:
+    is_tested = release.state == Release.State.TESTING and user.has_perm("releases.build_release")
+    return is_tested and release.test_runs.filter(state=TestRun.State.SOAKING).exists()
+
+
 def _preview(verb: str) -> Callable[[Release, HttpRequest, PortalForm], Preview]:
     """What the start would do, now or at a time to come, for its dialog."""
 
@@ -96,6 +101,9 @@ VERBS = {
     "build": VerbPage(icon="package"),
     "start_test": VerbPage(StartTestForm, icon="flask", service="start_test"),
     "void_test": VerbPage(OptionalReasonForm, icon="rotate-clockwise", service="void_test"),
+    "apply_again": VerbPage(
+        ReasonForm, label=gettext_lazy("Apply again"), icon="refresh", service="apply_again", allowed=_may_apply_again
+    ),
     "close": VerbPage(icon="lock"),
     "cancel": VerbPage(ReasonForm, icon="ban"),
     "approve": VerbPage(
@@ -192,7 +200,7 @@ class ReleaseDetail(DetailPage):
         rows = release.test_runs.select_related("environment__source", "environment__copy", "started_by")
         now = now_of(self.request)
         shown = []
-        for run in rows.select_related("environment__image")[:20]:
+        for run in rows.select_related("environment__image").prefetch_related("earlier_periods")[:20]:
             is_soaking = run.state == TestRun.State.SOAKING
             soaked = run.soaked(now).total_seconds() if is_soaking else None
             shown.append((run, soaked, is_soaking and services.lacks_evidence(run)))

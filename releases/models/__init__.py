@@ -12,7 +12,7 @@ from releases.models.release import (
 from releases.models.rollout import Rollout
 from releases.models.rollout_log import RolloutEvent, RolloutException
 from releases.models.self_check import SelfCheck
-from releases.models.test_run import TestRun
+from releases.models.test_run import TestPeriod, TestRun
 from releases.models.wave import Verdict, Wave
 
 __all__ = [
@@ -28,6 +28,7 @@ __all__ = [
     "RolloutEvent",
     "RolloutException",
     "SelfCheck",
+    "TestPeriod",
     "TestPolicy",
     "TestRun",
     "Verdict",

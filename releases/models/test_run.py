@@ -19,7 +19,8 @@ class TestRun(StatefulModel):
     """One try of a package on a copy of a production CI; it owns the soak clock.
 
     preparing: the copy is being made · applying: the package is on its way to the copy · soaking: the problem-free
-    period runs; an incident on the copy restarts it · passed · failed · voided: the package was edited.
+    period runs; an incident on the copy, or the package applied again, begins it anew · passed · failed · voided: the
+    package was edited.
     """
 
     __test__ = False
@@ -93,6 +94,10 @@ class TestRun(StatefulModel):
     def succeed(self) -> None:
         """The whole period went by without an incident on the copy."""
 
+    @transition("state", State.SOAKING, State.PREPARING, custom={"label": _("Start over"), "system": True})
+    def start_over(self) -> None:
+        """The copy goes back to its image and gets the package again; the problem-free period begins from nothing."""
+
     @transition(
         "state",
         [State.PREPARING, State.APPLYING, State.SOAKING],
@@ -110,3 +115,26 @@ class TestRun(StatefulModel):
     )
     def void(self) -> None:
         """The package was edited after the test began."""
+
+
+class TestPeriod(models.Model):
+    """A problem-free period that did not reach its end: what it came to, and why it began anew; never changed.
+
+    The present one is on the run.
+    """
+
+    __test__ = False
+
+    run = models.ForeignKey(TestRun, models.CASCADE, related_name="earlier_periods")
+    batch = models.ForeignKey("distribution.Batch", models.PROTECT, null=True, related_name="+")
+    seconds = models.PositiveIntegerField(help_text=_("How much of it had gone by without a problem."))
+    ended_at = models.DateTimeField()
+    why = models.CharField(max_length=500)
+
+    class Meta:
+        ordering = ["-id"]
+        verbose_name = _("earlier problem-free period")
+        verbose_name_plural = _("earlier problem-free periods")
+
+    def __str__(self) -> str:
+        return f"{self.seconds} s: {self.why[:60]}"

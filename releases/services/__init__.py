@@ -21,13 +21,14 @@ from releases.services.rollbacks import continue_rollback, roll_back_ci, roll_ba
 from releases.services.rollouts import start_rollout
 from releases.services.schedule import cancel_start, schedule_start
 from releases.services.signatures import missing_signatures, signing_request
-from releases.services.testing import advance_test_runs, skip_test, start_test, void_test
+from releases.services.testing import advance_test_runs, apply_again, skip_test, start_test, void_test
 from releases.services.window_override import override_window
 
 __all__ = [
     "abort_rollout",
     "accept_evidence",
     "advance_test_runs",
+    "apply_again",
     "approve_release",
     "build_release",
     "cancel_release",

@@ -3,7 +3,6 @@
 import logging
 from datetime import datetime, timedelta
 
-from django.conf import settings
 from django.db import transaction
 from django.db.models import F
 from django.utils.translation import gettext as _
@@ -18,6 +17,7 @@ from releases.services.approval import check_second_person
 from releases.services.content import check_ready, lock_release, package_hash
 from releases.services.evidence import evidence_needed_for, lacks_evidence
 from releases.services.exceptions import accept
+from releases.services.problem_free_period import begun, keep_period, pause_or_go_on
 from releases.services.signatures import check_signed
 from test_environments import services as environments
 from test_environments.models import GoldenImage, TestEnvironment
@@ -30,8 +30,6 @@ logger = logging.getLogger(__name__)
 
 # How long the copy has for each step of an installation, in seconds.
 TEST_DEADLINE = 1800
-# Agents are asked to poll much more often; shorter gaps are no sign of anything. Seconds.
-LEAST_SILENCE = 300
 GONE = frozenset({TestEnvironment.State.ERROR, TestEnvironment.State.DESTROYING, TestEnvironment.State.DESTROYED})
 
 
@@ -98,6 +96,31 @@ def void_current_run(release: Release, *, now: datetime, reason: str) -> None:
         move(run, "void", actor=None, now=now, update={"finished_at": now, "reason": reason})
         _withdraw(run, now=now)
         _throw_away(run, now=now)
+
+
+def apply_again(release: Release, *, actor: User, now: datetime, reason: str) -> None:
+    """Takes the copy back to its image and applies the package anew: the problem-free period begins from nothing.
+
+    What the period before came to is kept. Refuses without a test that soaks, and while the copy is busy.
+    """
+    check_permission(actor, "releases.build_release", _("apply the package again"))
+    if not reason.strip():
+        raise InvalidInput(_("Say why the package is applied again."), field="reason")
+    with transaction.atomic():
+        release = lock_release(release)
+        soaking = release.test_runs.select_for_update(of=("self",)).filter(state=TestRun.State.SOAKING)
+        run = soaking.select_related("environment", "batch").first()
+        if run is None:
+            raise ConditionRefused(
+                _("No test of %(release)s is in its problem-free period. Start a test.") % {"release": release}
+            )
+        environments.revert_environment(run.environment, actor=actor, now=now)
+        _withdraw(run, now=now)
+        keep_period(run, now=now, why=_("Applied again: %s") % reason)
+        update = {**begun(None), "batch": None, "restarts": run.restarts + 1}
+        move(run, "start_over", actor=None, now=now, update=update)
+        text = _("The package is applied to the copy again (%s): the problem-free period begins anew.") % reason
+        record(release, kind=EntryKind.SYSTEM, actor=actor, now=now, text=text, public=False)
 
 
 def skip_test(release: Release, *, actor: User, now: datetime, reason: str) -> None:
@@ -182,7 +205,7 @@ def _watch_applying(run: TestRun, now: datetime) -> bool:
         return _fail(run, now, _("The package never reached the copy."))
     if deployment.state in {DeploymentState.SUCCEEDED, DeploymentState.SKIPPED}:
         environments.end_apply(run.environment, now=now)
-        move(run, "soak", actor=None, now=now, update={"soak_started_at": now})
+        move(run, "soak", actor=None, now=now, update=begun(now))
         text = _("The copy runs the package; %(n)d seconds without a problem are needed.") % {"n": run.soak_seconds}
         record(run.release, kind=EntryKind.SYSTEM, actor=None, now=now, text=text)
         return True
@@ -206,15 +229,14 @@ def _watch_soaking(run: TestRun, now: datetime) -> bool:
     )
     if fresh:
         run.counted_incidents.add(*fresh)
-        begun = {"soak_started_at": now, "soaked_seconds": 0, "soak_paused_at": None, "soak_pause_reason": ""}
-        TestRun.objects.filter(pk=run.pk).update(**begun, restarts=F("restarts") + 1, updated_at=now)
-        text = _("Incident on the copy (%s): the problem-free period begins anew.") % ", ".join(
-            incident.number for incident in fresh
-        )
+        why = _("Incident on the copy (%s)") % ", ".join(incident.number for incident in fresh)
+        keep_period(run, now=now, why=why)
+        TestRun.objects.filter(pk=run.pk).update(**begun(now), restarts=F("restarts") + 1, updated_at=now)
+        text = _("%s: the problem-free period begins anew.") % why
         record(run.release, kind=EntryKind.SYSTEM, actor=None, now=now, text=text)
         return True
     environments.renew_by_use(run.environment, now=now)
-    if _pause_or_go_on(run, now):
+    if pause_or_go_on(run, now):
         return True
     is_over = run.soaked(now) >= timedelta(seconds=run.soak_seconds)
     if not is_over or run.soak_paused_at or Incident.objects.open().filter(ci=copy_id).exists():
@@ -230,41 +252,6 @@ def _watch_soaking(run: TestRun, now: datetime) -> bool:
     move_ticket(run.release, "pass_test", actor=None, now=now, text=text)
     _throw_away(run, now=now)
     return True
-
-
-def _pause_or_go_on(run: TestRun, now: datetime) -> bool:
-    """The period accrues only while the copy runs and its agent is heard; whether that changed."""
-    assert run.soak_started_at is not None
-    why = _why_not_alive(run.environment, now)
-    if bool(why) == bool(run.soak_paused_at):
-        return False
-    if why:
-        # The time in which nobody heard of it does not count.
-        heard = run.environment.copy.last_seen_at if run.environment.copy else None
-        until = max(run.soak_started_at, min(heard or now, now))
-        soaked = run.soaked_seconds + int((until - run.soak_started_at).total_seconds())
-        change = {"soak_paused_at": now, "soak_pause_reason": why[:255], "soaked_seconds": soaked}
-        text = _("The problem-free period stands still: %s") % why
-    else:
-        change = {"soak_paused_at": None, "soak_pause_reason": "", "soak_started_at": now}
-        text = _("The copy runs and is heard again: the problem-free period goes on.")
-    TestRun.objects.filter(pk=run.pk).update(**change, updated_at=now)
-    record(run.release, kind=EntryKind.SYSTEM, actor=None, now=now, text=text, public=False)
-    return True
-
-
-def _why_not_alive(environment: TestEnvironment, now: datetime) -> str:
-    """Why the time does not count now; empty when the copy runs and its agent was heard not long ago."""
-    off = {TestEnvironment.Power.OFF, TestEnvironment.Power.PAUSED, TestEnvironment.Power.CRASHED}
-    if not environment.is_wanted_running or (environment.observed_at and environment.observed_power in off):
-        return _("the copy does not run.")
-    silence = timedelta(seconds=max(LEAST_SILENCE, 3 * settings.DDI_POLL_SECONDS))
-    heard = environment.copy.last_seen_at if environment.copy else None
-    if heard is not None and now - heard > silence:
-        return _("its agent has not been heard for %(minutes)d minutes.") % {
-            "minutes": (now - heard).total_seconds() // 60
-        }
-    return ""
 
 
 def _runs_package(run: TestRun) -> bool:

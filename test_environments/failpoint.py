@@ -19,6 +19,7 @@ MAKING = (
     "placed",
     "wanted",
     "started",
+    "running",
 )
 RECEIVING = ("received",)
 KEEPING = ("snapshotting", "snapshot_kept")

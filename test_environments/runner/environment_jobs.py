@@ -31,7 +31,8 @@ from tickets.lifecycle import move
 
 State = TestEnvironment.State
 
-STOP_SECONDS = 20.0
+# How long a copy has to shut down in order; an emulated machine needs some seconds, more on a busy host.
+STOP_SECONDS = 60.0
 _UP = (Power.RUNNING, Power.STARTING)
 
 
@@ -50,7 +51,8 @@ def task_of(environment: TestEnvironment, seen: Observation | None) -> str:
     if seen is None or state == State.REQUESTED:
         return ""
     if environment.is_wanted_running:
-        return "" if seen.power in _UP else "start"
+        # With a lease it is not written yet that it runs: the host that started it was killed, or lost the database.
+        return "" if seen.power in _UP and environment.lease is None else "start"
     return "stop" if seen.power in (*_UP, Power.PAUSED, Power.CRASHED) else ""
 
 
@@ -184,6 +186,7 @@ class EnvironmentJob(Job):
 
     def _start(self) -> None:
         started = self.driver.start(self.uuid, self.bound)
+        reach("running")
         with self.held() as (environment, now):
             self.free(now, **_label(started))
             if environment.evidence != started.evidence or environment.accelerator != started.accelerator:

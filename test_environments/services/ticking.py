@@ -25,6 +25,8 @@ REPORT_DEADLINE = timedelta(minutes=3)
 MACHINE_REPORT_DEADLINE = timedelta(minutes=15)
 # How long after its deadline a step may still come back by itself.
 _GRACE = timedelta(minutes=1)
+# How long a host that was killed may take to come back: the next one does its steps again.
+COMES_BACK = timedelta(minutes=5)
 
 _MOVING = (
     State.REQUESTED, State.CAPTURING, State.PROVISIONING, State.SNAPSHOTTING, State.REVERTING, State.DESTROYING,
@@ -113,7 +115,7 @@ def _why_image_stuck(image: GoldenImage, *, now: datetime) -> str:
 def _why_lease_lost(row: TestEnvironment | GoldenImage, *, now: datetime) -> str:
     if row.task_deadline is not None and row.task_deadline + _GRACE < now:
         return _("The step “%(task)s” did not end in its time. Retry, or destroy.") % {"task": row.task}
-    if row.leased_until is None or row.leased_until >= now:
+    if row.leased_until is None or row.leased_until + COMES_BACK >= now:
         return ""
     return _("The test host stopped in the middle of its work. See that it runs, then retry.")
 

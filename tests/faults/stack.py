@@ -355,11 +355,11 @@ class Stack:
 
 
 @contextlib.contextmanager
-def started(folder: Path, name: str) -> Iterator[Stack]:
+def started(folder: Path, name: str, **options: Any) -> Iterator[Stack]:
     """A running portal with a database of its own; stopped at the end, also when it did not start."""
     base = os.environ.get("TEST_DATABASE_NAME", "test_itsm_portal")
     database = f"{base}_{name}_{os.environ.get('PYTEST_XDIST_WORKER', 'main')}"
-    stack = Stack(folder, os.environ["DATABASE_URL"], database)
+    stack = Stack(folder, os.environ["DATABASE_URL"], database, **options)
     try:
         stack.start()
         yield stack

@@ -2,15 +2,19 @@
 
 import os
 import shutil
+import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from test_environments.drivers.libvirt.host import what_is_missing
 from test_environments.drivers.libvirt.small_systems.tiny_guest import TinyGuest
+from tests.hypervisor.copies import Copies
 from tests.hypervisor.guests import Source, machines_below
 from tests.hypervisor.scenes import Golden, Machines, media
+from tests.test_environments.conftest import HostProcess
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -20,24 +24,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.slow)
 
 
-def missing() -> str:
-    """What this host lacks for machines, empty if nothing."""
-    if os.geteuid() != 0:
-        return "root's rights"
-    for program in ("qemu-system-x86_64", "qemu-img", "dpkg-deb", "unshare", "nsenter", "setpriv", "prlimit"):
-        if shutil.which(program) is None:
-            return program
-    try:
-        import libvirt  # noqa: F401
-    except ImportError:
-        return "libvirt-python"
-    return ""
-
-
 @pytest.fixture(scope="session", autouse=True)
 def hypervisor() -> None:
     """Skips where there is none; in continuous integration nothing is skipped."""
-    if why := missing():
+    if why := what_is_missing():
         if os.environ.get("REQUIRE_HYPERVISOR"):
             pytest.fail(f"machines need {why}")
         pytest.skip(f"machines need {why}")
@@ -79,3 +69,29 @@ def machines(place: Path, golden: Golden) -> Iterator[Machines]:
     machines = Machines(place, golden)
     yield machines
     machines.close()
+
+
+@pytest.fixture
+def machines_folder(place: Path, golden: Golden, monkeypatch) -> Path:
+    """The folder of a test host's machines, and the settings that name it; the small system is there already."""
+    folder = place / "m"
+    golden.prepare_host(place, folder)
+    monkeypatch.setenv("TEST_ENVIRONMENT_DRIVERS", "libvirt")
+    monkeypatch.setenv("TEST_ENVIRONMENT_MACHINES", str(folder))
+    return folder
+
+
+@pytest.fixture
+def host(machines_folder: Path, golden: Golden, tmp_path: Path, live_server, settings) -> Iterator[HostProcess]:
+    """A test host with the driver for machines, and the disk of one CI that may be copied."""
+    golden.offer_disk(tmp_path / "fleet")
+    settings.TEST_ENVIRONMENT_DRIVERS = {"libvirt": {}}  # the portal only asks whether there is one
+    host = HostProcess(tmp_path, live_server.url)
+    yield host
+    if host.process is not None:
+        host.end(signal.SIGTERM)
+
+
+@pytest.fixture
+def scene(host: HostProcess, machines_folder: Path) -> Copies:
+    return Copies(host, machines_folder)

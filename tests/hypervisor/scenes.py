@@ -1,5 +1,6 @@
 """A hypervisor with one image to make environments from, without a portal."""
 
+import shutil
 import subprocess
 from pathlib import Path
 from uuid import UUID, uuid4
@@ -21,6 +22,7 @@ from test_environments.drivers.interface import (
     Recipe,
 )
 from test_environments.drivers.libvirt.driver import Libvirt
+from test_environments.drivers.libvirt.small_systems.build import small_system
 from tests.hypervisor.guests import MEDIA, Source
 
 PROVENANCE = Provenance("https://portal.example.org", "ENV-0000005", "till-7", "2026-11-02T09:00:00Z")
@@ -61,6 +63,20 @@ class Golden:
     def take_knowledge(self, place: Path) -> None:
         if (place / "h" / "cache").exists() and not (self._folder / "cache").exists():
             copy(place / "h" / "cache", self._folder / "cache")
+
+    def prepare_host(self, place: Path, folder: Path) -> None:
+        """Gives a test host's folder of machines below `place` what is known, and the small system."""
+        (folder / "media").mkdir(mode=0o711, parents=True)
+        folder.chmod(0o711)
+        if (place / "h").exists():
+            (place / "h").rename(folder / "h")
+        built = small_system(media()).kernel.parent
+        shutil.copytree(built, folder / "media" / built.name)
+
+    def offer_disk(self, sources: Path) -> None:
+        """Puts the disk into a portal's folder of sources."""
+        sources.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(self.sources / "till-7.raw", sources / "till-7.raw")
 
 
 def copy(source: Path, target: Path) -> None:

@@ -36,6 +36,7 @@ from tests.agent.ci import archive
 from tests.factories import make_ci, make_product, make_user
 from tests.hypervisor.guests import Source, machines_below, read_file, until
 from tests.hypervisor.scenes import PROVENANCE, SECONDS, media
+from tests.hypervisor.steps import Steps
 from tickets.clock import database_now
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.timeout(900)]
@@ -125,21 +126,26 @@ def state(deployment: Deployment) -> str:
 
 
 def test_a_good_and_a_bad_release_are_tried_in_two_clones_of_a_physical_machine(scene: Scene, place: Path, tmp_path):
-    image = scene.capture()
+    steps = Steps()
+    with steps.measured("the image of a disk of 112 MB is taken"):
+        image = scene.capture()
     assert (image.baseline, image.versions) == ({"billing": "1.0"}, {"billing": ("0.9", "1.0")})
     copies = scene.copy("copy-1"), scene.copy("copy-2")
     tokens = [issue_agent_token(copy, actor=None, now=database_now()) for copy in copies]
     one, other = uuid4(), uuid4()
-    with ThreadPoolExecutor(2) as both:  # of the driver's calls none touches the database
+    # Of the driver's calls none touches the database.
+    with steps.measured("two linked clones get their identities and start"), ThreadPoolExecutor(2) as both:
         jobs = [
             both.submit(scene.start, *job) for job in zip((one, other), (image, image), copies, tokens, strict=True)
         ]
         changed = [job.result() for job in jobs]
     assert changed == [("etc/cron.d/invoices", "etc/mail.json")] * 2
-    until(
-        lambda: [running(copy, scene.product) for copy in copies] == ["1.0", "1.0"],
-        seconds=SECONDS, say=lambda: scene.consoles(one, other),
-    )  # fmt: skip
+    with steps.measured("both boot until their agents have reported"):
+        until(
+            lambda: [running(copy, scene.product) for copy in copies] == ["1.0", "1.0"],
+            seconds=SECONDS, say=lambda: scene.consoles(one, other),
+        )  # fmt: skip
+    steps.memory("the process of a machine with 256 MB", scene.driver.observe(one, scene.bound()).process)
 
     with socket.create_server(("127.0.0.1", 0)) as control:  # on the host, beside the portal
         port = control.getsockname()[1]
@@ -147,10 +153,11 @@ def test_a_good_and_a_bad_release_are_tried_in_two_clones_of_a_physical_machine(
         good = scene.package("2.0", f"grep -q 2.0 app.txt || exit 1\n{is_closed}\nexit 0\n")
         bad = scene.package("3.0", "echo the till does not open; exit 1")
         deployments = scene.deploy(copies[0], good), scene.deploy(copies[1], bad)
-        until(
-            lambda: all(state(deployment) in DONE for deployment in deployments),
-            seconds=SECONDS, say=lambda: scene.consoles(one, other),
-        )  # fmt: skip
+        with steps.measured("both apply a release"):
+            until(
+                lambda: all(state(deployment) in DONE for deployment in deployments),
+                seconds=SECONDS, say=lambda: scene.consoles(one, other),
+            )  # fmt: skip
     for deployment in deployments:
         deployment.refresh_from_db()
     found = [(deployment.state, deployment.error_code) for deployment in deployments]
@@ -158,13 +165,18 @@ def test_a_good_and_a_bad_release_are_tried_in_two_clones_of_a_physical_machine(
     assert found == expected, scene.consoles(one, other)
     until(lambda: [running(copy, scene.product) for copy in copies] == ["2.0", "1.0"], seconds=SECONDS)
 
-    assert scene.driver.stop(one, scene.bound(), grace_seconds=90) is StoppedHow.GRACEFUL
+    with steps.measured("stop, in order"):
+        assert scene.driver.stop(one, scene.bound(), grace_seconds=90) is StoppedHow.GRACEFUL
     kept = uuid4()
-    scene.driver.snapshot(one, kept, scene.bound())
-    scene.driver.revert(one, None, scene.bound())
-    scene.give_identity(one, copies[0], tokens[0])
+    with steps.measured("snapshot"):
+        scene.driver.snapshot(one, kept, scene.bound())
+    with steps.measured("revert"):
+        scene.driver.revert(one, None, scene.bound())
+    with steps.measured("a new identity, by an errand"):
+        scene.give_identity(one, copies[0], tokens[0])
     scene.driver.start(one, scene.bound())
-    until(lambda: running(copies[0], scene.product) == "1.0", seconds=SECONDS, say=lambda: scene.consoles(one))
+    with steps.measured("one boots until its agent has reported"):
+        until(lambda: running(copies[0], scene.product) == "1.0", seconds=SECONDS, say=lambda: scene.consoles(one))
     scene.driver.stop(one, scene.bound(), grace_seconds=0)
     scene.driver.revert(one, kept, scene.bound())
     top = scene.driver._files(one).top
@@ -172,7 +184,8 @@ def test_a_good_and_a_bad_release_are_tried_in_two_clones_of_a_physical_machine(
     assert "production" not in read_file(top, "etc/update-agent/agent.json", tmp_path)
 
     for environment in (one, other):
-        scene.driver.destroy(environment, scene.bound())
+        with steps.measured("destroy"):
+            scene.driver.destroy(environment, scene.bound())
         assert scene.driver.observe(environment, scene.bound()).power is Power.ABSENT
     scene.driver.delete_image(image.image, scene.bound())
     assert scene.driver.list_owned(scene.bound()) == []
@@ -180,3 +193,4 @@ def test_a_good_and_a_bad_release_are_tried_in_two_clones_of_a_physical_machine(
     assert machines_below(place) == []
     assert list(place.rglob("*.qcow2")) == list(place.rglob("*.sock")) == []
     assert not InstalledVersion.objects.filter(ci=scene.till).exists()
+    steps.tell()

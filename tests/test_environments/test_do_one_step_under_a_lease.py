@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
 from django.db import connection
@@ -21,6 +21,7 @@ from test_environments.drivers.interface import (
     Driver,
     IsolationProof,
     NetworkMode,
+    Observation,
     Power,
     Probe,
 )
@@ -129,6 +130,18 @@ def test_a_job_whose_lease_was_taken_changes_nothing(environment, driver):
         first.run()
     second.run()
     assert AgentToken.objects.count() == 1
+
+
+def test_what_runs_but_was_never_written_down_is_started_again_and_keeps_its_label(environment, driver):
+    claimed(environment, driver).run()
+    TestEnvironment.objects.update(lease=uuid4(), evidence="")  # a machine outlives the host that is killed here
+    environment.refresh_from_db()
+    runs = Observation(Power.RUNNING)
+    assert task_of(environment, runs) == "start"
+    EnvironmentJob(environment, "start", claim(environment, "start", now=database_now()), driver).run()
+    environment.refresh_from_db()
+    assert (environment.lease, environment.evidence) == (None, "file_copy")
+    assert task_of(environment, runs) == ""
 
 
 def test_a_copy_that_is_destroyed_while_it_is_made_never_starts(environment, driver, copies):

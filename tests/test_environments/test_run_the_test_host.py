@@ -120,6 +120,7 @@ def test_a_host_killed_while_it_makes_a_copy_is_followed_by_one_that_finishes_it
 
     host.start()
     until_state(host, environment, State.READY)
+    until(lambda: TestEnvironment.objects.get().evidence == "file_copy", say=host.says)
     assert host.leftovers() == left_of(environment)
     copy = tree(host.folder_of(environment) / "root")
     assert {k: v for k, v in copy.items() if ".agent" not in k} == tree(host.folder / "fleet" / "till-7")
@@ -221,7 +222,7 @@ def test_a_host_that_never_comes_back_ends_in_an_error_that_offers_a_retry(host,
     environment = request(till)
     host.start(failpoint="copied")
     assert host.wait() == -signal.SIGKILL, host.says()
-    services.advance_test_environments(now=database_now() + timedelta(minutes=1))
+    services.advance_test_environments(now=database_now() + timedelta(minutes=6))
     environment.refresh_from_db()
     assert (environment.state, environment.error_from) == (State.ERROR, State.PROVISIONING)
 

@@ -1,6 +1,9 @@
 """What the machine of the hypervisor has and runs, as /proc tells it."""
 
+import importlib.util
 import os
+import pwd
+import shutil
 from itertools import pairwise
 from pathlib import Path
 
@@ -8,6 +11,21 @@ from test_environments.drivers.errors import Capacity
 
 RESERVE_MB = 256  # that machines leave to the host
 _QEMU = b"/usr/bin/qemu-system-"
+_PROGRAMS = (
+    "qemu-system-x86_64", "qemu-img", "apt-get", "dpkg-deb", "unshare", "nsenter", "setpriv", "prlimit",
+)  # fmt: skip
+
+
+def what_is_missing() -> str:
+    """What a libvirt of our own (`qemu:///embed`) needs and this host does not have; empty if nothing."""
+    if os.geteuid() != 0:
+        return "root's rights"
+    for program in _PROGRAMS:
+        if shutil.which(program) is None:
+            return program
+    if not any(user.pw_name == "libvirt-qemu" for user in pwd.getpwall()):
+        return "the user libvirt-qemu"
+    return "" if importlib.util.find_spec("libvirt") else "libvirt's binding for Python (make machines)"
 
 
 def free_memory_mb() -> int:

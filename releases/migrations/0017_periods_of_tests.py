@@ -8,7 +8,7 @@ class Migration(migrations.Migration):
 
     dependencies = [
         ('distribution', '0012_cancelled_in_chunks'),
-        ('releases', '0015_freezes_withdrawals_and_skipping'),
+        ('releases', '0016_finished_indexes'),
     ]
 
     operations = [

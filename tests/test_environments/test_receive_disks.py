@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from django.conf import settings
 from django.urls import reverse
+from rest_framework.test import APIClient
 
 from test_environments import services
 from test_environments.drivers.libvirt.driver import Libvirt
@@ -351,3 +352,29 @@ def test_a_page_takes_an_image_and_passes_it_on_to_be_checked(client, till, engi
     reception = DiskReception.objects.get()
     assert (reception.state, reception.format, reception.size) == ("checking", "vmdk", len(DISK))
     assert answer["Location"] == reverse("disk_detail", args=[reception.number])
+
+
+def test_by_the_api_a_disk_is_ordered_uploaded_in_pieces_and_its_secret_is_shown_once(till, engineer):
+    api = APIClient()
+    api.force_authenticate(engineer)
+    ordered = api.post("/api/v1/disks/", {"ci": till.number, "reason": "A test."}, format="json")
+    assert (ordered.status_code, len(ordered.json()["secret"])) == (201, 43)
+    number = ordered.json()["disk"]["number"]
+    assert ordered.json()["secret"] not in api.get(f"/api/v1/disks/{number}/").content.decode()
+    wrong = api.post(f"/api/v1/disks/{number}/medium/", {"secret": "x"}, format="json")
+    assert wrong.status_code == 403
+    assert api.post(f"/api/v1/disks/{number}/revoke/").json()["state"] == "revoked"
+
+    CopySource.objects.update(method="upload")
+    order = {"ci": till.number, "reason": "A test.", "filename": "till.raw", "size": len(DISK)}
+    assert api.post("/api/v1/disks/", {**order, "gateway": "192.0.2.1"}, format="json").status_code == 400
+    ordered = api.post("/api/v1/disks/", order, format="json").json()
+    assert ordered["secret"] == ""
+    address = f"/api/v1/disks/{ordered['disk']['number']}/content/"
+
+    def send(offset: int, piece: bytes):
+        return api.post(f"{address}?offset={offset}", piece, content_type="application/octet-stream")
+
+    assert send(0, DISK[:1000]).json()["received_bytes"] == 1000
+    assert send(0, DISK[:1000]).status_code == 409
+    assert send(1000, DISK[1000:]).json()["state"] == "checking"

@@ -243,6 +243,7 @@ class Libvirt(Driver):
         uuid = str(environment)
         if not files.about["has_identity"]:
             raise Conflict("The machine has no identity yet.")
+        there.settle(uuid, bound)
         if not there.is_alive(uuid, bound):
             host.need_memory(files.about["memory_mb"])
             need_room(self._folder, self._growth_mb * 10**6 // 4)

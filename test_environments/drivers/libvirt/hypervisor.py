@@ -125,6 +125,11 @@ class Hypervisor:
         found = self.look(uuid, bound)
         return found is not None and found["state"] in ALIVE
 
+    def settle(self, uuid: str, bound: Bound) -> None:
+        """A machine that was killed “runs” on for a moment: waits until libvirt has noticed."""
+        if self.is_embedded and self.is_alive(uuid, bound) and host.process_of(uuid) is None:
+            bound.wait(lambda: not self.is_alive(uuid), seconds=_KILL_SECONDS)
+
     def ask_to_stop(self, uuid: str, bound: Bound, *, grace_seconds: float) -> bool:
         """Presses the power button, again and again; whether the machine went off in time."""
         end = Bound(min(grace_seconds, bound.left))

@@ -169,8 +169,9 @@ SELECT DISTINCT found.ci_id FROM distribution_batch b CROSS JOIN LATERAL (
     SELECT d.ci_id FROM distribution_deployment d
     WHERE d.batch_id = b.id AND d.ci_id > %(after)s AND d.ci_id <= %(last)s
         AND (d.offered_at IS NOT NULL OR d.state = 'succeeded')
-        AND NOT EXISTS (
-            SELECT 1 FROM distribution_deployment back WHERE back.batch_id = %(batch)s AND back.ci_id = d.ci_id)
+        -- Looked up CI by CI: as NOT EXISTS it may be joined with the whole batch, of which statistics know nothing yet.
+        AND (SELECT back.id FROM distribution_deployment back
+             WHERE back.batch_id = %(batch)s AND back.ci_id = d.ci_id LIMIT 1) IS NULL
         AND (%(only)s::bigint IS NULL OR EXISTS (
             SELECT 1 FROM distribution_deployment o WHERE o.batch_id = %(only)s::bigint AND o.ci_id = d.ci_id))
         AND {_has_changed("d")}

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from datetime import datetime
 from typing import Any
 
-from django.db import connection
+from django.db import connection, transaction
 
 from distribution import steps
 from distribution.failures import IS_FORWARD, failed_text
@@ -163,15 +163,16 @@ WITH {_CHANGED}, item AS (
     WHERE c.ci_id NOT IN (SELECT ci_id FROM without_way_back)
 ), {NOBODY}, {WRITE} {HOW_MANY}
 """  # noqa: S608 - put together from constants
-# The next CIs that may have to go back and that the rollback does not have yet, by the index of each batch.
+# The next CIs that may have to go back and that the rollback does not have yet. That is asked CI by CI (`+ 0`: by the
+# index of CIs), as statistics know nothing of a batch that is being written.
 _NEXT = f"""
 SELECT DISTINCT found.ci_id FROM distribution_batch b CROSS JOIN LATERAL (
     SELECT d.ci_id FROM distribution_deployment d
     WHERE d.batch_id = b.id AND d.ci_id > %(after)s AND d.ci_id <= %(last)s
         AND (d.offered_at IS NOT NULL OR d.state = 'succeeded')
-        -- Looked up CI by CI: as NOT EXISTS it may be joined with the whole batch, of which statistics know nothing yet.
-        AND (SELECT back.id FROM distribution_deployment back
-             WHERE back.batch_id = %(batch)s AND back.ci_id = d.ci_id LIMIT 1) IS NULL
+        AND (%(is_behind)s::boolean OR (
+            SELECT back.id FROM distribution_deployment back
+            WHERE back.ci_id = d.ci_id AND back.batch_id + 0 = %(batch)s LIMIT 1) IS NULL)
         AND (%(only)s::bigint IS NULL OR EXISTS (
             SELECT 1 FROM distribution_deployment o WHERE o.batch_id = %(only)s::bigint AND o.ci_id = d.ci_id))
         AND {_has_changed("d")}
@@ -180,6 +181,9 @@ SELECT DISTINCT found.ci_id FROM distribution_batch b CROSS JOIN LATERAL (
 WHERE b.id = ANY(%(forward)s) AND b.mode <> 'download_only'
 ORDER BY found.ci_id LIMIT %(limit)s
 """  # noqa: S608 - put together from constants
+# Reads an index in its order and stops, where it takes few rows for all there are and would read and sort them all.
+_IN_ORDER = "SELECT set_config('enable_sort', 'off', true), set_config('enable_bitmapscan', 'off', true)"
+_IN_ANY_ORDER = "SET LOCAL enable_sort TO DEFAULT; SET LOCAL enable_bitmapscan TO DEFAULT"
 _LAST = 2**63 - 1
 # What `queue_rollback` goes by: how many deployments have come to their end, and what CIs say that they run.
 _SEEN = """
@@ -269,26 +273,26 @@ def queue_rollback(
 
 def _to_go_back(batch: Batch, forward: list[int], only_of: int | None) -> Iterator[list[int]]:
     """Chunks of CIs by id: those behind the last one that was queued; then, from the start, who came late."""
-    queued = batch.deployments.order_by("-ci").values_list("ci", flat=True).first() or 0
-    for after, last in ((queued, _LAST), (0, queued)):
+    values = {"forward": forward, "batch": batch.pk, "only": only_of, "limit": steps.CHUNK}
+    last = "SELECT coalesce(max(ci_id), 0) FROM distribution_deployment WHERE batch_id = %(batch)s"
+    queued = _read_in_order(last, values)[0]
+    for after, last_ci in ((queued, _LAST), (0, queued)):
         cis = [after]
         while cis:
-            with connection.cursor() as cursor:
-                cursor.execute(
-                    _NEXT,
-                    {
-                        "forward": forward,
-                        "batch": batch.pk,
-                        "only": only_of,
-                        "after": cis[-1],
-                        "last": last,
-                        "limit": steps.CHUNK,
-                    },
-                )
-                cis = [row[0] for row in cursor.fetchall()]
+            place = {"after": cis[-1], "last": last_ci, "is_behind": last_ci == _LAST}
+            cis = _read_in_order(_NEXT, {**values, **place})
             yield cis
             if len(cis) < steps.CHUNK:
                 break
+
+
+def _read_in_order(statement: str, values: Mapping[str, Any]) -> list[int]:
+    with transaction.atomic(savepoint=False), connection.cursor() as cursor:
+        cursor.execute(_IN_ORDER)
+        cursor.execute(statement, values)
+        found = [row[0] for row in cursor.fetchall()]
+        cursor.execute(_IN_ANY_ORDER)
+    return found
 
 
 def seen_for_rollback(forward_batch_ids: Iterable[int], *, after: int | None) -> tuple[int, int, bool]:

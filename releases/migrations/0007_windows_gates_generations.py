@@ -4,6 +4,8 @@ import django.db.models.deletion
 from django.conf import settings
 from django.db import migrations, models
 
+from tickets.migration_operations import AtOnce
+
 
 class Migration(migrations.Migration):
 
@@ -17,51 +19,53 @@ class Migration(migrations.Migration):
             name='release',
             options={'ordering': ['-id'], 'permissions': [('see_all_releases', 'Can see every release and rollout'), ('build_release', 'Can write releases, build packages and run tests'), ('approve_release', 'Can approve releases'), ('start_rollout', 'Can start and resume rollouts'), ('pause_rollout', 'Can pause and abort rollouts'), ('roll_back_rollout', 'Can roll back rollouts'), ('override_window', 'Can let rollouts offer in spite of freezes and planned times'), ('record_exception', 'Can record exceptions from the test gate or the way back')], 'verbose_name': 'release', 'verbose_name_plural': 'releases'},
         ),
-        migrations.AddField(
-            model_name='rollout',
-            name='generation',
-            field=models.PositiveSmallIntegerField(blank=True, help_text="Of the release's plan; empty: from before they were kept.", null=True),
-        ),
-        migrations.AddField(
-            model_name='rollout',
-            name='overridden',
-            field=models.JSONField(blank=True, default=list, help_text='Keys of the freezes and planned times that somebody has overridden.'),
-        ),
-        migrations.AddField(
-            model_name='rollouthistory',
-            name='generation',
-            field=models.PositiveSmallIntegerField(blank=True, help_text="Of the release's plan; empty: from before they were kept.", null=True),
-        ),
-        migrations.AddField(
-            model_name='rollouthistory',
-            name='overridden',
-            field=models.JSONField(blank=True, default=list, help_text='Keys of the freezes and planned times that somebody has overridden.'),
-        ),
-        migrations.AddField(
-            model_name='wave',
-            name='accepted_incidents',
-            field=models.PositiveIntegerField(default=0, help_text='Incidents in spite of which somebody resumed; later ones count.'),
-        ),
-        migrations.AddField(
-            model_name='wavehistory',
-            name='accepted_incidents',
-            field=models.PositiveIntegerField(default=0, help_text='Incidents in spite of which somebody resumed; later ones count.'),
-        ),
-        migrations.AlterField(
-            model_name='rollout',
-            name='pause_kind',
-            field=models.CharField(blank=True, choices=[('manual', 'by a person'), ('breach', 'too many failures'), ('gate', 'waits for a person between waves'), ('stragglers', 'success threshold not reached'), ('window', 'outside its planned time'), ('incidents', 'new incidents'), ('probe', 'a probe says neither yes nor no')], max_length=10),
-        ),
-        migrations.AlterField(
-            model_name='rolloutevent',
-            name='kind',
-            field=models.CharField(choices=[('started', 'started'), ('frozen', 'targets frozen'), ('wave_opened', 'wave opened'), ('wave_soaking', 'wave soaking'), ('wave_passed', 'wave passed'), ('wave_failed', 'wave failed'), ('paused', 'paused'), ('resumed', 'resumed'), ('aborting', 'abort ordered'), ('aborted', 'aborted'), ('rollback_ordered', 'rollback ordered'), ('rollback_stopped', 'rollback stopped'), ('rollback_continued', 'rollback continued'), ('rolled_back', 'rolled back'), ('completed', 'completed'), ('incident_opened', 'incident opened'), ('window_overridden', 'freeze or planned time overridden'), ('retry', 'retry ordered'), ('excluded', 'CI excluded'), ('unsigned', 'no valid signature'), ('signed', 'signed again')], max_length=20),
-        ),
-        migrations.AlterField(
-            model_name='rollouthistory',
-            name='pause_kind',
-            field=models.CharField(blank=True, choices=[('manual', 'by a person'), ('breach', 'too many failures'), ('gate', 'waits for a person between waves'), ('stragglers', 'success threshold not reached'), ('window', 'outside its planned time'), ('incidents', 'new incidents'), ('probe', 'a probe says neither yes nor no')], max_length=10),
-        ),
+        AtOnce([
+            migrations.AddField(
+                model_name='rollout',
+                name='generation',
+                field=models.PositiveSmallIntegerField(blank=True, help_text="Of the release's plan; empty: from before they were kept.", null=True),
+            ),
+            migrations.AddField(
+                model_name='rollout',
+                name='overridden',
+                field=models.JSONField(blank=True, default=list, help_text='Keys of the freezes and planned times that somebody has overridden.'),
+            ),
+            migrations.AddField(
+                model_name='rollouthistory',
+                name='generation',
+                field=models.PositiveSmallIntegerField(blank=True, help_text="Of the release's plan; empty: from before they were kept.", null=True),
+            ),
+            migrations.AddField(
+                model_name='rollouthistory',
+                name='overridden',
+                field=models.JSONField(blank=True, default=list, help_text='Keys of the freezes and planned times that somebody has overridden.'),
+            ),
+            migrations.AddField(
+                model_name='wave',
+                name='accepted_incidents',
+                field=models.PositiveIntegerField(default=0, help_text='Incidents in spite of which somebody resumed; later ones count.'),
+            ),
+            migrations.AddField(
+                model_name='wavehistory',
+                name='accepted_incidents',
+                field=models.PositiveIntegerField(default=0, help_text='Incidents in spite of which somebody resumed; later ones count.'),
+            ),
+            migrations.AlterField(
+                model_name='rollout',
+                name='pause_kind',
+                field=models.CharField(blank=True, choices=[('manual', 'by a person'), ('breach', 'too many failures'), ('gate', 'waits for a person between waves'), ('stragglers', 'success threshold not reached'), ('window', 'outside its planned time'), ('incidents', 'new incidents'), ('probe', 'a probe says neither yes nor no')], max_length=10),
+            ),
+            migrations.AlterField(
+                model_name='rolloutevent',
+                name='kind',
+                field=models.CharField(choices=[('started', 'started'), ('frozen', 'targets frozen'), ('wave_opened', 'wave opened'), ('wave_soaking', 'wave soaking'), ('wave_passed', 'wave passed'), ('wave_failed', 'wave failed'), ('paused', 'paused'), ('resumed', 'resumed'), ('aborting', 'abort ordered'), ('aborted', 'aborted'), ('rollback_ordered', 'rollback ordered'), ('rollback_stopped', 'rollback stopped'), ('rollback_continued', 'rollback continued'), ('rolled_back', 'rolled back'), ('completed', 'completed'), ('incident_opened', 'incident opened'), ('window_overridden', 'freeze or planned time overridden'), ('retry', 'retry ordered'), ('excluded', 'CI excluded'), ('unsigned', 'no valid signature'), ('signed', 'signed again')], max_length=20),
+            ),
+            migrations.AlterField(
+                model_name='rollouthistory',
+                name='pause_kind',
+                field=models.CharField(blank=True, choices=[('manual', 'by a person'), ('breach', 'too many failures'), ('gate', 'waits for a person between waves'), ('stragglers', 'success threshold not reached'), ('window', 'outside its planned time'), ('incidents', 'new incidents'), ('probe', 'a probe says neither yes nor no')], max_length=10),
+            ),
+        ]),
         migrations.CreateModel(
             name='PlanGeneration',
             fields=[

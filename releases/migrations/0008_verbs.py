@@ -4,6 +4,8 @@ import django.db.models.deletion
 from django.conf import settings
 from django.db import migrations, models
 
+from tickets.migration_operations import AtOnce
+
 
 # What was a number becomes rows, in the name of the last one who resumed.
 NAME_ACCEPTED = """
@@ -37,51 +39,53 @@ class Migration(migrations.Migration):
     ]
 
     operations = [
-        migrations.AddField(
-            model_name='release',
-            name='start_at',
-            field=models.DateTimeField(blank=True, help_text='Empty, with an order: as soon as every gate is open.', null=True, verbose_name='starts at'),
-        ),
-        migrations.AddField(
-            model_name='releasehistory',
-            name='start_at',
-            field=models.DateTimeField(blank=True, help_text='Empty, with an order: as soon as every gate is open.', null=True, verbose_name='starts at'),
-        ),
-        migrations.AlterField(
-            model_name='release',
-            name='start_for',
-            field=models.ForeignKey(blank=True, help_text='Who ordered the start: it happens in his name once every gate is open.', null=True, on_delete=django.db.models.deletion.PROTECT, related_name='+', to=settings.AUTH_USER_MODEL, verbose_name='starts by itself for'),
-        ),
-        migrations.AlterField(
-            model_name='releasehistory',
-            name='start_for',
-            field=models.ForeignKey(blank=True, db_constraint=False, help_text='Who ordered the start: it happens in his name once every gate is open.', null=True, on_delete=django.db.models.deletion.DO_NOTHING, related_name='+', related_query_name='+', to=settings.AUTH_USER_MODEL, verbose_name='starts by itself for'),
-        ),
-        migrations.AlterField(
-            model_name='rollout',
-            name='pause_kind',
-            field=models.CharField(blank=True, choices=[('manual', 'by a person'), ('held', 'by a person; the waves under way go on'), ('breach', 'too many failures'), ('gate', 'waits for a person between waves'), ('stragglers', 'success threshold not reached'), ('window', 'outside its planned time'), ('incidents', 'new incidents'), ('probe', 'a probe says neither yes nor no')], max_length=10),
-        ),
-        migrations.AlterField(
-            model_name='rolloutevent',
-            name='kind',
-            field=models.CharField(choices=[('started', 'started'), ('frozen', 'targets frozen'), ('wave_opened', 'wave opened'), ('wave_soaking', 'wave soaking'), ('wave_passed', 'wave passed'), ('wave_failed', 'wave failed'), ('paused', 'paused'), ('held', 'next waves held'), ('resumed', 'resumed'), ('aborting', 'abort ordered'), ('aborted', 'aborted'), ('rollback_ordered', 'rollback ordered'), ('rollback_stopped', 'rollback stopped'), ('rollback_continued', 'rollback continued'), ('rolled_back', 'rolled back'), ('completed', 'completed'), ('incident_opened', 'incident opened'), ('window_overridden', 'freeze or planned time overridden'), ('retry', 'retry ordered'), ('excluded', 'CI excluded'), ('unsigned', 'no valid signature'), ('signed', 'signed again'), ('decided', 'failure decided'), ('overridden', 'wave overridden'), ('superseded', 'older rollouts displaced')], max_length=20),
-        ),
-        migrations.AlterField(
-            model_name='rollouthistory',
-            name='pause_kind',
-            field=models.CharField(blank=True, choices=[('manual', 'by a person'), ('held', 'by a person; the waves under way go on'), ('breach', 'too many failures'), ('gate', 'waits for a person between waves'), ('stragglers', 'success threshold not reached'), ('window', 'outside its planned time'), ('incidents', 'new incidents'), ('probe', 'a probe says neither yes nor no')], max_length=10),
-        ),
-        migrations.AlterField(
-            model_name='verdict',
-            name='kind',
-            field=models.CharField(choices=[('error', 'error threshold'), ('success', 'success threshold'), ('pass', 'wave'), ('override', 'decision of a person')], max_length=8),
-        ),
-        migrations.AlterField(
-            model_name='verdict',
-            name='outcome',
-            field=models.CharField(choices=[('passed', 'passed'), ('breached', 'breached'), ('insufficient', 'not reached'), ('overridden', 'overridden')], max_length=12),
-        ),
+        AtOnce([
+            migrations.AddField(
+                model_name='release',
+                name='start_at',
+                field=models.DateTimeField(blank=True, help_text='Empty, with an order: as soon as every gate is open.', null=True, verbose_name='starts at'),
+            ),
+            migrations.AddField(
+                model_name='releasehistory',
+                name='start_at',
+                field=models.DateTimeField(blank=True, help_text='Empty, with an order: as soon as every gate is open.', null=True, verbose_name='starts at'),
+            ),
+            migrations.AlterField(
+                model_name='release',
+                name='start_for',
+                field=models.ForeignKey(blank=True, help_text='Who ordered the start: it happens in his name once every gate is open.', null=True, on_delete=django.db.models.deletion.PROTECT, related_name='+', to=settings.AUTH_USER_MODEL, verbose_name='starts by itself for'),
+            ),
+            migrations.AlterField(
+                model_name='releasehistory',
+                name='start_for',
+                field=models.ForeignKey(blank=True, db_constraint=False, help_text='Who ordered the start: it happens in his name once every gate is open.', null=True, on_delete=django.db.models.deletion.DO_NOTHING, related_name='+', related_query_name='+', to=settings.AUTH_USER_MODEL, verbose_name='starts by itself for'),
+            ),
+            migrations.AlterField(
+                model_name='rollout',
+                name='pause_kind',
+                field=models.CharField(blank=True, choices=[('manual', 'by a person'), ('held', 'by a person; the waves under way go on'), ('breach', 'too many failures'), ('gate', 'waits for a person between waves'), ('stragglers', 'success threshold not reached'), ('window', 'outside its planned time'), ('incidents', 'new incidents'), ('probe', 'a probe says neither yes nor no')], max_length=10),
+            ),
+            migrations.AlterField(
+                model_name='rolloutevent',
+                name='kind',
+                field=models.CharField(choices=[('started', 'started'), ('frozen', 'targets frozen'), ('wave_opened', 'wave opened'), ('wave_soaking', 'wave soaking'), ('wave_passed', 'wave passed'), ('wave_failed', 'wave failed'), ('paused', 'paused'), ('held', 'next waves held'), ('resumed', 'resumed'), ('aborting', 'abort ordered'), ('aborted', 'aborted'), ('rollback_ordered', 'rollback ordered'), ('rollback_stopped', 'rollback stopped'), ('rollback_continued', 'rollback continued'), ('rolled_back', 'rolled back'), ('completed', 'completed'), ('incident_opened', 'incident opened'), ('window_overridden', 'freeze or planned time overridden'), ('retry', 'retry ordered'), ('excluded', 'CI excluded'), ('unsigned', 'no valid signature'), ('signed', 'signed again'), ('decided', 'failure decided'), ('overridden', 'wave overridden'), ('superseded', 'older rollouts displaced')], max_length=20),
+            ),
+            migrations.AlterField(
+                model_name='rollouthistory',
+                name='pause_kind',
+                field=models.CharField(blank=True, choices=[('manual', 'by a person'), ('held', 'by a person; the waves under way go on'), ('breach', 'too many failures'), ('gate', 'waits for a person between waves'), ('stragglers', 'success threshold not reached'), ('window', 'outside its planned time'), ('incidents', 'new incidents'), ('probe', 'a probe says neither yes nor no')], max_length=10),
+            ),
+            migrations.AlterField(
+                model_name='verdict',
+                name='kind',
+                field=models.CharField(choices=[('error', 'error threshold'), ('success', 'success threshold'), ('pass', 'wave'), ('override', 'decision of a person')], max_length=8),
+            ),
+            migrations.AlterField(
+                model_name='verdict',
+                name='outcome',
+                field=models.CharField(choices=[('passed', 'passed'), ('breached', 'breached'), ('insufficient', 'not reached'), ('overridden', 'overridden')], max_length=12),
+            ),
+        ]),
         migrations.CreateModel(
             name='FailureDecision',
             fields=[

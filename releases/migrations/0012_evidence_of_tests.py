@@ -2,6 +2,8 @@
 
 from django.db import migrations, models
 
+from tickets.migration_operations import AtOnce
+
 
 class Migration(migrations.Migration):
 
@@ -10,54 +12,56 @@ class Migration(migrations.Migration):
     ]
 
     operations = [
-        migrations.AddField(
-            model_name='testpolicy',
-            name='evidence',
-            field=models.CharField(choices=[('file_copy', 'file copy'), ('emulated', 'emulated machine'), ('accelerated', 'accelerated machine')], default='file_copy', help_text='What kind of copy a test has to run on; less is a recorded exception by a second person.', max_length=20, verbose_name='evidence needed'),
-        ),
-        migrations.AddField(
-            model_name='testrun',
-            name='evidence_needed',
-            field=models.CharField(choices=[('file_copy', 'file copy'), ('emulated', 'emulated machine'), ('accelerated', 'accelerated machine')], default='file_copy', max_length=20),
-        ),
-        migrations.AddField(
-            model_name='testrun',
-            name='soak_pause_reason',
-            field=models.CharField(blank=True, max_length=255),
-        ),
-        migrations.AddField(
-            model_name='testrun',
-            name='soak_paused_at',
-            field=models.DateTimeField(blank=True, null=True),
-        ),
-        migrations.AddField(
-            model_name='testrun',
-            name='soaked_seconds',
-            field=models.PositiveIntegerField(default=0),
-        ),
-        migrations.AddField(
-            model_name='testrunhistory',
-            name='evidence_needed',
-            field=models.CharField(choices=[('file_copy', 'file copy'), ('emulated', 'emulated machine'), ('accelerated', 'accelerated machine')], default='file_copy', max_length=20),
-        ),
-        migrations.AddField(
-            model_name='testrunhistory',
-            name='soak_pause_reason',
-            field=models.CharField(blank=True, max_length=255),
-        ),
-        migrations.AddField(
-            model_name='testrunhistory',
-            name='soak_paused_at',
-            field=models.DateTimeField(blank=True, null=True),
-        ),
-        migrations.AddField(
-            model_name='testrunhistory',
-            name='soaked_seconds',
-            field=models.PositiveIntegerField(default=0),
-        ),
-        migrations.AlterField(
-            model_name='rolloutexception',
-            name='kind',
-            field=models.CharField(choices=[('no_way_back', 'no way back'), ('rollback_failed', 'rollback failed'), ('test_skipped', 'test gate skipped'), ('weaker_evidence', 'weaker evidence accepted')], max_length=16),
-        ),
+        AtOnce([
+            migrations.AddField(
+                model_name='testpolicy',
+                name='evidence',
+                field=models.CharField(choices=[('file_copy', 'file copy'), ('emulated', 'emulated machine'), ('accelerated', 'accelerated machine')], default='file_copy', help_text='What kind of copy a test has to run on; less is a recorded exception by a second person.', max_length=20, verbose_name='evidence needed'),
+            ),
+            migrations.AddField(
+                model_name='testrun',
+                name='evidence_needed',
+                field=models.CharField(choices=[('file_copy', 'file copy'), ('emulated', 'emulated machine'), ('accelerated', 'accelerated machine')], default='file_copy', max_length=20),
+            ),
+            migrations.AddField(
+                model_name='testrun',
+                name='soak_pause_reason',
+                field=models.CharField(blank=True, max_length=255),
+            ),
+            migrations.AddField(
+                model_name='testrun',
+                name='soak_paused_at',
+                field=models.DateTimeField(blank=True, null=True),
+            ),
+            migrations.AddField(
+                model_name='testrun',
+                name='soaked_seconds',
+                field=models.PositiveIntegerField(default=0),
+            ),
+            migrations.AddField(
+                model_name='testrunhistory',
+                name='evidence_needed',
+                field=models.CharField(choices=[('file_copy', 'file copy'), ('emulated', 'emulated machine'), ('accelerated', 'accelerated machine')], default='file_copy', max_length=20),
+            ),
+            migrations.AddField(
+                model_name='testrunhistory',
+                name='soak_pause_reason',
+                field=models.CharField(blank=True, max_length=255),
+            ),
+            migrations.AddField(
+                model_name='testrunhistory',
+                name='soak_paused_at',
+                field=models.DateTimeField(blank=True, null=True),
+            ),
+            migrations.AddField(
+                model_name='testrunhistory',
+                name='soaked_seconds',
+                field=models.PositiveIntegerField(default=0),
+            ),
+            migrations.AlterField(
+                model_name='rolloutexception',
+                name='kind',
+                field=models.CharField(choices=[('no_way_back', 'no way back'), ('rollback_failed', 'rollback failed'), ('test_skipped', 'test gate skipped'), ('weaker_evidence', 'weaker evidence accepted')], max_length=16),
+            ),
+        ]),
     ]

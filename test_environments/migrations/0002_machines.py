@@ -8,6 +8,8 @@ import uuid
 from django.conf import settings
 from django.db import migrations, models
 
+from tickets.migration_operations import AtOnce
+
 
 class Migration(migrations.Migration):
 
@@ -107,216 +109,218 @@ class Migration(migrations.Migration):
                 'abstract': False,
             },
         ),
-        migrations.AddField(
-            model_name='copysource',
-            name='classification',
-            field=models.CharField(choices=[('public', 'public'), ('internal', 'internal'), ('confidential', 'confidential'), ('personal', 'personal data')], default='internal', max_length=20, verbose_name='classification'),
-        ),
-        migrations.AddField(
-            model_name='copysource',
-            name='driver',
-            field=models.CharField(default='file_copy', max_length=20, verbose_name='driver'),
-        ),
-        migrations.AddField(
-            model_name='copysource',
-            name='kind',
-            field=models.CharField(choices=[('files', 'files of a CI'), ('vm', 'virtual machine'), ('physical', 'physical machine')], default='files', max_length=10, verbose_name='kind'),
-        ),
-        migrations.AddField(
-            model_name='copysource',
-            name='method',
-            field=models.CharField(choices=[('folder', 'folder of its agent'), ('disk', 'disk image'), ('domain', 'running virtual machine'), ('medium', 'capture medium on the physical machine')], default='folder', max_length=10, verbose_name='method'),
-        ),
-        migrations.AddField(
-            model_name='copysource',
-            name='needs_approval',
-            field=models.BooleanField(default=False, help_text='Whole disks, and what is more than internal, always need one.', verbose_name='each copy needs an approval'),
-        ),
-        migrations.AddField(
-            model_name='copysourcehistory',
-            name='classification',
-            field=models.CharField(choices=[('public', 'public'), ('internal', 'internal'), ('confidential', 'confidential'), ('personal', 'personal data')], default='internal', max_length=20, verbose_name='classification'),
-        ),
-        migrations.AddField(
-            model_name='copysourcehistory',
-            name='driver',
-            field=models.CharField(default='file_copy', max_length=20, verbose_name='driver'),
-        ),
-        migrations.AddField(
-            model_name='copysourcehistory',
-            name='kind',
-            field=models.CharField(choices=[('files', 'files of a CI'), ('vm', 'virtual machine'), ('physical', 'physical machine')], default='files', max_length=10, verbose_name='kind'),
-        ),
-        migrations.AddField(
-            model_name='copysourcehistory',
-            name='method',
-            field=models.CharField(choices=[('folder', 'folder of its agent'), ('disk', 'disk image'), ('domain', 'running virtual machine'), ('medium', 'capture medium on the physical machine')], default='folder', max_length=10, verbose_name='method'),
-        ),
-        migrations.AddField(
-            model_name='copysourcehistory',
-            name='needs_approval',
-            field=models.BooleanField(default=False, help_text='Whole disks, and what is more than internal, always need one.', verbose_name='each copy needs an approval'),
-        ),
-        migrations.AddField(
-            model_name='testenvironment',
-            name='accelerator',
-            field=models.CharField(blank=True, max_length=10),
-        ),
-        migrations.AddField(
-            model_name='testenvironment',
-            name='allowed_endpoints',
-            field=models.JSONField(blank=True, default=list, help_text='host:port, beside the portal.'),
-        ),
-        migrations.AddField(
-            model_name='testenvironment',
-            name='clone',
-            field=models.CharField(choices=[('linked', 'linked to its image'), ('full', 'full copy')], default='full', max_length=10),
-        ),
-        migrations.AddField(
-            model_name='testenvironment',
-            name='delete_at',
-            field=models.DateTimeField(blank=True, null=True),
-        ),
-        migrations.AddField(
-            model_name='testenvironment',
-            name='delete_noticed_at',
-            field=models.DateTimeField(blank=True, null=True),
-        ),
-        migrations.AddField(
-            model_name='testenvironment',
-            name='disk_growth_mb',
-            field=models.PositiveIntegerField(default=0, help_text='How much more than its image it may write.'),
-        ),
-        migrations.AddField(
-            model_name='testenvironment',
-            name='isolation',
-            field=models.JSONField(blank=True, default=dict, help_text='What a probe inside found it can reach.'),
-        ),
-        migrations.AddField(
-            model_name='testenvironment',
-            name='memory_mb',
-            field=models.PositiveIntegerField(default=0, help_text="0: the driver's own measure."),
-        ),
-        migrations.AddField(
-            model_name='testenvironment',
-            name='network',
-            field=models.CharField(choices=[('host', 'the network of the test host'), ('isolated', 'isolated: the portal and allowed endpoints only'), ('none', 'none')], default='host', max_length=10),
-        ),
-        migrations.AddField(
-            model_name='testenvironment',
-            name='neutralised',
-            field=models.JSONField(blank=True, default=list, help_text='What was taken out before it ran.'),
-        ),
-        migrations.AddField(
-            model_name='testenvironment',
-            name='observed_power',
-            field=models.CharField(choices=[('absent', 'not there'), ('off', 'off'), ('starting', 'starting'), ('running', 'running'), ('paused', 'paused'), ('crashed', 'crashed'), ('unknown', 'unknown')], default='absent', max_length=10),
-        ),
-        migrations.AddField(
-            model_name='testenvironment',
-            name='processors',
-            field=models.PositiveSmallIntegerField(default=0),
-        ),
-        migrations.AddField(
-            model_name='testenvironment',
-            name='revert_to',
-            field=models.UUIDField(blank=True, help_text='The snapshot to go back to; none: its image.', null=True),
-        ),
-        migrations.AddField(
-            model_name='testenvironment',
-            name='stop_at',
-            field=models.DateTimeField(blank=True, null=True),
-        ),
-        migrations.AddField(
-            model_name='testenvironment',
-            name='stop_noticed_at',
-            field=models.DateTimeField(blank=True, null=True),
-        ),
-        migrations.AddField(
-            model_name='testenvironment',
-            name='task',
-            field=models.CharField(blank=True, max_length=20),
-        ),
-        migrations.AddField(
-            model_name='testenvironment',
-            name='task_deadline',
-            field=models.DateTimeField(blank=True, null=True),
-        ),
-        migrations.AddField(
-            model_name='testenvironment',
-            name='task_started_at',
-            field=models.DateTimeField(blank=True, null=True),
-        ),
-        migrations.AddField(
-            model_name='testenvironment',
-            name='uuid',
-            field=models.UUIDField(db_default=django.contrib.postgres.functions.RandomUUID(), editable=False, unique=True),
-        ),
-        migrations.AddField(
-            model_name='testenvironmenthistory',
-            name='accelerator',
-            field=models.CharField(blank=True, max_length=10),
-        ),
-        migrations.AddField(
-            model_name='testenvironmenthistory',
-            name='allowed_endpoints',
-            field=models.JSONField(blank=True, default=list, help_text='host:port, beside the portal.'),
-        ),
-        migrations.AddField(
-            model_name='testenvironmenthistory',
-            name='clone',
-            field=models.CharField(choices=[('linked', 'linked to its image'), ('full', 'full copy')], default='full', max_length=10),
-        ),
-        migrations.AddField(
-            model_name='testenvironmenthistory',
-            name='disk_growth_mb',
-            field=models.PositiveIntegerField(default=0, help_text='How much more than its image it may write.'),
-        ),
-        migrations.AddField(
-            model_name='testenvironmenthistory',
-            name='memory_mb',
-            field=models.PositiveIntegerField(default=0, help_text="0: the driver's own measure."),
-        ),
-        migrations.AddField(
-            model_name='testenvironmenthistory',
-            name='network',
-            field=models.CharField(choices=[('host', 'the network of the test host'), ('isolated', 'isolated: the portal and allowed endpoints only'), ('none', 'none')], default='host', max_length=10),
-        ),
-        migrations.AddField(
-            model_name='testenvironmenthistory',
-            name='processors',
-            field=models.PositiveSmallIntegerField(default=0),
-        ),
-        migrations.AlterField(
-            model_name='copysource',
-            name='folder',
-            field=models.CharField(help_text="The agent's root folder of the CI, or its disk image, relative to the folder of sources in the settings; the machine's name for a running virtual machine.", max_length=255, validators=[test_environments.folders.check_relative_folder], verbose_name='folder'),
-        ),
-        migrations.AlterField(
-            model_name='copysourcehistory',
-            name='folder',
-            field=models.CharField(help_text="The agent's root folder of the CI, or its disk image, relative to the folder of sources in the settings; the machine's name for a running virtual machine.", max_length=255, validators=[test_environments.folders.check_relative_folder], verbose_name='folder'),
-        ),
-        migrations.AlterField(
-            model_name='testenvironment',
-            name='evidence',
-            field=models.CharField(blank=True, choices=[('file_copy', 'file copy'), ('emulated', 'emulated machine'), ('accelerated', 'accelerated machine')], default='', max_length=20),
-        ),
-        migrations.AlterField(
-            model_name='testenvironment',
-            name='state',
-            field=tickets.lifecycle.StateField(choices=[('requested', 'requested'), ('capturing', 'capturing'), ('provisioning', 'provisioning'), ('ready', 'ready'), ('applying', 'applying a package'), ('snapshotting', 'taking a snapshot'), ('reverting', 'reverting'), ('destroying', 'being destroyed'), ('destroyed', 'destroyed'), ('error', 'error')], db_index=True, default='requested', max_length=32),
-        ),
-        migrations.AlterField(
-            model_name='testenvironmenthistory',
-            name='evidence',
-            field=models.CharField(blank=True, choices=[('file_copy', 'file copy'), ('emulated', 'emulated machine'), ('accelerated', 'accelerated machine')], default='', max_length=20),
-        ),
-        migrations.AlterField(
-            model_name='testenvironmenthistory',
-            name='state',
-            field=tickets.lifecycle.StateField(choices=[('requested', 'requested'), ('capturing', 'capturing'), ('provisioning', 'provisioning'), ('ready', 'ready'), ('applying', 'applying a package'), ('snapshotting', 'taking a snapshot'), ('reverting', 'reverting'), ('destroying', 'being destroyed'), ('destroyed', 'destroyed'), ('error', 'error')], db_index=True, default='requested', max_length=32),
-        ),
+        AtOnce([
+            migrations.AddField(
+                model_name='copysource',
+                name='classification',
+                field=models.CharField(choices=[('public', 'public'), ('internal', 'internal'), ('confidential', 'confidential'), ('personal', 'personal data')], default='internal', max_length=20, verbose_name='classification'),
+            ),
+            migrations.AddField(
+                model_name='copysource',
+                name='driver',
+                field=models.CharField(default='file_copy', max_length=20, verbose_name='driver'),
+            ),
+            migrations.AddField(
+                model_name='copysource',
+                name='kind',
+                field=models.CharField(choices=[('files', 'files of a CI'), ('vm', 'virtual machine'), ('physical', 'physical machine')], default='files', max_length=10, verbose_name='kind'),
+            ),
+            migrations.AddField(
+                model_name='copysource',
+                name='method',
+                field=models.CharField(choices=[('folder', 'folder of its agent'), ('disk', 'disk image'), ('domain', 'running virtual machine'), ('medium', 'capture medium on the physical machine')], default='folder', max_length=10, verbose_name='method'),
+            ),
+            migrations.AddField(
+                model_name='copysource',
+                name='needs_approval',
+                field=models.BooleanField(default=False, help_text='Whole disks, and what is more than internal, always need one.', verbose_name='each copy needs an approval'),
+            ),
+            migrations.AddField(
+                model_name='copysourcehistory',
+                name='classification',
+                field=models.CharField(choices=[('public', 'public'), ('internal', 'internal'), ('confidential', 'confidential'), ('personal', 'personal data')], default='internal', max_length=20, verbose_name='classification'),
+            ),
+            migrations.AddField(
+                model_name='copysourcehistory',
+                name='driver',
+                field=models.CharField(default='file_copy', max_length=20, verbose_name='driver'),
+            ),
+            migrations.AddField(
+                model_name='copysourcehistory',
+                name='kind',
+                field=models.CharField(choices=[('files', 'files of a CI'), ('vm', 'virtual machine'), ('physical', 'physical machine')], default='files', max_length=10, verbose_name='kind'),
+            ),
+            migrations.AddField(
+                model_name='copysourcehistory',
+                name='method',
+                field=models.CharField(choices=[('folder', 'folder of its agent'), ('disk', 'disk image'), ('domain', 'running virtual machine'), ('medium', 'capture medium on the physical machine')], default='folder', max_length=10, verbose_name='method'),
+            ),
+            migrations.AddField(
+                model_name='copysourcehistory',
+                name='needs_approval',
+                field=models.BooleanField(default=False, help_text='Whole disks, and what is more than internal, always need one.', verbose_name='each copy needs an approval'),
+            ),
+            migrations.AddField(
+                model_name='testenvironment',
+                name='accelerator',
+                field=models.CharField(blank=True, max_length=10),
+            ),
+            migrations.AddField(
+                model_name='testenvironment',
+                name='allowed_endpoints',
+                field=models.JSONField(blank=True, default=list, help_text='host:port, beside the portal.'),
+            ),
+            migrations.AddField(
+                model_name='testenvironment',
+                name='clone',
+                field=models.CharField(choices=[('linked', 'linked to its image'), ('full', 'full copy')], default='full', max_length=10),
+            ),
+            migrations.AddField(
+                model_name='testenvironment',
+                name='delete_at',
+                field=models.DateTimeField(blank=True, null=True),
+            ),
+            migrations.AddField(
+                model_name='testenvironment',
+                name='delete_noticed_at',
+                field=models.DateTimeField(blank=True, null=True),
+            ),
+            migrations.AddField(
+                model_name='testenvironment',
+                name='disk_growth_mb',
+                field=models.PositiveIntegerField(default=0, help_text='How much more than its image it may write.'),
+            ),
+            migrations.AddField(
+                model_name='testenvironment',
+                name='isolation',
+                field=models.JSONField(blank=True, default=dict, help_text='What a probe inside found it can reach.'),
+            ),
+            migrations.AddField(
+                model_name='testenvironment',
+                name='memory_mb',
+                field=models.PositiveIntegerField(default=0, help_text="0: the driver's own measure."),
+            ),
+            migrations.AddField(
+                model_name='testenvironment',
+                name='network',
+                field=models.CharField(choices=[('host', 'the network of the test host'), ('isolated', 'isolated: the portal and allowed endpoints only'), ('none', 'none')], default='host', max_length=10),
+            ),
+            migrations.AddField(
+                model_name='testenvironment',
+                name='neutralised',
+                field=models.JSONField(blank=True, default=list, help_text='What was taken out before it ran.'),
+            ),
+            migrations.AddField(
+                model_name='testenvironment',
+                name='observed_power',
+                field=models.CharField(choices=[('absent', 'not there'), ('off', 'off'), ('starting', 'starting'), ('running', 'running'), ('paused', 'paused'), ('crashed', 'crashed'), ('unknown', 'unknown')], default='absent', max_length=10),
+            ),
+            migrations.AddField(
+                model_name='testenvironment',
+                name='processors',
+                field=models.PositiveSmallIntegerField(default=0),
+            ),
+            migrations.AddField(
+                model_name='testenvironment',
+                name='revert_to',
+                field=models.UUIDField(blank=True, help_text='The snapshot to go back to; none: its image.', null=True),
+            ),
+            migrations.AddField(
+                model_name='testenvironment',
+                name='stop_at',
+                field=models.DateTimeField(blank=True, null=True),
+            ),
+            migrations.AddField(
+                model_name='testenvironment',
+                name='stop_noticed_at',
+                field=models.DateTimeField(blank=True, null=True),
+            ),
+            migrations.AddField(
+                model_name='testenvironment',
+                name='task',
+                field=models.CharField(blank=True, max_length=20),
+            ),
+            migrations.AddField(
+                model_name='testenvironment',
+                name='task_deadline',
+                field=models.DateTimeField(blank=True, null=True),
+            ),
+            migrations.AddField(
+                model_name='testenvironment',
+                name='task_started_at',
+                field=models.DateTimeField(blank=True, null=True),
+            ),
+            migrations.AddField(
+                model_name='testenvironment',
+                name='uuid',
+                field=models.UUIDField(db_default=django.contrib.postgres.functions.RandomUUID(), editable=False, unique=True),
+            ),
+            migrations.AddField(
+                model_name='testenvironmenthistory',
+                name='accelerator',
+                field=models.CharField(blank=True, max_length=10),
+            ),
+            migrations.AddField(
+                model_name='testenvironmenthistory',
+                name='allowed_endpoints',
+                field=models.JSONField(blank=True, default=list, help_text='host:port, beside the portal.'),
+            ),
+            migrations.AddField(
+                model_name='testenvironmenthistory',
+                name='clone',
+                field=models.CharField(choices=[('linked', 'linked to its image'), ('full', 'full copy')], default='full', max_length=10),
+            ),
+            migrations.AddField(
+                model_name='testenvironmenthistory',
+                name='disk_growth_mb',
+                field=models.PositiveIntegerField(default=0, help_text='How much more than its image it may write.'),
+            ),
+            migrations.AddField(
+                model_name='testenvironmenthistory',
+                name='memory_mb',
+                field=models.PositiveIntegerField(default=0, help_text="0: the driver's own measure."),
+            ),
+            migrations.AddField(
+                model_name='testenvironmenthistory',
+                name='network',
+                field=models.CharField(choices=[('host', 'the network of the test host'), ('isolated', 'isolated: the portal and allowed endpoints only'), ('none', 'none')], default='host', max_length=10),
+            ),
+            migrations.AddField(
+                model_name='testenvironmenthistory',
+                name='processors',
+                field=models.PositiveSmallIntegerField(default=0),
+            ),
+            migrations.AlterField(
+                model_name='copysource',
+                name='folder',
+                field=models.CharField(help_text="The agent's root folder of the CI, or its disk image, relative to the folder of sources in the settings; the machine's name for a running virtual machine.", max_length=255, validators=[test_environments.folders.check_relative_folder], verbose_name='folder'),
+            ),
+            migrations.AlterField(
+                model_name='copysourcehistory',
+                name='folder',
+                field=models.CharField(help_text="The agent's root folder of the CI, or its disk image, relative to the folder of sources in the settings; the machine's name for a running virtual machine.", max_length=255, validators=[test_environments.folders.check_relative_folder], verbose_name='folder'),
+            ),
+            migrations.AlterField(
+                model_name='testenvironment',
+                name='evidence',
+                field=models.CharField(blank=True, choices=[('file_copy', 'file copy'), ('emulated', 'emulated machine'), ('accelerated', 'accelerated machine')], default='', max_length=20),
+            ),
+            migrations.AlterField(
+                model_name='testenvironment',
+                name='state',
+                field=tickets.lifecycle.StateField(choices=[('requested', 'requested'), ('capturing', 'capturing'), ('provisioning', 'provisioning'), ('ready', 'ready'), ('applying', 'applying a package'), ('snapshotting', 'taking a snapshot'), ('reverting', 'reverting'), ('destroying', 'being destroyed'), ('destroyed', 'destroyed'), ('error', 'error')], db_index=True, default='requested', max_length=32),
+            ),
+            migrations.AlterField(
+                model_name='testenvironmenthistory',
+                name='evidence',
+                field=models.CharField(blank=True, choices=[('file_copy', 'file copy'), ('emulated', 'emulated machine'), ('accelerated', 'accelerated machine')], default='', max_length=20),
+            ),
+            migrations.AlterField(
+                model_name='testenvironmenthistory',
+                name='state',
+                field=tickets.lifecycle.StateField(choices=[('requested', 'requested'), ('capturing', 'capturing'), ('provisioning', 'provisioning'), ('ready', 'ready'), ('applying', 'applying a package'), ('snapshotting', 'taking a snapshot'), ('reverting', 'reverting'), ('destroying', 'being destroyed'), ('destroyed', 'destroyed'), ('error', 'error')], db_index=True, default='requested', max_length=32),
+            ),
+        ]),
         migrations.CreateModel(
             name='EnvironmentSnapshot',
             fields=[
@@ -405,91 +409,93 @@ class Migration(migrations.Migration):
                 'ordering': ['-at', '-id'],
             },
         ),
-        migrations.AddField(
-            model_name='testenvironment',
-            name='image',
-            field=models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.PROTECT, related_name='environments', to='test_environments.goldenimage'),
-        ),
-        migrations.AddField(
-            model_name='testenvironmenthistory',
-            name='image',
-            field=models.ForeignKey(blank=True, db_constraint=False, null=True, on_delete=django.db.models.deletion.DO_NOTHING, related_name='+', related_query_name='+', to='test_environments.goldenimage'),
-        ),
-        migrations.AddConstraint(
-            model_name='testenvironment',
-            constraint=models.CheckConstraint(condition=models.Q(('stop_at__isnull', True), ('delete_at__isnull', True), ('delete_at__gte', models.F('stop_at')), _connector='OR'), name='environment_leases_in_order'),
-        ),
-        migrations.AddField(
-            model_name='goldenimagehistory',
-            name='approved_by',
-            field=models.ForeignKey(blank=True, db_constraint=False, null=True, on_delete=django.db.models.deletion.DO_NOTHING, related_name='+', related_query_name='+', to=settings.AUTH_USER_MODEL),
-        ),
-        migrations.AddField(
-            model_name='goldenimagehistory',
-            name='pgh_context',
-            field=models.ForeignKey(db_constraint=False, null=True, on_delete=django.db.models.deletion.DO_NOTHING, related_name='+', to='pghistory.context'),
-        ),
-        migrations.AddField(
-            model_name='goldenimagehistory',
-            name='pgh_obj',
-            field=models.ForeignKey(db_constraint=False, on_delete=django.db.models.deletion.DO_NOTHING, related_name='history', to='test_environments.goldenimage'),
-        ),
-        migrations.AddField(
-            model_name='goldenimagehistory',
-            name='requested_by',
-            field=models.ForeignKey(blank=True, db_constraint=False, null=True, on_delete=django.db.models.deletion.DO_NOTHING, related_name='+', related_query_name='+', to=settings.AUTH_USER_MODEL),
-        ),
-        migrations.AddField(
-            model_name='goldenimagehistory',
-            name='source',
-            field=models.ForeignKey(db_constraint=False, on_delete=django.db.models.deletion.DO_NOTHING, related_name='+', related_query_name='+', to='cmdb.configurationitem'),
-        ),
-        migrations.AddField(
-            model_name='neutralisingrecipe',
-            name='ci_class',
-            field=models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='neutralising_recipes', to='cmdb.ciclass'),
-        ),
-        migrations.AddField(
-            model_name='neutralisingrecipehistory',
-            name='ci_class',
-            field=models.ForeignKey(db_constraint=False, on_delete=django.db.models.deletion.DO_NOTHING, related_name='+', related_query_name='+', to='cmdb.ciclass'),
-        ),
-        migrations.AddField(
-            model_name='neutralisingrecipehistory',
-            name='pgh_context',
-            field=models.ForeignKey(db_constraint=False, null=True, on_delete=django.db.models.deletion.DO_NOTHING, related_name='+', to='pghistory.context'),
-        ),
-        migrations.AddField(
-            model_name='neutralisingrecipehistory',
-            name='pgh_obj',
-            field=models.ForeignKey(db_constraint=False, on_delete=django.db.models.deletion.DO_NOTHING, related_name='history', to='test_environments.neutralisingrecipe'),
-        ),
-        migrations.AddConstraint(
-            model_name='environmentsnapshot',
-            constraint=models.UniqueConstraint(fields=('environment', 'name'), name='snapshot_name_once'),
-        ),
-        migrations.AddConstraint(
-            model_name='goldenimage',
-            constraint=models.CheckConstraint(condition=models.Q(('references', 0), models.Q(('state__in', ['deleting', 'deleted']), _negated=True), _connector='OR'), name='image_never_deleted_while_a_clone_lives'),
-        ),
-        migrations.AddConstraint(
-            model_name='goldenimage',
-            constraint=models.CheckConstraint(condition=models.Q(models.Q(('approval', ''), _negated=True), ('state__in', ['requested', 'deleting', 'deleted']), _connector='OR'), name='image_captured_only_with_approval'),
-        ),
-        migrations.AddConstraint(
-            model_name='goldenimage',
-            constraint=models.CheckConstraint(condition=models.Q(models.Q(('approval', 'person'), _negated=True), models.Q(('approved_at__isnull', False), ('approved_by__isnull', False)), _connector='OR'), name='image_has_an_approver'),
-        ),
-        migrations.AddConstraint(
-            model_name='goldenimage',
-            constraint=models.CheckConstraint(condition=models.Q(models.Q(('state', 'ready'), _negated=True), models.Q(models.Q(('source_sha256', ''), _negated=True), models.Q(('image_sha256', ''), _negated=True)), _connector='OR'), name='image_ready_with_checksums'),
-        ),
-        migrations.AddConstraint(
-            model_name='environmentevent',
-            constraint=models.CheckConstraint(condition=models.Q(models.Q(('environment__isnull', True), ('image__isnull', False)), models.Q(('environment__isnull', False), ('image__isnull', True)), _connector='OR'), name='event_of_one_thing'),
-        ),
-        migrations.AddConstraint(
-            model_name='neutralisingrecipe',
-            constraint=models.UniqueConstraint(fields=('ci_class', 'name'), name='recipe_once_per_class'),
-        ),
+        AtOnce([
+            migrations.AddField(
+                model_name='testenvironment',
+                name='image',
+                field=models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.PROTECT, related_name='environments', to='test_environments.goldenimage'),
+            ),
+            migrations.AddField(
+                model_name='testenvironmenthistory',
+                name='image',
+                field=models.ForeignKey(blank=True, db_constraint=False, null=True, on_delete=django.db.models.deletion.DO_NOTHING, related_name='+', related_query_name='+', to='test_environments.goldenimage'),
+            ),
+            migrations.AddConstraint(
+                model_name='testenvironment',
+                constraint=models.CheckConstraint(condition=models.Q(('stop_at__isnull', True), ('delete_at__isnull', True), ('delete_at__gte', models.F('stop_at')), _connector='OR'), name='environment_leases_in_order'),
+            ),
+            migrations.AddField(
+                model_name='goldenimagehistory',
+                name='approved_by',
+                field=models.ForeignKey(blank=True, db_constraint=False, null=True, on_delete=django.db.models.deletion.DO_NOTHING, related_name='+', related_query_name='+', to=settings.AUTH_USER_MODEL),
+            ),
+            migrations.AddField(
+                model_name='goldenimagehistory',
+                name='pgh_context',
+                field=models.ForeignKey(db_constraint=False, null=True, on_delete=django.db.models.deletion.DO_NOTHING, related_name='+', to='pghistory.context'),
+            ),
+            migrations.AddField(
+                model_name='goldenimagehistory',
+                name='pgh_obj',
+                field=models.ForeignKey(db_constraint=False, on_delete=django.db.models.deletion.DO_NOTHING, related_name='history', to='test_environments.goldenimage'),
+            ),
+            migrations.AddField(
+                model_name='goldenimagehistory',
+                name='requested_by',
+                field=models.ForeignKey(blank=True, db_constraint=False, null=True, on_delete=django.db.models.deletion.DO_NOTHING, related_name='+', related_query_name='+', to=settings.AUTH_USER_MODEL),
+            ),
+            migrations.AddField(
+                model_name='goldenimagehistory',
+                name='source',
+                field=models.ForeignKey(db_constraint=False, on_delete=django.db.models.deletion.DO_NOTHING, related_name='+', related_query_name='+', to='cmdb.configurationitem'),
+            ),
+            migrations.AddField(
+                model_name='neutralisingrecipe',
+                name='ci_class',
+                field=models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='neutralising_recipes', to='cmdb.ciclass'),
+            ),
+            migrations.AddField(
+                model_name='neutralisingrecipehistory',
+                name='ci_class',
+                field=models.ForeignKey(db_constraint=False, on_delete=django.db.models.deletion.DO_NOTHING, related_name='+', related_query_name='+', to='cmdb.ciclass'),
+            ),
+            migrations.AddField(
+                model_name='neutralisingrecipehistory',
+                name='pgh_context',
+                field=models.ForeignKey(db_constraint=False, null=True, on_delete=django.db.models.deletion.DO_NOTHING, related_name='+', to='pghistory.context'),
+            ),
+            migrations.AddField(
+                model_name='neutralisingrecipehistory',
+                name='pgh_obj',
+                field=models.ForeignKey(db_constraint=False, on_delete=django.db.models.deletion.DO_NOTHING, related_name='history', to='test_environments.neutralisingrecipe'),
+            ),
+            migrations.AddConstraint(
+                model_name='environmentsnapshot',
+                constraint=models.UniqueConstraint(fields=('environment', 'name'), name='snapshot_name_once'),
+            ),
+            migrations.AddConstraint(
+                model_name='goldenimage',
+                constraint=models.CheckConstraint(condition=models.Q(('references', 0), models.Q(('state__in', ['deleting', 'deleted']), _negated=True), _connector='OR'), name='image_never_deleted_while_a_clone_lives'),
+            ),
+            migrations.AddConstraint(
+                model_name='goldenimage',
+                constraint=models.CheckConstraint(condition=models.Q(models.Q(('approval', ''), _negated=True), ('state__in', ['requested', 'deleting', 'deleted']), _connector='OR'), name='image_captured_only_with_approval'),
+            ),
+            migrations.AddConstraint(
+                model_name='goldenimage',
+                constraint=models.CheckConstraint(condition=models.Q(models.Q(('approval', 'person'), _negated=True), models.Q(('approved_at__isnull', False), ('approved_by__isnull', False)), _connector='OR'), name='image_has_an_approver'),
+            ),
+            migrations.AddConstraint(
+                model_name='goldenimage',
+                constraint=models.CheckConstraint(condition=models.Q(models.Q(('state', 'ready'), _negated=True), models.Q(models.Q(('source_sha256', ''), _negated=True), models.Q(('image_sha256', ''), _negated=True)), _connector='OR'), name='image_ready_with_checksums'),
+            ),
+            migrations.AddConstraint(
+                model_name='environmentevent',
+                constraint=models.CheckConstraint(condition=models.Q(models.Q(('environment__isnull', True), ('image__isnull', False)), models.Q(('environment__isnull', False), ('image__isnull', True)), _connector='OR'), name='event_of_one_thing'),
+            ),
+            migrations.AddConstraint(
+                model_name='neutralisingrecipe',
+                constraint=models.UniqueConstraint(fields=('ci_class', 'name'), name='recipe_once_per_class'),
+            ),
+        ]),
     ]

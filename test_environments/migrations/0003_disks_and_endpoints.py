@@ -7,6 +7,8 @@ import tickets.lifecycle
 from django.conf import settings
 from django.db import migrations, models
 
+from tickets.migration_operations import AtOnce
+
 
 class Migration(migrations.Migration):
 
@@ -83,99 +85,101 @@ class Migration(migrations.Migration):
                 'abstract': False,
             },
         ),
-        migrations.RemoveConstraint(
-            model_name='environmentevent',
-            name='event_of_one_thing',
-        ),
-        migrations.AddField(
-            model_name='testenvironment',
-            name='endpoints_reason',
-            field=models.CharField(blank=True, help_text='Why it may reach endpoints that are production CIs.', max_length=255),
-        ),
-        migrations.AddField(
-            model_name='testenvironmenthistory',
-            name='endpoints_reason',
-            field=models.CharField(blank=True, help_text='Why it may reach endpoints that are production CIs.', max_length=255),
-        ),
-        migrations.AlterField(
-            model_name='copysource',
-            name='folder',
-            field=models.CharField(blank=True, help_text="The agent's root folder of the CI, or its disk image, relative to the folder of sources in the settings; the machine's name for a running virtual machine; empty for capture medium and upload.", max_length=255, validators=[test_environments.folders.check_relative_folder], verbose_name='folder'),
-        ),
-        migrations.AlterField(
-            model_name='copysource',
-            name='method',
-            field=models.CharField(choices=[('folder', 'folder of its agent'), ('disk', 'disk image'), ('domain', 'running virtual machine'), ('medium', 'capture medium on the physical machine'), ('upload', 'upload of a disk image')], default='folder', max_length=10, verbose_name='method'),
-        ),
-        migrations.AlterField(
-            model_name='copysourcehistory',
-            name='folder',
-            field=models.CharField(blank=True, help_text="The agent's root folder of the CI, or its disk image, relative to the folder of sources in the settings; the machine's name for a running virtual machine; empty for capture medium and upload.", max_length=255, validators=[test_environments.folders.check_relative_folder], verbose_name='folder'),
-        ),
-        migrations.AlterField(
-            model_name='copysourcehistory',
-            name='method',
-            field=models.CharField(choices=[('folder', 'folder of its agent'), ('disk', 'disk image'), ('domain', 'running virtual machine'), ('medium', 'capture medium on the physical machine'), ('upload', 'upload of a disk image')], default='folder', max_length=10, verbose_name='method'),
-        ),
-        migrations.AddField(
-            model_name='diskreception',
-            name='ci',
-            field=models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='disk_receptions', to='cmdb.configurationitem'),
-        ),
-        migrations.AddField(
-            model_name='diskreception',
-            name='image',
-            field=models.OneToOneField(blank=True, null=True, on_delete=django.db.models.deletion.PROTECT, related_name='reception', to='test_environments.goldenimage'),
-        ),
-        migrations.AddField(
-            model_name='diskreception',
-            name='requested_by',
-            field=models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='disk_receptions', to=settings.AUTH_USER_MODEL),
-        ),
-        migrations.AddField(
-            model_name='environmentevent',
-            name='reception',
-            field=models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.CASCADE, related_name='events', to='test_environments.diskreception'),
-        ),
-        migrations.AddConstraint(
-            model_name='environmentevent',
-            constraint=models.CheckConstraint(condition=models.Q(models.Q(('environment__isnull', False), ('image__isnull', True), ('reception__isnull', True)), models.Q(('environment__isnull', True), ('image__isnull', False), ('reception__isnull', True)), models.Q(('environment__isnull', True), ('image__isnull', True), ('reception__isnull', False)), _connector='OR'), name='event_of_one_thing'),
-        ),
-        migrations.AddField(
-            model_name='diskreceptionhistory',
-            name='ci',
-            field=models.ForeignKey(db_constraint=False, on_delete=django.db.models.deletion.DO_NOTHING, related_name='+', related_query_name='+', to='cmdb.configurationitem'),
-        ),
-        migrations.AddField(
-            model_name='diskreceptionhistory',
-            name='image',
-            field=models.ForeignKey(blank=True, db_constraint=False, null=True, on_delete=django.db.models.deletion.DO_NOTHING, related_name='+', related_query_name='+', to='test_environments.goldenimage'),
-        ),
-        migrations.AddField(
-            model_name='diskreceptionhistory',
-            name='pgh_context',
-            field=models.ForeignKey(db_constraint=False, null=True, on_delete=django.db.models.deletion.DO_NOTHING, related_name='+', to='pghistory.context'),
-        ),
-        migrations.AddField(
-            model_name='diskreceptionhistory',
-            name='pgh_obj',
-            field=models.ForeignKey(db_constraint=False, on_delete=django.db.models.deletion.DO_NOTHING, related_name='history', to='test_environments.diskreception'),
-        ),
-        migrations.AddField(
-            model_name='diskreceptionhistory',
-            name='requested_by',
-            field=models.ForeignKey(db_constraint=False, on_delete=django.db.models.deletion.DO_NOTHING, related_name='+', related_query_name='+', to=settings.AUTH_USER_MODEL),
-        ),
-        migrations.AddConstraint(
-            model_name='diskreception',
-            constraint=models.UniqueConstraint(condition=models.Q(('state__in', ['requested', 'waiting', 'receiving', 'checking'])), fields=('ci',), name='disk_one_expected_per_ci'),
-        ),
-        migrations.AddConstraint(
-            model_name='diskreception',
-            constraint=models.UniqueConstraint(condition=models.Q(('arrived_at__isnull', True), ('cleared_at__isnull', True)), fields=('port',), name='disk_one_expected_per_port'),
-        ),
-        migrations.AddConstraint(
-            model_name='diskreception',
-            constraint=models.CheckConstraint(condition=models.Q(models.Q(('state__in', ['arrived', 'done']), _negated=True), models.Q(models.Q(('sha256', ''), _negated=True), ('image__isnull', False)), _connector='OR'), name='disk_arrived_with_checksum'),
-        ),
+        AtOnce([
+            migrations.RemoveConstraint(
+                model_name='environmentevent',
+                name='event_of_one_thing',
+            ),
+            migrations.AddField(
+                model_name='testenvironment',
+                name='endpoints_reason',
+                field=models.CharField(blank=True, help_text='Why it may reach endpoints that are production CIs.', max_length=255),
+            ),
+            migrations.AddField(
+                model_name='testenvironmenthistory',
+                name='endpoints_reason',
+                field=models.CharField(blank=True, help_text='Why it may reach endpoints that are production CIs.', max_length=255),
+            ),
+            migrations.AlterField(
+                model_name='copysource',
+                name='folder',
+                field=models.CharField(blank=True, help_text="The agent's root folder of the CI, or its disk image, relative to the folder of sources in the settings; the machine's name for a running virtual machine; empty for capture medium and upload.", max_length=255, validators=[test_environments.folders.check_relative_folder], verbose_name='folder'),
+            ),
+            migrations.AlterField(
+                model_name='copysource',
+                name='method',
+                field=models.CharField(choices=[('folder', 'folder of its agent'), ('disk', 'disk image'), ('domain', 'running virtual machine'), ('medium', 'capture medium on the physical machine'), ('upload', 'upload of a disk image')], default='folder', max_length=10, verbose_name='method'),
+            ),
+            migrations.AlterField(
+                model_name='copysourcehistory',
+                name='folder',
+                field=models.CharField(blank=True, help_text="The agent's root folder of the CI, or its disk image, relative to the folder of sources in the settings; the machine's name for a running virtual machine; empty for capture medium and upload.", max_length=255, validators=[test_environments.folders.check_relative_folder], verbose_name='folder'),
+            ),
+            migrations.AlterField(
+                model_name='copysourcehistory',
+                name='method',
+                field=models.CharField(choices=[('folder', 'folder of its agent'), ('disk', 'disk image'), ('domain', 'running virtual machine'), ('medium', 'capture medium on the physical machine'), ('upload', 'upload of a disk image')], default='folder', max_length=10, verbose_name='method'),
+            ),
+            migrations.AddField(
+                model_name='diskreception',
+                name='ci',
+                field=models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='disk_receptions', to='cmdb.configurationitem'),
+            ),
+            migrations.AddField(
+                model_name='diskreception',
+                name='image',
+                field=models.OneToOneField(blank=True, null=True, on_delete=django.db.models.deletion.PROTECT, related_name='reception', to='test_environments.goldenimage'),
+            ),
+            migrations.AddField(
+                model_name='diskreception',
+                name='requested_by',
+                field=models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='disk_receptions', to=settings.AUTH_USER_MODEL),
+            ),
+            migrations.AddField(
+                model_name='environmentevent',
+                name='reception',
+                field=models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.CASCADE, related_name='events', to='test_environments.diskreception'),
+            ),
+            migrations.AddConstraint(
+                model_name='environmentevent',
+                constraint=models.CheckConstraint(condition=models.Q(models.Q(('environment__isnull', False), ('image__isnull', True), ('reception__isnull', True)), models.Q(('environment__isnull', True), ('image__isnull', False), ('reception__isnull', True)), models.Q(('environment__isnull', True), ('image__isnull', True), ('reception__isnull', False)), _connector='OR'), name='event_of_one_thing'),
+            ),
+            migrations.AddField(
+                model_name='diskreceptionhistory',
+                name='ci',
+                field=models.ForeignKey(db_constraint=False, on_delete=django.db.models.deletion.DO_NOTHING, related_name='+', related_query_name='+', to='cmdb.configurationitem'),
+            ),
+            migrations.AddField(
+                model_name='diskreceptionhistory',
+                name='image',
+                field=models.ForeignKey(blank=True, db_constraint=False, null=True, on_delete=django.db.models.deletion.DO_NOTHING, related_name='+', related_query_name='+', to='test_environments.goldenimage'),
+            ),
+            migrations.AddField(
+                model_name='diskreceptionhistory',
+                name='pgh_context',
+                field=models.ForeignKey(db_constraint=False, null=True, on_delete=django.db.models.deletion.DO_NOTHING, related_name='+', to='pghistory.context'),
+            ),
+            migrations.AddField(
+                model_name='diskreceptionhistory',
+                name='pgh_obj',
+                field=models.ForeignKey(db_constraint=False, on_delete=django.db.models.deletion.DO_NOTHING, related_name='history', to='test_environments.diskreception'),
+            ),
+            migrations.AddField(
+                model_name='diskreceptionhistory',
+                name='requested_by',
+                field=models.ForeignKey(db_constraint=False, on_delete=django.db.models.deletion.DO_NOTHING, related_name='+', related_query_name='+', to=settings.AUTH_USER_MODEL),
+            ),
+            migrations.AddConstraint(
+                model_name='diskreception',
+                constraint=models.UniqueConstraint(condition=models.Q(('state__in', ['requested', 'waiting', 'receiving', 'checking'])), fields=('ci',), name='disk_one_expected_per_ci'),
+            ),
+            migrations.AddConstraint(
+                model_name='diskreception',
+                constraint=models.UniqueConstraint(condition=models.Q(('arrived_at__isnull', True), ('cleared_at__isnull', True)), fields=('port',), name='disk_one_expected_per_port'),
+            ),
+            migrations.AddConstraint(
+                model_name='diskreception',
+                constraint=models.CheckConstraint(condition=models.Q(models.Q(('state__in', ['arrived', 'done']), _negated=True), models.Q(models.Q(('sha256', ''), _negated=True), ('image__isnull', False)), _connector='OR'), name='disk_arrived_with_checksum'),
+            ),
+        ]),
     ]

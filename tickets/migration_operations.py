@@ -42,8 +42,9 @@ class AddIndexes(Operation):
 
 
 class AtOnce(Operation):
-    """Several changes of models that exist already, no field twice. One after the other, Django would make every related
-    model anew for each: nearly all there are, for half a second.
+    """Several changes of models that exist already, no field twice.
+
+    One after the other, Django would make every related model anew for each: nearly all there are, for half a second.
     """
 
     reduces_to_sql = True

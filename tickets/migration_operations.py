@@ -50,7 +50,7 @@ class AtOnce(Operation):
     reduces_to_sql = True
     reversible = True
 
-    def __init__(self, operations: Sequence[Operation]) -> None:
+    def __init__(self, operations: Sequence[Any]) -> None:
         self.operations = operations
 
     def deconstruct(self) -> tuple[str, list[Any], dict[str, Any]]:
@@ -62,7 +62,7 @@ class AtOnce(Operation):
             operation.state_forwards(app_label, state)
         if made is not None:
             state.__dict__["apps"] = made
-            state.reload_models({(app_label, operation.model_name_lower) for operation in self.operations})  # type: ignore[attr-defined]
+            state.reload_models({(app_label, operation.model_name_lower) for operation in self.operations})
 
     def database_forwards(self, app_label: str, schema_editor: Any, from_state: Any, to_state: Any) -> None:
         for operation in self.operations:

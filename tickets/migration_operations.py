@@ -62,7 +62,7 @@ class AtOnce(Operation):
             operation.state_forwards(app_label, state)
         if made is not None:
             state.__dict__["apps"] = made
-            state.reload_models({(app_label, operation.model_name_lower) for operation in self.operations})
+            state.reload_models(list({(app_label, operation.model_name_lower) for operation in self.operations}))
 
     def database_forwards(self, app_label: str, schema_editor: Any, from_state: Any, to_state: Any) -> None:
         for operation in self.operations:

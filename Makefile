@@ -17,7 +17,7 @@ export UV_LINK_MODE ?= copy
 export PYTHONDONTWRITEBYTECODE :=
 export PYTHONPYCACHEPREFIX ?= $(CURDIR)/.tools/pycache
 
-.PHONY: help demo run machines test test-all test-long sequences check bench drill drill-model prove lock screenshots clean migrations
+.PHONY: help demo run machines test test-all test-long test-machines sequences check bench drill drill-model prove lock screenshots clean migrations
 
 help: ## Lists the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -62,11 +62,16 @@ test: .venv/dev.stamp static/vendor/.stamp ## All fast tests, in parallel, again
 	@PORTAL_PROFILE=test DATA_DIR=.data/test $(RUN) --fast --data .data/test -- \
 		$(BIN)/python -m pytest -q -n 2 --dist load -m "not slow and not browser" $(ARGS)
 
-test-all: test-long sequences ## All that `make test` leaves out, but the proofs and the drill
+test-all: test-long test-machines sequences ## All that `make test` leaves out, but the proofs and the drill
 
 test-long: .venv/dev.stamp static/vendor/.stamp ## The longer suites: kill tests, browser, load
 	@PORTAL_PROFILE=test DATA_DIR=.data/test $(RUN) --fast --data .data/test -- \
-		$(BIN)/python -m pytest -q -m "(slow or browser) and not proof" --timeout 600 $(ARGS)
+		$(BIN)/python -m pytest -q -m "(slow or browser) and not proof" --ignore tests/hypervisor --timeout 600 $(ARGS)
+
+test-machines: .venv/dev.stamp static/vendor/.stamp ## Test environments on real virtual machines (needs `make machines`, QEMU, libvirt, root)
+	@PORTAL_PROFILE=test DATA_DIR=.data/machines $(RUN) --fast --data .data/machines -- \
+		$(BIN)/python -m pytest -q -m "slow and not proof" -o cache_dir=.data/machines/cache --timeout 900 \
+		$(ARGS) tests/hypervisor
 
 check: .venv/dev.stamp static/vendor/.stamp ## Style, types, layers, migrations, templates, deployment settings
 	@sh checks.sh
@@ -102,6 +107,6 @@ lock: .tools/bin/uv ## Renews the hashed lock files from requirements/*.in
 
 clean: ## Removes everything that the targets made, also below /var/tmp
 	@python=$(BIN)/python; test -x $$python || python=$(PYTHON); \
-		test ! -e .data || $$python -m itsm_portal.embedded clean --data .data .data/test .data/bench .data/drill
+		test ! -e .data || $$python -m itsm_portal.embedded clean --data .data .data/test .data/machines .data/bench .data/drill
 	@rm -rf .venv .tools .data static/vendor staticfiles node_modules .mypy_cache .ruff_cache .pytest_cache \
 		.hypothesis .import_linter_cache

@@ -92,7 +92,12 @@ def test_every_route_is_in_the_matrix():
 
 
 @pytest.mark.skipif(bool(os.environ.get("WRITE_ACCESS_MATRIX")), reason="it is being written")
-@pytest.mark.parametrize("roles", [ROLE_NAMES[i::4] for i in range(4)], ids=", ".join)
+@pytest.mark.parametrize(
+    "roles",
+    # Half of the roles take as long as everything else here: they come with the longer suites.
+    [pytest.param(ROLE_NAMES[i::4], marks=[pytest.mark.slow] if i in (1, 2) else []) for i in range(4)],
+    ids=", ".join,
+)
 def test_a_role_may_do_what_the_matrix_says_and_no_more(roles, sets):
     listed = json.loads(MATRIX.read_text())
     different = []

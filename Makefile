@@ -11,13 +11,18 @@ EXAMPLES ?=
 MINUTES ?=
 AGENTS ?=
 EXIT ?=
+VM ?=
 NAME ?= rollout
+# Folders without texts that people see.
+NO_TEXTS := node_modules .venv .tools .data static staticfiles tests benchmarks docs
+# What the pages need that is not in git.
+PARTS := static/vendor/.stamp locale/.stamp
 export UV_LINK_MODE ?= copy
 # What Python has compiled is kept, also where the shell forbids it: each process would compile Django anew.
 export PYTHONDONTWRITEBYTECODE :=
 export PYTHONPYCACHEPREFIX ?= $(CURDIR)/.tools/pycache
 
-.PHONY: help demo run machines test test-all test-long test-machines sequences check bench drill drill-model prove lock screenshots clean migrations
+.PHONY: help demo run machines test test-all test-long test-machines sequences check bench drill drill-model prove lock texts screenshots clean migrations
 
 help: ## Lists the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -49,37 +54,42 @@ static/vendor/.stamp: package.json package-lock.json frontend/icons.txt frontend
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python frontend/build.py
 	@touch $@
 
-# --- Use ------------------------------------------------------------------------------------------------------------
-demo: .venv/runtime.stamp static/vendor/.stamp ## Plays the whole story with real agents (RESET=1 renews, EXIT=1 verifies and ends)
-	@PORTAL_PROFILE=demo $(BIN)/python -m itsm_portal.demo $(if $(RESET),--reset) $(if $(EXIT),--exit)
+locale/.stamp: locale/compile.py $(wildcard locale/*/LC_MESSAGES/*.po) .venv/runtime.stamp
+	@$(BIN)/python locale/compile.py
+	@touch $@
 
-run: .venv/runtime.stamp static/vendor/.stamp ## The portal for daily development, on http://127.0.0.1:8000
+# --- Use ------------------------------------------------------------------------------------------------------------
+demo: .venv/runtime.stamp $(PARTS) ## Plays the whole story with real agents (RESET=1 renews, EXIT=1 verifies and ends, VM=1 tests on virtual machines)
+	@$(if $(VM),pkg-config --exists libvirt 2>/dev/null && $(MAKE) --no-print-directory machines || true)
+	@PORTAL_PROFILE=demo $(BIN)/python -m itsm_portal.demo $(if $(RESET),--reset) $(if $(EXIT),--exit) $(if $(VM),--vm)
+
+run: .venv/runtime.stamp $(PARTS) ## The portal for daily development, on http://127.0.0.1:8000
 	@PORTAL_PROFILE=development $(BIN)/python -m itsm_portal.demo --only-portal
 
 machines: .venv/libvirt.stamp ## What virtual test environments need beside Debian's packages: libvirt's binding for Python
 
-test: .venv/dev.stamp static/vendor/.stamp ## All fast tests, in parallel, against real servers
+test: .venv/dev.stamp $(PARTS) ## All fast tests, in parallel, against real servers
 	@PORTAL_PROFILE=test DATA_DIR=.data/test $(RUN) --fast --data .data/test -- \
 		$(BIN)/python -m pytest -q -n 2 --dist load -m "not slow and not browser" $(ARGS)
 
 test-all: test-long test-machines sequences ## All that `make test` leaves out, but the proofs and the drill
 
-test-long: .venv/dev.stamp static/vendor/.stamp ## The longer suites: kill tests, browser, load
+test-long: .venv/dev.stamp $(PARTS) ## The longer suites: kill tests, browser, load
 	@PORTAL_PROFILE=test DATA_DIR=.data/test $(RUN) --fast --data .data/test -- \
 		$(BIN)/python -m pytest -q -m "(slow or browser) and not proof" --ignore tests/hypervisor --timeout 600 $(ARGS)
 
-test-machines: .venv/dev.stamp static/vendor/.stamp ## Test environments on real virtual machines (needs `make machines`, QEMU, libvirt, root)
+test-machines: .venv/dev.stamp $(PARTS) ## Test environments on real virtual machines (needs `make machines`, QEMU, libvirt, root)
 	@PORTAL_PROFILE=test DATA_DIR=.data/machines $(RUN) --fast --data .data/machines -- \
 		$(BIN)/python -m pytest -q -m "slow and not proof" -o cache_dir=.data/machines/cache --timeout 900 \
 		$(ARGS) tests/hypervisor
 
-check: .venv/dev.stamp static/vendor/.stamp ## Style, types, layers, migrations, templates, deployment settings
+check: .venv/dev.stamp $(PARTS) ## Style, types, layers, migrations, templates, deployment settings
 	@sh checks.sh
 
-bench: .venv/dev.stamp static/vendor/.stamp ## Benchmarks: make bench NAME=rollout, engine, plan, poll, cycle, herd or profiling
+bench: .venv/dev.stamp $(PARTS) ## Benchmarks: make bench NAME=rollout, engine, plan, poll, cycle, herd or profiling
 	@PORTAL_PROFILE=test DATA_DIR=.data/bench $(RUN) --data .data/bench -- $(BIN)/python -m benchmarks.$(NAME) $(ARGS)
 
-sequences: .venv/dev.stamp static/vendor/.stamp ## 2,000 sequences of anything against the engine, in parallel (SEED=, EXAMPLES=)
+sequences: .venv/dev.stamp $(PARTS) ## 2,000 sequences of anything against the engine, in parallel (SEED=, EXAMPLES=)
 	@seed=$(or $(SEED),$$(date +%s)); echo "$(or $(EXAMPLES),2000) sequences, SEED=$$seed"; \
 		PORTAL_PROFILE=test DATA_DIR=.data/test SEED=$$seed EXAMPLES=$(EXAMPLES) $(RUN) --fast --data .data/test -- \
 		$(BIN)/python -m pytest -q -n 2 --dist load tests/releases/test_any_sequence.py -k test_many_sequences
@@ -87,7 +97,7 @@ sequences: .venv/dev.stamp static/vendor/.stamp ## 2,000 sequences of anything a
 drill-model: ## 20,000 sequences (SEED=, EXAMPLES=)
 	@$(MAKE) --no-print-directory sequences EXAMPLES=$(or $(EXAMPLES),20000)
 
-prove: .venv/dev.stamp ## The long proofs of the engine: every failpoint, every planted fault
+prove: .venv/dev.stamp ## The long proofs: every failpoint, every planted fault, every page as each role
 	@PORTAL_PROFILE=test DATA_DIR=.data/drill $(RUN) --fast --data .data/drill -- \
 		$(BIN)/python -m pytest -q -m proof -k "not test_many_sequences" --timeout 3600 $(ARGS)
 
@@ -105,8 +115,13 @@ lock: .tools/bin/uv ## Renews the hashed lock files from requirements/*.in
 			requirements/$$part.in -o $$out; \
 	done
 
+texts: .venv/dev.stamp ## Finds the texts that are new and asks for their translation (needs GNU gettext)
+	@PORTAL_PROFILE=test DATABASE_URL=postgres://x@127.0.0.1:1/x REDIS_URL=redis://127.0.0.1:1/0 \
+		$(BIN)/python manage.py makemessages --all --no-location --no-obsolete $(addprefix -i ,$(NO_TEXTS))
+
 clean: ## Removes everything that the targets made, also below /var/tmp
 	@python=$(BIN)/python; test -x $$python || python=$(PYTHON); \
-		test ! -e .data || $$python -m itsm_portal.embedded clean --data .data .data/test .data/machines .data/bench .data/drill
-	@rm -rf .venv .tools .data static/vendor staticfiles node_modules .mypy_cache .ruff_cache .pytest_cache \
+		test ! -e .data || { $$python -m itsm_portal.embedded clean --data .data .data/test .data/machines .data/bench \
+			.data/drill && $$python -m itsm_portal.demo.machines .data; }
+	@rm -rf .venv .tools .data static/vendor locale/.stamp locale/*/*/*.mo staticfiles node_modules .mypy_cache .ruff_cache .pytest_cache \
 		.hypothesis .import_linter_cache

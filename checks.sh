@@ -28,6 +28,7 @@ step "layers" $bin/lint-imports
 step "types" $bin/mypy .
 step "migrations" $bin/python -W ignore manage.py makemigrations --check --dry-run
 step "templates" $bin/djlint --lint --quiet templates
+step "texts" $bin/python locale/compile.py --check
 step "deployment" production
 step "API schema" $bin/python manage.py spectacular --validate --fail-on-warn --file /dev/null
 step "lifecycles" $bin/python manage.py lifecycles --check

@@ -44,7 +44,13 @@ from tickets.api import (
 )
 from tickets.clock import now_of
 from tickets.models import Level
-from tickets.serializers import MandatoryOpinionSerializer, OptionalReasonSerializer, ReasonSerializer, TextSerializer
+from tickets.serializers import (
+    AssignSerializer,
+    MandatoryOpinionSerializer,
+    OptionalReasonSerializer,
+    ReasonSerializer,
+    TextSerializer,
+)
 
 
 def may_edit(change: Change, user: Any) -> bool:
@@ -75,6 +81,7 @@ class ChangeViewSet(TicketViewSet):
     creates = Call(services.draft_change, DraftChangeSerializer, "changes.request_change")
     edits = Call(services.edit_change, EditChangeSerializer, may_edit)
     calls = {
+        "assign": Call(services.assign_change, AssignSerializer, services.may_assign),
         "submit": Call(services.submit_change),
         "assess": Call(services.assess_change, AssessSerializer),
         "approve": Call(services.approve_change, ApproveChangeSerializer),

@@ -15,8 +15,8 @@ from django.utils.translation import gettext as _
 
 from changes.models import Change, Freeze
 from changes.slots import Interval, common, first_fits, free_times, merged
+from cmdb.impact import dependents_of
 from cmdb.models import ConfigurationItem, MaintenanceWindow
-from cmdb.services import dependents_of
 from tickets.exceptions import InvalidInput
 from tickets.links import page_of_object
 

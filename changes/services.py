@@ -9,20 +9,26 @@ from datetime import datetime
 from typing import Any
 
 from django.db import transaction
+from django.utils.text import capfirst
 from django.utils.timezone import is_naive
 from django.utils.translation import gettext as _
 
+from accounts import language
 from changes.approvals import CONTENT_FIELDS, CONTENT_LINKS, change_hash, check_may_decide, has_valid_approval
 from changes.conflicts import conflicts_digest, conflicts_text
 from changes.models import Change, ChangeApproval
+from changes.models.change import OVER
+from notifications.kinds import Kind
 from tickets.activities import Process, check_activity
 from tickets.exceptions import ConditionRefused, InvalidInput, PermissionRefused, TransitionRefused
+from tickets.history import check_version
 from tickets.lifecycle import check_permission
 from tickets.models import Decision, EntryKind, Level, TimelineEntry
 from tickets.notices import concerned, tell
 from tickets.services import (
     create_ticket,
     edit_fields,
+    hand_over,
     locked,
     move_once,
     move_ticket,
@@ -34,16 +40,10 @@ from tickets.services import (
 
 REQUEST = "changes.request_change"
 MANAGE = "changes.manage_change"
-WORKERS = (REQUEST, MANAGE, "changes.assess_change", "changes.approve_change", "changes.approve_emergency_change")
 DATES = ("planned_start", "planned_end")
 # States that the author still edits in place, and those from which an edit of the content leads back to draft.
 IN_PLACE = (Change.State.DRAFT, Change.State.SUBMITTED)
-BACK_TO_DRAFT = (
-    Change.State.REJECTED,
-    Change.State.ASSESSED,
-    Change.State.AUTHORISED,
-    Change.State.SCHEDULED,
-)
+BACK_TO_DRAFT = (Change.State.REJECTED, Change.State.ASSESSED, Change.State.AUTHORISED, Change.State.SCHEDULED)
 # In these only a change manager moves the planned time: rollouts begin and stop by it.
 MOVED_BY_MANAGERS = (Change.State.AUTHORISED, Change.State.SCHEDULED, Change.State.IMPLEMENTING)
 
@@ -74,24 +74,13 @@ def draft_change(
     check_activity(Process.CHANGE, activity)
     _check_dates(planned_start, planned_end)
     links = {"problems": problems, "incidents": incidents, "products": products, "affected_cis": affected_cis}
+    values = {
+        "title": title, "description": description, "change_type": change_type, "activity": activity,
+        "impact": impact, "urgency": urgency, "implementation_plan": implementation_plan, "test_plan": test_plan,
+        "backout_plan": backout_plan, "planned_start": planned_start, "planned_end": planned_end,
+    }  # fmt: skip
     with transaction.atomic():
-        change = create_ticket(
-            Change,
-            actor=actor,
-            now=now,
-            requester=requester or actor,
-            title=title,
-            description=description,
-            change_type=change_type,
-            activity=activity,
-            impact=impact,
-            urgency=urgency,
-            implementation_plan=implementation_plan,
-            test_plan=test_plan,
-            backout_plan=backout_plan,
-            planned_start=planned_start,
-            planned_end=planned_end,
-        )
+        change = create_ticket(Change, actor=actor, now=now, requester=requester or actor, **values)
         for name, objects in links.items():
             _set_links(change, name, objects, actor, now)
     return change
@@ -116,8 +105,7 @@ def edit_change(
         check_activity(Process.CHANGE, fields["activity"])
     links = {name: list(fields.pop(name)) for name in CONTENT_LINKS if name in fields}
     with locked(change):
-        if expected_version is not None and change.version != expected_version:
-            edit_fields(change, now=now, expected_version=expected_version)
+        check_version(change, expected_version, reader=actor)
         links = {name: objects for name, objects in links.items() if _linked(change, name) != {o.pk for o in objects}}
         values = {name: value for name, value in fields.items() if getattr(change, name) != value}
         if not values and not links:
@@ -140,15 +128,32 @@ def edit_change(
                 values.get("impact", change.impact), values.get("urgency", change.urgency)
             )
         if is_content and change.state in BACK_TO_DRAFT:
-            text = _("Edited: back to the author, approvals are void.")
+            text = language.gettext("Edited: back to the author, approvals are void.")
             move_ticket(change, "revise", actor=None, author=actor, now=now, text=text)
         edit_fields(change, now=now, expected_version=None, **values)
         for name, objects in links.items():
             _set_links(change, name, objects, actor, now)
         changed = [*fields.keys() & values.keys(), *links]
-        names = ", ".join(sorted(str(Change._meta.get_field(name).verbose_name) for name in changed))  # type: ignore[union-attr]
-        text = _("Edited: %(fields)s.") % {"fields": names}
+        with language.portal_language():
+            names = ", ".join(sorted(str(Change._meta.get_field(name).verbose_name) for name in changed))  # type: ignore[union-attr]
+            text = _("Edited: %(fields)s.") % {"fields": names}
         record(change, kind=EntryKind.SYSTEM, actor=actor, now=now, text=text)
+
+
+def may_assign(change: Change, user: Any) -> bool:
+    """Its author and its requester, and every change manager."""
+    return bool(user.has_perm(MANAGE) or user.pk in (change.created_by_id, change.requester_id))
+
+
+def assign_change(change: Change, *, actor: Any, now: datetime, assignee: Any = None, team: Any = None) -> None:
+    """Gives it to a person, a team or both: by a change manager, its author or requester. The assignee is told."""
+    if not may_assign(change, actor):
+        raise PermissionRefused(_("Only its author, its requester and change managers assign it."))
+    with locked(change):
+        if change.state in OVER:
+            raise TransitionRefused(_("%(number)s is over. Write a new RFC.") % {"number": change.number})
+        step = hand_over(change, actor=actor, now=now, assignee=assignee, team=team, workers=Change.WORKERS)
+        _tell(change, step, [assignee], actor, now, lambda: _("assigned to you"), change.description, Kind.ASSIGNED)
 
 
 def submit_change(change: Change, *, actor: Any, now: datetime) -> None:
@@ -162,7 +167,8 @@ def assess_change(change: Change, *, actor: Any, now: datetime, risk: str, risk_
     if risk not in Level.values:
         raise InvalidInput(_("The risk is high, medium or low."), field="risk")
     reason = required(risk_reason, "risk_reason", _("Say why the risk is what it is."))
-    text = _("Risk %(risk)s: %(reason)s") % {"risk": Level(risk).label, "reason": reason}
+    with language.portal_language():
+        text = _("Risk %(risk)s: %(reason)s") % {"risk": Level(risk).label, "reason": reason}
     with locked(change):
         update = {"risk": risk, "risk_reason": reason}
         move_ticket(change, "assess", actor=actor, now=now, update=update, text=text)
@@ -204,7 +210,7 @@ def accept_standard_change(change: Change, *, actor: Any, now: datetime) -> None
     with locked(change):
         step = move_ticket(change, "accept_standard", actor=actor, now=now)
         check_may_decide(change, actor)
-        _decide(change, Decision.APPROVED, actor, now, _("Standard change."), change_hash(change))
+        _decide(change, Decision.APPROVED, actor, now, language.gettext("Standard change."), change_hash(change))
         _tell(change, step, concerned(change), actor, now, lambda: _("approved"))
 
 
@@ -257,8 +263,9 @@ def reschedule_change(
                 % {"names": names},
                 code="schedule_conflicts",
             )
-        text = _("Planned in spite of %(names)s.") % {"names": names}
-        record(change, kind=EntryKind.SYSTEM, actor=actor, now=now, text=text)
+        text = language.gettext("Planned in spite of %(names)s.") % {"names": names}
+        # Not public: among them may be changes that the requester may not see.
+        record(change, kind=EntryKind.SYSTEM, actor=actor, now=now, text=text, public=False)
 
 
 def may_reschedule(change: Change, user: Any) -> bool:
@@ -286,7 +293,8 @@ def close_change(change: Change, *, actor: Any, now: datetime, close_code: str) 
     if close_code not in Change.CloseCode.values:
         codes = ", ".join(Change.CloseCode.values)
         raise InvalidInput(_("Choose a close code: %(codes)s.") % {"codes": codes}, field="close_code")
-    text = str(Change.CloseCode(close_code).label).capitalize()
+    with language.portal_language():
+        text = capfirst(str(Change.CloseCode(close_code).label))
     with locked(change):
         step = move_ticket(change, "close", actor=actor, now=now, update={"close_code": close_code}, text=text)
         _tell(change, step, concerned(change), actor, now, lambda: _("closed"), text)
@@ -303,10 +311,10 @@ def cancel_change(change: Change, *, actor: Any, now: datetime, reason: str) -> 
 def comment_change(change: Change, *, actor: Any, now: datetime, text: str, public: bool = True) -> TimelineEntry:
     """Writes a comment, or with `public=False` an internal note. Those concerned are told of a comment."""
     with transaction.atomic():
-        entry = write_comment(change, actor=actor, now=now, text=text, public=public, permissions=WORKERS)
+        entry = write_comment(change, actor=actor, now=now, text=text, public=public, permissions=Change.WORKERS)
         if public:
             people = concerned(change, assignee=True)
-            _tell(change, f"comment:{entry.pk}", people, actor, now, lambda: _("comment"), entry.text)
+            _tell(change, f"comment:{entry.pk}", people, actor, now, lambda: _("comment"), entry.text, Kind.COMMENT)
     return entry
 
 
@@ -352,14 +360,8 @@ def _check_may_void(change: Change, actor: Any) -> None:
 
 
 def _decide(change: Change, decision: str, actor: Any, now: datetime, comment: str, content: str) -> None:
-    ChangeApproval.objects.create(
-        change=change,
-        approver=actor,
-        decision=decision,
-        content_hash=content,
-        comment=comment.strip(),
-        created_at=now,
-    )
+    values = {"decision": decision, "content_hash": content, "comment": comment.strip(), "created_at": now}
+    ChangeApproval.objects.create(change=change, approver=actor, **values)
 
 
 def _linked(change: Change, name: str) -> set[int]:
@@ -376,7 +378,7 @@ def _set_links(change: Change, name: str, objects: Iterable[Any], actor: Any, no
     if name not in ("problems", "incidents"):
         return
     for pk in wanted.keys() - before:
-        text = _("To be fixed by %(change)s.") % {"change": change}
+        text = language.gettext("To be fixed by %(change)s.") % {"change": change}
         record(wanted[pk], kind=EntryKind.LINK, actor=actor, now=now, text=text, key=f"change:{change.pk}")
 
 
@@ -391,7 +393,8 @@ def _check_dates(start: datetime | None, end: datetime | None) -> None:
 
 
 def _tell(
-    change: Change, step: str, people: Any, actor: Any, now: datetime, headline: Callable[[], str], text: str = ""
-) -> None:
+    change: Change, step: str, people: Any, actor: Any, now: datetime, headline: Callable[[], str], text: str = "",
+    kind: Kind = Kind.PROGRESS,
+) -> None:  # fmt: skip
     event = f"change:{change.pk}:{step}"
-    tell(change, event=event, recipients=people, actor=actor, now=now, headline=headline, text=text)
+    tell(change, event=event, recipients=people, actor=actor, now=now, headline=headline, text=text, kind=kind)

@@ -7,6 +7,7 @@ from typing import Any
 from django.db import transaction
 from django.utils.translation import gettext as _
 
+from accounts import language
 from changes.approvals import change_hash
 from changes.models import Change, ChangeApproval, StandardTemplate, StandardTemplateApproval
 from cmdb.groups import definition_digest
@@ -147,7 +148,7 @@ def use_template(
             description="\n\n".join(filter(None, [template.description, reason.strip()])),
             change_type=Change.Type.STANDARD,
             risk="low",
-            risk_reason=_("Standard change."),
+            risk_reason=language.gettext("Standard change."),
             implementation_plan=template.implementation_plan,
             backout_plan=template.backout_plan,
             template=template,

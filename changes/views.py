@@ -22,12 +22,13 @@ from changes.forms import (
     ScheduleForm,
 )
 from changes.models import Change
+from changes.models.change import OVER
 from changes.tables import ChangeTable
 from incidents.models import Incident
 from problems.models import Problem
 from software.models import Product
 from tickets.clock import now_of
-from tickets.forms import CommentForm, OptionalReasonForm, PortalForm, ReasonForm, RejectForm
+from tickets.forms import AssignForm, CommentForm, OptionalReasonForm, PortalForm, ReasonForm, RejectForm
 from tickets.numbers import parse_number
 from tickets.verbs import VerbPage
 from tickets.views import DetailPage, ObjectPage, ServiceFormPage, VerbPageView
@@ -45,6 +46,7 @@ def planned_time_panel(change: Change, request: HttpRequest, form: PortalForm) -
     if start is not None and length is not None and length > LONGEST:
         length = None
     return {
+        "is_time": start is not None,
         "findings": find_conflicts(change, start, end, viewer=request.user),
         "slots": next_slots(change, now=now_of(request), after=start, length=length),
         "verb": "reschedule" if isinstance(form, RescheduleForm) else "schedule",
@@ -67,6 +69,12 @@ VERBS = {
         icon="calendar-event",
         allowed=lambda change, user: change.planned_start is not None and services.may_reschedule(change, user),
         **PANEL,
+    ),
+    "assign": VerbPage(
+        AssignForm,
+        label=gettext_lazy("Assign"),
+        icon="user",
+        allowed=lambda change, user: change.state not in OVER and services.may_assign(change, user),
     ),
     "review": VerbPage(ReviewForm, icon="checklist"),
     "close": VerbPage(CloseChangeForm, icon="lock"),
@@ -107,9 +115,18 @@ class ChangeDetail(DetailPage):
     section = "change_list"
     list_url_name = "change_list"
     verb_url_name = "change_verb"
-    see_all = "changes.see_all_changes"
     related = ("requester", "assignee", "team", "created_by", "last_editor")
     verbs = VERBS
+
+    def editable(self, instance: Change) -> dict[str, str]:
+        found: dict[str, str] = {}
+        if may_edit(instance, self.request.user):
+            texts = ("description", "implementation_plan", "test_plan", "backout_plan")
+            found |= self.inline_of(instance, "edit", "title", "impact", "urgency", *texts)
+        is_assignable = VERBS["assign"].allowed
+        if is_assignable is not None and is_assignable(instance, self.request.user):
+            found |= self.inline_of(instance, "assign", "people")
+        return found
 
     def details(self, instance: Change) -> dict[str, Any]:
         user = self.request.user
@@ -136,9 +153,11 @@ class ChangeVerb(VerbPageView):
     section = "change_list"
     list_url_name = "change_list"
     verb_url_name = "change_verb"
+    detail_page = ChangeDetail
     related = ("requester", "created_by", "last_editor")
     verbs = VERBS
     services = services
+    is_versioned = True
     noun = "change"
 
     def call(self, instance: Any, verb: str, page: VerbPage, form: PortalForm) -> Any:
@@ -197,6 +216,7 @@ class ChangeEdit(ObjectPage, ChangeCreate):
     model = Change
     form_class = EditChangeForm
     list_url_name = "change_list"
+    detail_page = ChangeDetail
     permission = ""  # `may_edit` decides: authors and change managers
     title = gettext_lazy("Edit")
 

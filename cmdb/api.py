@@ -16,6 +16,7 @@ from rest_framework.response import Response
 
 from cmdb import groups, registration, services
 from cmdb.drift import accept_drift
+from cmdb.impact import graph_of
 from cmdb.models import AgentProfile, CIClass, CIGroup, ConfigurationItem, MaintenanceWindow
 from cmdb.serializers import (
     AgentProfileSerializer,
@@ -27,6 +28,8 @@ from cmdb.serializers import (
     CIListSerializer,
     CISerializer,
     DriftSerializer,
+    ImpactDepthSerializer,
+    ImpactSerializer,
     InstalledSerializer,
     IssuedTokenSerializer,
     MaintenanceWindowSerializer,
@@ -146,6 +149,14 @@ class CIViewSet(ObjectViewSet):
     def drifts(self, request: Request, **kwargs: Any) -> Response:
         """Where it ran something else than what was expected, newest first."""
         return self.paged(self.get_object().drifts.select_related("product"), DriftSerializer)
+
+    @extend_schema(parameters=[ImpactDepthSerializer], responses=ImpactSerializer)
+    @action(detail=True, methods=["get"], filter_backends=[])
+    def impact(self, request: Request, **kwargs: Any) -> Response:
+        """What depends on it (`up`) and what it depends on (`down`), as far as the person may see it, nearest first."""
+        wanted = ImpactDepthSerializer(data=request.query_params)
+        wanted.is_valid(raise_exception=True)
+        return Response(ImpactSerializer(graph_of(self.get_object(), request.user, **wanted.validated_data)).data)
 
     @extend_schema(operation_id="ci_bulk", request=BulkSerializer, responses=RegisteredSerializer)
     @action(detail=False, methods=["post"], filter_backends=[], pagination_class=None)

@@ -5,37 +5,24 @@ from typing import Any
 
 from django import forms
 from django.core.exceptions import ValidationError
-from django.urls import reverse_lazy
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from accounts.models import Team
 from cmdb.models import AgentProfile, CIClass, ConfigurationItem, MaintenanceWindow
-from tickets.forms import LongText, PersonField, PortalForm
+from tickets.forms import LongText, PersonField, PortalForm, SearchInput
 from tickets.numbers import parse_number
 
 MOST_CIS = 5000
 
 
-class CIInput(forms.TextInput):
-    """A text field that proposes CIs while one types."""
-
-    template_name = "cmdb/_ci_input.html"
-
-    def get_context(self, name: str, value: Any, attrs: dict[str, Any] | None) -> dict[str, Any]:
-        context = super().get_context(name, value, attrs)
-        context["widget"]["options_id"] = f"options-{name}"
-        context["widget"]["options_url"] = reverse_lazy("ci_options")
-        context["widget"]["attrs"]["list"] = f"options-{name}"
-        context["widget"]["attrs"]["autocomplete"] = "off"
-        return context
-
-
 class CIField(forms.CharField):
     """One CI that the person may see, by name or number. The form sets `visible` to the queryset to choose from."""
 
-    widget = CIInput
     visible: Any = None
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**{"widget": SearchInput("ci_options"), **kwargs})
 
     def clean(self, value: Any) -> ConfigurationItem | None:
         text = super().clean(value)

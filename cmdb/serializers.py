@@ -6,6 +6,7 @@ from django.utils.translation import gettext_lazy as _
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
+from cmdb.impact import MAX_DEPTH, MAX_NODES, Node
 from cmdb.models import (
     AgentProfile,
     AgentToken,
@@ -19,6 +20,8 @@ from cmdb.models import (
     Relation,
 )
 from software.models import Product
+from tickets.appearance import appearance_of
+from tickets.links import page_of_object
 from tickets.serializers import (
     NameField,
     NumberField,
@@ -104,6 +107,51 @@ class DriftSerializer(serializers.ModelSerializer):
         fields = ["id", "product", "expected", "reported", "since", "ended_at", "end"]
 
 
+class ImpactDepthSerializer(serializers.Serializer):
+    """How many steps to look, and at most how many CIs to tell."""
+
+    up = serializers.IntegerField(min_value=0, max_value=MAX_DEPTH, default=2)
+    down = serializers.IntegerField(min_value=0, max_value=MAX_DEPTH, default=2)
+    limit = serializers.IntegerField(min_value=1, max_value=MAX_NODES, default=300)
+
+
+class ImpactNodeSerializer(serializers.Serializer):
+    """A CI; `depth` is negative for what depends on the one in the middle, 0 for that one itself."""
+
+    id = serializers.IntegerField(source="ci.pk")
+    number = serializers.CharField(source="ci.number")
+    name = serializers.CharField(source="ci.name")
+    ci_class = serializers.CharField(source="ci.ci_class.slug")
+    lifecycle = serializers.CharField(source="ci.lifecycle")
+    has_drift = serializers.BooleanField(source="ci.has_drift")
+    depth = serializers.IntegerField()
+    tone = serializers.SerializerMethodField(help_text="The colour that its state has in the portal.")
+    page = serializers.SerializerMethodField()
+
+    def get_tone(self, node: Node) -> str:
+        return "amber" if node.ci.has_drift else appearance_of(node.ci.lifecycle).tone  # type: ignore[attr-defined]
+
+    def get_page(self, node: Node) -> str:
+        return page_of_object(node.ci)
+
+
+class ImpactEdgeSerializer(serializers.Serializer):
+    """The CI `source` depends on the CI `target`."""
+
+    source = serializers.IntegerField()  # type: ignore[assignment]
+    target = serializers.IntegerField()
+    kind = serializers.ChoiceField(choices=Relation.Kind.choices)
+
+
+class ImpactSerializer(serializers.Serializer):
+    """The CI in the middle comes first. `more` CIs are further away; at least that many when `is_counted` is false."""
+
+    nodes = ImpactNodeSerializer(many=True, source="all_nodes")
+    edges = ImpactEdgeSerializer(many=True)
+    more = serializers.IntegerField()
+    is_counted = serializers.BooleanField()
+
+
 class WhichProductSerializer(serializers.Serializer):
     product = NameField(slug_field="slug", queryset=Product.objects.all())
 
@@ -124,11 +172,12 @@ class CISerializer(ViewerMixin, CIListSerializer):
     installed = serializers.SerializerMethodField()
     depends_on = serializers.SerializerMethodField()
     supports = serializers.SerializerMethodField()
+    chain = serializers.SerializerMethodField()
 
     class Meta(CIListSerializer.Meta):
         fields = [
             *CIListSerializer.Meta.fields, "description", "agent_profile", "maintenance_window", "attributes",
-            "attributes_at", "created_at", "installed", "depends_on", "supports",
+            "attributes_at", "created_at", "installed", "depends_on", "supports", "chain",
         ]  # fmt: skip
 
     @extend_schema_field(InstalledSerializer(many=True))

@@ -3,7 +3,7 @@
 import hashlib
 import hmac
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cache
@@ -51,28 +51,6 @@ WHERE ci.agent_id = %(agent_id)s
 _PROFILE_AT = len(_AGENT_FIELDS)
 _WINDOW_AT = _PROFILE_AT + len(_PROFILE_FIELDS)
 _CLOCK_AT = _WINDOW_AT + len(_WINDOW_FIELDS)
-
-_DEPENDENCIES = """
-WITH RECURSIVE reached(ci_id, depth, path) AS (
-    SELECT %(ci)s::bigint, 0, ARRAY[%(ci)s::bigint]
-    UNION ALL
-    SELECT r.target_id, reached.depth + 1, reached.path || r.target_id
-    FROM reached JOIN cmdb_relation r ON r.source_id = reached.ci_id
-    WHERE reached.depth < %(depth)s AND r.target_id <> ALL(reached.path)
-)
-SELECT ci_id FROM reached WHERE depth > 0 GROUP BY ci_id ORDER BY min(depth), ci_id
-"""
-
-_DEPENDENTS = """
-WITH RECURSIVE reached(ci_id, depth) AS (
-    SELECT unnest(%(cis)s::bigint[]), 0
-    UNION
-    SELECT r.source_id, reached.depth + 1
-    FROM reached JOIN cmdb_relation r ON r.target_id = reached.ci_id
-    WHERE reached.depth < %(depth)s
-)
-SELECT ci_id FROM reached WHERE ci_id <> ALL(%(cis)s::bigint[]) GROUP BY ci_id ORDER BY min(depth), ci_id
-"""
 
 
 def register_ci(
@@ -306,17 +284,3 @@ def record_removed(
 def _locked_current(ci: ConfigurationItem, product: Product) -> InstalledVersion | None:
     ConfigurationItem.objects.select_for_update(no_key=True).only("pk").get(pk=ci.pk)
     return InstalledVersion.objects.filter(ci=ci, product=product, valid_to=None).first()
-
-
-def dependencies_of(ci_id: int, *, depth: int = 3) -> list[int]:
-    """Ids of the CIs that this one depends on, up to `depth` steps away; nearest first."""
-    with connection.cursor() as cursor:
-        cursor.execute(_DEPENDENCIES, {"ci": ci_id, "depth": depth})
-        return [row[0] for row in cursor.fetchall()]
-
-
-def dependents_of(ci_ids: Sequence[int], *, depth: int = 3) -> list[int]:
-    """Ids of the other CIs that depend on one of these, up to `depth` steps away; nearest first. One query."""
-    with connection.cursor() as cursor:
-        cursor.execute(_DEPENDENTS, {"cis": list(ci_ids), "depth": depth})
-        return [row[0] for row in cursor.fetchall()]

@@ -57,6 +57,7 @@ class RegistrationTable(PortalTable):
     agent_id = tables.Column(attrs={"td": {"class": "title"}})
     state = StateColumn()
     admitted_by = tables.Column(orderable=False, verbose_name=_("let in by"))
+    address = tables.Column(orderable=False)
     first_seen_at = MomentColumn()
     last_seen_at = MomentColumn()
 

@@ -12,6 +12,7 @@ from cmdb.views_admission import (
 )
 from cmdb.views_csv import CIExport, CIImport
 from cmdb.views_group import CIGroupCreate, CIGroupDetail, CIGroupEdit, CIGroupList
+from cmdb.views_impact import CIImpact
 
 urlpatterns = [
     path("", CIList.as_view(), name="ci_list"),
@@ -31,6 +32,7 @@ urlpatterns = [
     path("gateways/new/", GatewayIssue.as_view(), name="gateway_issue"),
     path("gateways/<str:number>/end/", GatewayRevoke.as_view(), name="gateway_revoke"),
     path("<str:number>/", CIDetail.as_view(), name="ci_detail"),
+    path("<str:number>/impact/", CIImpact.as_view(), name="ci_impact"),
     path("<str:number>/accept-drift/", CIAcceptDrift.as_view(), name="ci_accept_drift"),
     path("<str:number>/request-attributes/", CIRequestAttributes.as_view(), name="ci_request_attributes"),
     path("<str:number>/token/", CIToken.as_view(), name="ci_token"),

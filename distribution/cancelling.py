@@ -10,6 +10,7 @@ from typing import Any
 from django.db import connection, transaction
 from django.utils.translation import gettext as _
 
+from accounts import language
 from cmdb.models import ConfigurationItem
 from distribution import steps
 from distribution.models import Batch, Deployment, DeploymentEvent, DeploymentState
@@ -156,7 +157,7 @@ def quit_cancellations(batch_ids: Iterable[int], *, now: datetime) -> int:
     with connection.cursor() as cursor:
         cursor.execute(_UNANSWERED, {"batches": list(batch_ids), "limit": steps.CHUNK, "now": now})
         late = [row[0] for row in cursor.fetchall()]
-    reason = _("The device did not answer the cancellation in time.")
+    reason = language.gettext("The device did not answer the cancellation in time.")
     return len(_quit("d.id = ANY(%(late)s)", {"late": late}, reason, now)) if late else 0
 
 

@@ -4,12 +4,13 @@ counted for it.
 
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
+from datetime import datetime
 from typing import Any
 
 from django.db import connection
 from django.db.models import Max
 
-from distribution.models import LIVE, OPEN, TERMINAL, Deployment, DeploymentEvent
+from distribution.models import LIVE, OPEN, TERMINAL, Deployment, DeploymentEvent, DeploymentState
 
 # All of them by the index; less those that have a further attempt, and the overdue ones beside it: both are few, and
 # have indexes of their own. An earlier attempt has ended, so it is not overdue.
@@ -45,14 +46,14 @@ SELECT EXISTS (
         SELECT 1 FROM distribution_deployment d WHERE d.batch_id = b.id AND d.state = s.state
         ORDER BY d.moved_at LIMIT 1) one)
 """
-# One look at the end of each deployment's part of the index, not at all its events.
-_LAST_EVENT = """
-SELECT coalesce(max(newest.id), 0)
-FROM distribution_deployment d
+# For each state of each batch one look at the end of its part of the index.
+_NEWEST_MOVES = """
+SELECT b.id, s.state, newest.moved_at
+FROM unnest(%(batches)s::bigint[]) AS b(id) CROSS JOIN unnest(%(states)s::text[]) AS s(state)
 CROSS JOIN LATERAL (
-    SELECT e.id FROM distribution_deploymentevent e WHERE e.deployment_id = d.id ORDER BY e.id DESC LIMIT 1
-) newest
-WHERE d.batch_id = ANY(%s)
+    SELECT d.moved_at FROM distribution_deployment d WHERE d.batch_id = b.id AND d.state = s.state
+    ORDER BY d.moved_at DESC LIMIT 1) newest
+ORDER BY b.id, s.state
 """
 
 
@@ -131,14 +132,13 @@ def ended(batch_ids: Iterable[int]) -> int:
     return rows.count()
 
 
+def newest_moves(batch_ids: Iterable[int]) -> list[tuple[int, str, datetime]]:
+    """When a deployment of each batch came to each state last; the effort depends on the number of batches only."""
+    with connection.cursor() as cursor:
+        cursor.execute(_NEWEST_MOVES, {"batches": list(batch_ids), "states": DeploymentState.values})
+        return list(cursor.fetchall())
+
+
 def log_position() -> int:
     """Id of the newest event of any deployment; 0 without one."""
     return DeploymentEvent.objects.aggregate(newest=Max("pk"))["newest"] or 0
-
-
-def last_event_position(batch_ids: Iterable[int]) -> int:
-    """Id of the newest event of any deployment of these batches; 0 without one."""
-    with connection.cursor() as cursor:
-        cursor.execute(_LAST_EVENT, [list(batch_ids)])
-        row = cursor.fetchone()
-    return int(row[0])

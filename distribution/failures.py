@@ -10,6 +10,7 @@ from datetime import datetime
 from django.db import connection
 from django.utils.translation import gettext as _
 
+from accounts import language
 from distribution.models import Deployment, DeploymentEvent, DeploymentState
 from distribution.steps import move_where
 
@@ -85,7 +86,7 @@ def exclude_failed(batch_ids: Iterable[int], *, now: datetime) -> int:
         suspects = [row[0] for row in cursor.fetchall()]
     if not suspects:
         return 0
-    reason = _("It failed on this CI meanwhile, by another rollout.")
+    reason = language.gettext("It failed on this CI meanwhile, by another rollout.")
     excluded = move_where(
         f"d.batch_id = ANY(%(batches)s) AND d.ci_id = ANY(%(suspects)s) AND {failed_since('d')}",
         {"batches": batches, "suspects": suspects, "reason": reason[:200], "code": FAILED_BEFORE},

@@ -11,7 +11,7 @@ from django.utils.translation import gettext as _
 
 from distribution import steps
 from distribution.cancelling import cancel, cancel_open, cancel_rest, force_quit, quit_cancellations
-from distribution.counting import Counts, counts, ended, has_open, last_event_position, log_position, under_way
+from distribution.counting import Counts, counts, ended, has_open, log_position, under_way
 from distribution.failures import exclude_failed
 from distribution.models import Batch, Deployment, DeploymentEvent, DeploymentState
 from distribution.overdue import mark_overdue
@@ -171,7 +171,6 @@ __all__ = [
     "force_quit",
     "give_up",
     "has_open",
-    "last_event_position",
     "let_due_go",
     "log_position",
     "mark_overdue",

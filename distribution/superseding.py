@@ -9,8 +9,8 @@ from collections.abc import Iterable
 from datetime import datetime
 
 from django.db import connection, transaction
-from django.utils.translation import gettext as _
 
+from accounts import language
 from distribution.models import LIVE, OPEN, Batch, DeploymentEvent, DeploymentState
 from distribution.steps import move_where
 
@@ -79,7 +79,7 @@ def supersede_overtaken(batch_ids: Iterable[int], *, now: datetime) -> int:
     with connection.cursor() as cursor:
         cursor.execute(_IS_AHEAD, {"batches": batches})
         is_ahead = cursor.fetchone()[0]
-    reason = _("The CI runs a later version already.")
+    reason = language.gettext("The CI runs a later version already.")
     return len(_supersede(_OVERTAKEN, {"batches": batches}, reason, now)) if is_ahead else 0
 
 
@@ -87,7 +87,7 @@ def supersede_left_behind(batch_ids: Iterable[int], *, now: datetime) -> int:
     """Ends what still waits to catch up with a rollout that is over, once a newer one has reached its CI; how many, at
     most some thousand.
     """
-    reason = _("A newer rollout has reached the CI.")
+    reason = language.gettext("A newer rollout has reached the CI.")
     return len(_supersede(_LEFT_BEHIND, {"batches": list(batch_ids)}, reason, now))
 
 
@@ -96,7 +96,7 @@ def supersede_older(batch: Batch, *, now: datetime) -> tuple[int, int]:
 
     At most some thousand: repeat it until it does nothing.
     """
-    reason = _("Superseded by %s.") % batch.label
+    reason = language.gettext("Superseded by %s.") % batch.label
     params: dict[str, object] = {"batches": [batch.pk], "reason": reason[:200]}
     with transaction.atomic():
         superseded = _supersede(_OLDER, params, reason, now)

@@ -1,4 +1,4 @@
-"""Brings the third-party parts of the pages into `static/vendor/`: Tabler, htmx and one sprite of the icons in use.
+"""Brings the third-party parts of the pages into `static/vendor/`: Tabler, htmx, Cytoscape, a sprite of icons.
 
 Run with any Python ≥ 3.11; needs nothing installed: `python frontend/build.py [--force]`. It does nothing when the lock
 file, the list of icons and this script are as they were. npm is taken from the PATH, else from a wheel that uv installs
@@ -28,9 +28,13 @@ FILES = {
     "@tabler/core/dist/css/tabler.min.css": "tabler.css",
     "@tabler/core/dist/js/tabler.min.js": "tabler.js",
     "htmx.org/dist/htmx.min.js": "htmx.js",
+    "cytoscape/dist/cytoscape.min.js": "cytoscape.js",
 }
 SOURCE_MAP = re.compile(rb"(/\*|//)# sourceMappingURL=[^\s*]*( ?\*/)?\s*")
-LICENCE_FILES = ("@tabler/core/LICENSE", "@tabler/icons/LICENSE", "htmx.org/LICENSE", "@popperjs/core/LICENSE.md")
+LICENCE_FILES = (
+    "@tabler/core/LICENSE", "@tabler/icons/LICENSE", "htmx.org/LICENSE", "@popperjs/core/LICENSE.md",
+    "cytoscape/LICENSE",
+)  # fmt: skip
 
 
 def main() -> int:

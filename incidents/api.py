@@ -6,7 +6,7 @@ from cmdb.models import ConfigurationItem
 from incidents import services
 from incidents.models import Incident
 from incidents.serializers import (
-    AssignSerializer,
+    EditIncidentSerializer,
     HoldSerializer,
     IncidentListSerializer,
     IncidentSerializer,
@@ -14,7 +14,7 @@ from incidents.serializers import (
     ResolveSerializer,
 )
 from tickets.api import Call, NumberFilter, TicketFilter, TicketViewSet, comment_call, state_filter
-from tickets.serializers import ReasonSerializer
+from tickets.serializers import AssignSerializer, ReasonSerializer
 
 
 class IncidentFilter(TicketFilter):
@@ -34,6 +34,7 @@ class IncidentViewSet(TicketViewSet):
     list_related = (*TicketViewSet.list_related, "ci")
     filterset_class = IncidentFilter
     creates = Call(services.report_incident, ReportSerializer, "incidents.report_incident")
+    edits = Call(services.edit_incident, EditIncidentSerializer, services.WORK)
     calls = {
         "assign": Call(services.assign_incident, AssignSerializer),
         "start": Call(services.start_incident),

@@ -5,32 +5,54 @@ from typing import Any
 from django import forms
 from django.utils.translation import gettext_lazy as _
 
-from accounts.models import Team
 from cmdb.forms import CIField, limit_cis
+from cmdb.models import ConfigurationItem
 from incidents.models import Incident
-from tickets.forms import LongText, PersonField, PortalForm, TicketForm
+from tickets.forms import EditForm, LongText, PersonField, PortalForm, TicketForm
+
+MOST_OWN_CIS = 8
 
 
 class ReportForm(TicketForm):
-    """What a requester says; the service desk may name the requester."""
+    """What a requester says, on one page, his own CIs first; the service desk may name the requester."""
 
-    ci = CIField(label=_("Configuration item"), required=False, help_text=_("Which machine or service it is about."))
+    own_ci = forms.ChoiceField(label=_("Which of your devices or services?"), widget=forms.RadioSelect, required=False)
+
+    ci = CIField(
+        label=_("Another machine or service"), required=False, help_text=_("Its name or number, if you know it.")
+    )
     requester = PersonField(label=_("On behalf of"), required=False)
-    field_order = ("title", "ci", "description", "impact", "urgency", "requester")
+    field_order = ("title", "own_ci", "ci", "description", "impact", "urgency", "requester")
 
     def prepare(self) -> None:
         limit_cis(self, self.user)
         if not self.user.has_perm("incidents.work_incident"):
             del self.fields["requester"]
+        owned = ConfigurationItem.objects.production().filter(owner=self.user).order_by("name")
+        self.own_cis = {str(ci.pk): ci for ci in owned[:MOST_OWN_CIS]}
+        if not self.own_cis:
+            del self.fields["own_ci"]
+            return
+        choices = [*((key, ci.name) for key, ci in self.own_cis.items()), ("", _("None of these, or I do not know"))]
+        self.fields["own_ci"].choices = choices  # type: ignore[attr-defined]
+
+    def clean(self) -> dict[str, Any]:
+        """One CI: the one that is named, else the one that is chosen."""
+        data: dict[str, Any] = super().clean() or self.cleaned_data
+        chosen = self.own_cis.get(data.pop("own_ci", "") or "")
+        if "ci" in data and data["ci"] is None:
+            data["ci"] = chosen
+        return data
 
 
-class AssignForm(PortalForm):
-    assignee = PersonField(label=_("Person"), required=False)
-    team = forms.ModelChoiceField(Team.objects.all(), label=_("Team"), required=False)
+class EditIncidentForm(EditForm):
+    ci = CIField(label=_("Configuration item"), required=False, help_text=_("Which machine or service it is about."))
+    field_order = ("title", "ci", "description", "impact", "urgency")
 
     def prepare(self) -> None:
-        self.initial.setdefault("assignee", self.instance.assignee_id or self.user.pk)
-        self.initial.setdefault("team", self.instance.team_id)
+        limit_cis(self, self.user)
+        self.initial.setdefault("ci", self.instance.ci.name if self.instance.ci else "")
+        super().prepare()
 
 
 class HoldForm(PortalForm):

@@ -68,6 +68,7 @@ class Incident(Ticket):
     # Reasons that end when the fix is installed.
     FIX_REASONS = (HoldReason.PROBLEM, HoldReason.CHANGE, HoldReason.RELEASE)
     PREFIX = "INC"
+    WORKERS = ("incidents.work_incident",)
 
     state = StateField(default=State.NEW, choices=State)
     ci = models.ForeignKey(
@@ -103,6 +104,8 @@ class Incident(Ticket):
             models.Index(fields=["ci", "state"], name="incident_of_ci"),
             # What came up since a rollout began.
             models.Index(fields=["created_at"], name="incident_created_at"),
+            # How long it took to restore service, for reports.
+            models.Index(fields=["resolved_at"], name="incident_resolved", condition=Q(resolved_at__isnull=False)),
             *list_indexes("incident", OVER),
         ]
         permissions = [

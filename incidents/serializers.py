@@ -1,12 +1,17 @@
 """Incidents as the API shows and takes them."""
 
-from typing import Any
-
 from rest_framework import serializers
 
 from cmdb.models import ConfigurationItem
 from incidents.models import Incident
-from tickets.serializers import NumberField, TicketListSerializer, TicketSerializer, level_field, team_field, user_field
+from tickets.serializers import (
+    EditSerializer,
+    NumberField,
+    TicketListSerializer,
+    TicketSerializer,
+    level_field,
+    user_field,
+)
 
 
 class IncidentListSerializer(TicketListSerializer):
@@ -39,16 +44,8 @@ class ReportSerializer(serializers.Serializer):
     requester = user_field(required=False)
 
 
-class AssignSerializer(serializers.Serializer):
-    """A person, a team, or both."""
-
-    assignee = user_field(required=False, allow_null=True)
-    team = team_field(required=False, allow_null=True)
-
-    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
-        if not attrs.get("assignee") and not attrs.get("team"):
-            raise serializers.ValidationError({"assignee": "Name a person or a team."}, code="required")
-        return attrs
+class EditIncidentSerializer(EditSerializer):
+    ci = NumberField(ConfigurationItem, required=False, allow_null=True)
 
 
 class HoldSerializer(serializers.Serializer):

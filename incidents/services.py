@@ -9,23 +9,31 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django.db import transaction
+from django.db.models import F
+from django.utils.text import capfirst
 from django.utils.translation import gettext as _
 
+from accounts import language
+from accounts.language import portal_language
 from incidents.models import Incident
+from notifications.kinds import Kind
 from tickets.activities import Process, check_activity
 from tickets.exceptions import ConditionRefused, InvalidInput, TransitionRefused
 from tickets.lifecycle import check_permission
 from tickets.models import EntryKind, Level, TimelineEntry
 from tickets.notices import concerned, tell
 from tickets.services import (
+    assigned_text,
+    assignment,
     create_ticket,
+    edit_ticket,
+    hand_over,
     locked,
     move_once,
     move_ticket,
     record,
     required,
     write_comment,
-    write_entry,
 )
 
 WORK = "incidents.work_incident"
@@ -36,6 +44,8 @@ ASSIGNABLE = (
     Incident.State.IN_PROGRESS,
     Incident.State.ON_HOLD,
 )
+# Resolved incidents close after so many days; until then the requester may reopen them.
+CLOSES_AFTER_DAYS = 10
 NO_FIX: dict[str, str] = {"resolved_by_event": "", "hold_reason_before": ""}
 
 
@@ -82,33 +92,38 @@ def assign_incident(incident: Incident, *, actor: Any, now: datetime, assignee: 
 
     A team alone takes it from the person who had it. The new assignee is told.
     """
-    if assignee is None and team is None:
-        raise InvalidInput(_("Name a person or a team."), field="assignee")
-    if assignee is not None and not (assignee.is_active and assignee.has_perm(WORK)):
-        raise InvalidInput(
-            _("%(person)s may not work on incidents. Choose somebody of the service desk.") % {"person": assignee},
-            field="assignee",
-        )
-    update: dict[str, Any] = {"assignee": assignee}
-    if team is not None:
-        update["team"] = team
-    whom = ", ".join(str(one) for one in (assignee, team) if one is not None)
-    text = _("Assigned to %(whom)s.") % {"whom": whom}
     with locked(incident):
         if incident.state == Incident.State.NEW:
+            update = assignment(incident, assignee=assignee, team=team, workers=(WORK,))
+            text = assigned_text(assignee, team)
             step = move_ticket(incident, "assign", actor=actor, now=now, update=update, text=text)
         else:
             check_permission(actor, WORK, _("assign incidents"))
-            if incident.state not in ASSIGNABLE:
-                raise TransitionRefused(
-                    _("%(number)s is “%(state)s”; it is not worked on any more. Reopen it first.")
-                    % {"number": incident.number, "state": incident.get_state_display()}
-                )
-            Incident.objects.filter(pk=incident.pk).update(updated_at=now, **update)
-            incident.refresh_from_db()
-            entry = write_entry(incident, kind=EntryKind.NOTE, actor=actor, now=now, text=text, public=False)
-            step = f"assign:{entry.pk if entry else ''}"
-        _tell(incident, step, [assignee], actor, now, lambda: _("assigned to you"), incident.description)
+            _check_open(incident)
+            step = hand_over(incident, actor=actor, now=now, assignee=assignee, team=team, workers=(WORK,))
+        _tell(
+            incident,
+            step,
+            [assignee],
+            actor,
+            now,
+            lambda: _("assigned to you"),
+            incident.description,
+            kind=Kind.ASSIGNED,
+        )
+
+
+def edit_incident(
+    incident: Incident, *, actor: Any, now: datetime, expected_version: int | None = None, **fields: Any
+) -> None:
+    """Edits title, description, impact, urgency or CI of an open incident; the timeline says what was changed.
+
+    Refuses with `EditConflict` what was changed since `expected_version`.
+    """
+    check_permission(actor, WORK, _("edit incidents"))
+    with locked(incident):
+        _check_open(incident)
+        edit_ticket(incident, actor=actor, now=now, expected_version=expected_version, **fields)
 
 
 def start_incident(incident: Incident, *, actor: Any, now: datetime) -> None:
@@ -127,7 +142,8 @@ def hold_incident(incident: Incident, *, actor: Any, now: datetime, reason: str,
         reasons = ", ".join(str(label) for label in Incident.HoldReason.labels)
         raise InvalidInput(_("Say what it waits for: %(reasons)s.") % {"reasons": reasons}, field="reason")
     is_caller = reason == Incident.HoldReason.CALLER
-    label = str(Incident.HoldReason(reason).label).capitalize()
+    with portal_language():
+        label = capfirst(str(Incident.HoldReason(reason).label))
     text = f"{label}. {note.strip()}" if note.strip() else f"{label}."
     with transaction.atomic():
         step = move_ticket(incident, "hold", actor=actor, now=now, update={"hold_reason": reason}, text=text)
@@ -141,6 +157,7 @@ def hold_incident(incident: Incident, *, actor: Any, now: datetime, reason: str,
                 lambda: _("waits for your answer"),
                 note,
                 lambda: _("Write a comment in the portal to go on."),
+                Kind.ANSWER,
             )
 
 
@@ -208,17 +225,17 @@ def comment_incident(incident: Incident, *, actor: Any, now: datetime, text: str
             now=now,
             text=text,
             public=public,
-            permissions=(WORK,),
+            permissions=Incident.WORKERS,
             is_concerned=is_owner,
         )
         if not public:
             return entry
         is_answer = incident.hold_reason == Incident.HoldReason.CALLER and actor.pk == incident.requester_id
         if is_answer:
-            note = _("The caller answered.")
+            note = language.gettext("The caller answered.")
             move_ticket(incident, "resume", actor=None, author=actor, now=now, update={"hold_reason": ""}, text=note)
         people = concerned(incident, assignee=True)
-        _tell(incident, f"comment:{entry.pk}", people, actor, now, lambda: _("comment"), entry.text)
+        _tell(incident, f"comment:{entry.pk}", people, actor, now, lambda: _("comment"), entry.text, kind=Kind.COMMENT)
     return entry
 
 
@@ -233,11 +250,13 @@ def declare_major(incident: Incident, *, actor: Any, now: datetime) -> None:
                 _("%(number)s is “%(state)s”; only an open incident can be a major one.")
                 % {"number": incident.number, "state": incident.get_state_display()}
             )
-        Incident.objects.filter(pk=incident.pk).update(is_major=True, updated_at=now)
+        Incident.objects.filter(pk=incident.pk).update(is_major=True, updated_at=now, version=F("version") + 1)
         incident.refresh_from_db()
-        record(incident, kind=EntryKind.SYSTEM, actor=actor, now=now, text=_("Declared a major incident."))
+        record(
+            incident, kind=EntryKind.SYSTEM, actor=actor, now=now, text=language.gettext("Declared a major incident.")
+        )
         people = concerned(incident, assignee=True)
-        _tell(incident, "major", people, actor, now, lambda: _("declared a major incident"))
+        _tell(incident, "major", people, actor, now, lambda: _("declared a major incident"), kind=Kind.MAJOR)
 
 
 def resolve_incident_by_fix(incident: Incident, *, now: datetime, event: str, text: str) -> bool:
@@ -282,7 +301,7 @@ def note_on_incident(incident: Incident, *, now: datetime, key: str, text: str, 
     return record(incident, kind=EntryKind.SYSTEM, actor=None, now=now, text=text, public=public, key=key)
 
 
-def auto_close_incidents(*, now: datetime, days: int = 10, limit: int = 200) -> int:
+def auto_close_incidents(*, now: datetime, days: int = CLOSES_AFTER_DAYS, limit: int = 200) -> int:
     """Closes incidents that were resolved at least `days` days ago, at most `limit` of them; returns how many."""
     due = Incident.objects.filter(state=Incident.State.RESOLVED, resolved_at__lte=now - timedelta(days=days))
     closed = 0
@@ -296,6 +315,14 @@ def auto_close_incidents(*, now: datetime, days: int = 10, limit: int = 200) -> 
     return closed
 
 
+def _check_open(incident: Incident) -> None:
+    if incident.state not in ASSIGNABLE:
+        raise TransitionRefused(
+            _("%(number)s is “%(state)s”; it is not worked on any more. Reopen it first.")
+            % {"number": incident.number, "state": incident.get_state_display()}
+        )
+
+
 def _tell(
     incident: Incident,
     step: str,
@@ -305,6 +332,7 @@ def _tell(
     headline: Any,
     text: str = "",
     advice: Any = None,
+    kind: Kind = Kind.PROGRESS,
 ) -> None:
     tell(
         incident,
@@ -315,6 +343,7 @@ def _tell(
         headline=headline,
         text=text,
         advice=advice,
+        kind=kind,
     )
 
 

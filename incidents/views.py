@@ -1,5 +1,6 @@
 """Pages of incident management."""
 
+from datetime import timedelta
 from typing import Any
 
 from django.urls import reverse
@@ -9,15 +10,21 @@ from django.utils.translation import gettext_lazy
 
 from incidents import services
 from incidents.filters import IncidentFilter
-from incidents.forms import AssignForm, HoldForm, ReportForm, ResolveForm
+from incidents.forms import EditIncidentForm, HoldForm, ReportForm, ResolveForm
 from incidents.models import Incident
 from incidents.tables import IncidentTable
 from tickets.clock import now_of
-from tickets.forms import CommentForm, ReasonForm
+from tickets.forms import AssignForm, CommentForm, ReasonForm
 from tickets.verbs import BulkAction, VerbPage
 from tickets.views import DetailPage, ServiceFormPage, VerbPageView
 from tickets.views_bulk import BulkPage
 from tickets.views_list import ListPage
+
+
+def may_edit(incident: Incident, user: Any) -> bool:
+    """Whoever works on incidents, as long as this one is open."""
+    return incident.state in services.ASSIGNABLE and user.has_perm(services.WORK)
+
 
 VERBS = {
     "assign": VerbPage(AssignForm, icon="user"),
@@ -40,6 +47,7 @@ VERBS = {
         ),
         preview=lambda incident: _("A major incident is seen and handled first; everybody concerned is told."),
     ),
+    "edit": VerbPage(EditIncidentForm, label=gettext_lazy("Edit"), icon="edit", allowed=may_edit),
     "comment": VerbPage(CommentForm, allowed=lambda incident, user: True),
 }
 
@@ -77,9 +85,14 @@ class IncidentDetail(DetailPage):
     section = "incident_list"
     list_url_name = "incident_list"
     verb_url_name = "incident_verb"
-    see_all = "incidents.see_all_incidents"
     related = ("requester", "assignee", "team", "created_by", "ci__ci_class", "ci__owner")
     verbs = VERBS
+
+    def editable(self, instance: Incident) -> dict[str, str]:
+        if not may_edit(instance, self.request.user):
+            return {}
+        fields = self.inline_of(instance, "edit", "title", "description", "impact", "urgency", "ci")
+        return fields | self.inline_of(instance, "assign", "people")
 
     def details(self, instance: Incident) -> dict[str, Any]:
         user = self.request.user
@@ -87,7 +100,8 @@ class IncidentDetail(DetailPage):
         installed = []
         if sees_ci and instance.ci is not None:
             installed = list(instance.ci.installed_versions.filter(valid_to__isnull=True).select_related("product"))
-        return {"sees_ci": sees_ci, "installed": installed}
+        closes_at = instance.resolved_at + timedelta(days=services.CLOSES_AFTER_DAYS) if instance.resolved_at else None
+        return {"sees_ci": sees_ci, "installed": installed, "closes_at": closes_at}
 
 
 class IncidentVerb(VerbPageView):
@@ -95,9 +109,11 @@ class IncidentVerb(VerbPageView):
     section = "incident_list"
     list_url_name = "incident_list"
     verb_url_name = "incident_verb"
+    detail_page = IncidentDetail
     related = ("requester", "assignee", "ci")
     verbs = VERBS
     services = services
+    is_versioned = True
     noun = "incident"
 
 
@@ -108,6 +124,7 @@ class IncidentBulk(BulkPage, IncidentVerb):
 
 class IncidentCreate(ServiceFormPage):
     form_class = ReportForm
+    template_name = "incidents/report.html"
     section = "incident_list"
     list_url_name = "incident_list"
     permission = "incidents.report_incident"

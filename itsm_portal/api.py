@@ -18,19 +18,11 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from changes.models import Change
-from cmdb.models import ConfigurationItem
-from incidents.models import Incident
-from itsm_portal.chain import chain_of
-from problems.models import Problem
-from releases.models import Release, Rollout
+from itsm_portal.chain import chain_of_number
 from tickets.activities import MATRIX
 from tickets.api import MAX_BODY_BYTES, check_size
-from tickets.numbers import parse_number
+from tickets.serializers import ChainStepSerializer
 
-CHAINED: dict[str, Any] = {
-    model.PREFIX: model for model in (Incident, Problem, Change, Release, Rollout, ConfigurationItem)
-}
 TOKENS_PER_PERSON = 20
 
 
@@ -109,42 +101,16 @@ class MeView(APIView):
         return Response(MeSerializer(request.user).data)
 
 
-class ChainLinkSerializer(serializers.Serializer):
-    number = serializers.CharField()
-    title = serializers.CharField()
-    state = serializers.CharField()
-    state_label = serializers.CharField()
-    owner = serializers.CharField()
-    url = serializers.CharField()
-
-
-class ChainStepSerializer(serializers.Serializer):
-    """A place in the chain: its newest members and how many there are, or why it is empty."""
-
-    kind = serializers.CharField()
-    label = serializers.CharField()  # type: ignore[assignment]
-    links = ChainLinkSerializer(many=True)
-    total = serializers.IntegerField()
-    is_here = serializers.BooleanField()
-    text = serializers.CharField()
-    missing = serializers.CharField()
-    since = serializers.DateTimeField(allow_null=True)
-
-
 class ChainView(APIView):
     """The chain from incident to installed version, as far as the person may see it."""
 
     @extend_schema(operation_id="chain", responses=ChainStepSerializer(many=True))
     def get(self, request: Request, number: str) -> Response:
         """The chain of a ticket, rollout or CI, by its number in any spelling."""
-        found = parse_number(number)
-        model = CHAINED.get(found[0]) if found else None
-        if found is None or model is None:
+        chain = chain_of_number(number, request.user)
+        if chain is None:
             raise Http404
-        instance = model.objects.visible_to(request.user).filter(pk=found[1]).first()
-        if instance is None:
-            raise Http404
-        return Response(ChainStepSerializer(chain_of(instance, request.user).to_json(), many=True).data)
+        return Response(ChainStepSerializer(chain.to_json(), many=True).data)
 
 
 class UnknownView(APIView):

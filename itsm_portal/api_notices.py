@@ -34,7 +34,7 @@ class NoticeViewSet(ObjectViewSet):
     def visible(self) -> QuerySet[Outbox]:
         if getattr(self, "swagger_fake_view", False):
             return Outbox.objects.none()
-        return Outbox.objects.filter(recipient=self.request.user.pk)
+        return Outbox.objects.shown_to(self.request.user.pk)
 
     @extend_schema(responses=CountSerializer)
     @action(detail=False, methods=["get"], filter_backends=[], pagination_class=None)

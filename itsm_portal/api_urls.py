@@ -14,8 +14,11 @@ from distribution.channels.ansible.api import ConnectionViewSet
 from incidents.api import IncidentViewSet
 from itsm_portal import api
 from itsm_portal.api_calendar import CalendarFeedViewSet, CalendarViewSet
+from itsm_portal.api_notice_preferences import NoticePreferencesView
 from itsm_portal.api_notices import NoticeViewSet
+from itsm_portal.api_reports import report_view
 from itsm_portal.api_tokens import ServiceTokenViewSet
+from itsm_portal.reports.figures import REPORTS
 from problems.api import ProblemViewSet
 from releases.api import ReleaseViewSet, RolloutViewSet
 from releases.api_deploy import DeploySigningRequestView, DeployView
@@ -63,6 +66,8 @@ v1 = [
     path("logout-everywhere/", api.TokenLogoutAllView.as_view(), name="api-logout-everywhere"),
     path("me/", api.MeView.as_view(), name="api-me"),
     path("activities/", api.ActivitiesView.as_view(), name="api-activities"),
+    path("notice-preferences/", NoticePreferencesView.as_view(), name="api-notice-preferences"),
+    *(path(f"reports/{name}/", report_view(name), name=f"api-report-{name}") for name in REPORTS),
     path("deploy/", DeployView.as_view(), name="api-deploy"),
     path("deploy/signing_request/", DeploySigningRequestView.as_view(), name="api-deploy-signing-request"),
     path("chain/<str:number>/", api.ChainView.as_view(), name="api-chain"),

@@ -18,6 +18,7 @@ from incidents.models import Incident
 from problems.models import Problem
 from releases.models import PackageItem, Release, Rollout
 from tickets.links import page_of_object
+from tickets.numbers import parse_number
 
 SHOWN = 2
 LABELS = {
@@ -27,6 +28,10 @@ LABELS = {
     "release": gettext_lazy("Release"),
     "rollout": gettext_lazy("Rollout"),
     "ci": gettext_lazy("Version on the CI"),
+}
+# What has a chain, by the prefix of its number.
+CHAINED: dict[str, Any] = {
+    model.PREFIX: model for model in (Incident, Problem, Change, Release, Rollout, ConfigurationItem)
 }
 
 
@@ -105,19 +110,32 @@ def chain_of(instance: Any, user: Any) -> Chain:
     return Chain(tuple(steps))
 
 
-def chain_text(instance: Any, user: Any) -> str:
-    """The chain as one line of text, for mails: `INC-0000001 (resolved) → PRB-0000001 (resolved) → …`."""
-    parts = []
-    for step in chain_of(instance, user).steps:
+def chain_of_number(number: str, user: Any) -> Chain | None:
+    """The chain of what has this number, in any spelling; None where this person may see nothing by that number."""
+    found = parse_number(number)
+    model = CHAINED.get(found[0]) if found else None
+    instance = model.objects.visible_to(user).filter(pk=found[1]).first() if found and model else None
+    return chain_of(instance, user) if instance is not None else None
+
+
+def in_words(chain: Chain) -> list[tuple[str, str]]:
+    """The steps that exist, each in words with the address of its page: `INC-0000001 (resolved)`, `/incidents/…`."""
+    words = []
+    for step in chain.steps:
         if step.kind == "ci" and step.links and step.text:
-            parts.append(f"{step.links[0].title}: {step.text}")
+            words.append((f"{step.links[0].title}: {step.text}", step.links[0].url))
         elif step.links:
             first = step.links[0]
             more = f" +{step.more}" if step.more else ""
-            parts.append(f"{first.number} ({first.state_label}){more}")
+            words.append((f"{first.number} ({first.state_label}){more}", first.url))
         elif step.text:
-            parts.append(step.text)
-    return " → ".join(parts)
+            words.append((step.text, ""))
+    return words
+
+
+def chain_text(chain: Chain) -> str:
+    """The chain as one line, for mails: `INC-0000001 (resolved) → PRB-0000001 (resolved) → …`."""
+    return " → ".join(text for text, _url in in_words(chain))
 
 
 def _sets_of(instance: Any) -> _Sets:

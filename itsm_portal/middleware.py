@@ -32,6 +32,9 @@ class DeviceMiddleware:
             view = resolve(request.path_info, DEVICE_URLS)
         except Resolver404:
             return HttpResponse(status=404)
+        translation.activate(
+            settings.LANGUAGE_CODE
+        )  # what devices cause is written down; the thread had a reader before
         response = view.func(request, *view.args, **view.kwargs)
         if not response.streaming and not response.has_header("Content-Length"):
             response.headers["Content-Length"] = str(len(response.content))

@@ -29,6 +29,7 @@ MAIN = (
     Entry(_("Configuration items"), "ci_list", "server"),
     Entry(_("Software library"), "product_list", "disc"),
     Entry(_("Test environments"), "environment_list", "flask", "test_environments.see_environments"),
+    Entry(_("Reports"), "reports", "checklist", "incidents.see_all_incidents"),
     Entry(_("Activity matrix"), "activity_matrix", "table"),
     Entry(_("Operations"), "operations", "heartbeat", "releases.see_operations"),
 )

@@ -10,11 +10,10 @@ from typing import Any
 from urllib.parse import quote_plus
 
 from django.contrib.postgres.search import SearchQuery, SearchVector
-from django.db.models import Q, QuerySet
+from django.db.models import Case, QuerySet, Value, When
 from django.urls import reverse
 from django.utils.translation import gettext as _
 
-from accounts.models import User
 from changes.models import Change
 from cmdb.models import CIGroup, ConfigurationItem
 from incidents.models import Incident
@@ -25,6 +24,7 @@ from test_environments.models import GoldenImage, TestEnvironment
 from tickets.appearance import KINDS
 from tickets.links import page_of_object
 from tickets.numbers import parse_number
+from tickets.people import having_name
 from tickets.searching import CONFIG, MOST_WORDS, SHORTEST_PART, having_words
 
 NUMBERED: tuple[Any, ...] = (
@@ -32,6 +32,8 @@ NUMBERED: tuple[Any, ...] = (
 )  # fmt: skip
 TICKETS: tuple[Any, ...] = (Incident, Problem, Change, Release)
 SHORTEST = 2
+# Of a word that more rows have, the newest are near the end of the table.
+COMMON = 2_000
 # People are found by those who work with all their tickets.
 SEES_PEOPLE = "incidents.see_all_incidents"
 
@@ -60,7 +62,7 @@ class Group:
 def by_number(text: str, user: Any) -> Any:
     """The visible object with this number."""
     number = parse_number(text)
-    if number is None or number[1] >= 1 << 63:
+    if number is None:
         return None
     model = next((model for model in NUMBERED if number[0] == model.PREFIX), None)
     return model.objects.visible_to(user).filter(pk=number[1]).first() if model else None
@@ -99,16 +101,9 @@ def _software(text: str, most: int) -> Group:
 
 
 def _people(text: str, most: int) -> Group:
-    rows = User.objects.filter(is_active=True, is_service_account=False)
-    for word in text.split()[:MOST_WORDS]:
-        rows = rows.filter(
-            Q(username__icontains=word) | Q(first_name__icontains=word) | Q(last_name__icontains=word)
-            | Q(email__istartswith=word)
-        )  # fmt: skip
     url = f"{reverse('incident_list')}?scope=all&requester="
     hits = [
-        Hit(url + quote_plus(person.username), "user", "", person.label, person)
-        for person in rows.order_by("username")[:most]
+        Hit(url + quote_plus(person.username), "user", "", person.label, person) for person in having_name(text)[:most]
     ]
     return Group(_("People, with their incidents"), hits)
 
@@ -121,15 +116,23 @@ def hit(row: Any) -> Hit:
 
 
 def _newest(rows: QuerySet[Any], field: str, text: str, most: int) -> list[Any]:
-    """The newest rows whose field has words that begin so; where they are few, those that have the parts anywhere."""
+    """The newest rows whose field has words that begin so; where they are few, then those that have the parts anywhere.
+
+    They are not asked for in order at first: for a rare word the database would go through all rows from the newest on,
+    which is the shortest way only for a common one.
+    """
     words = re.findall(r"\w+", text)[:MOST_WORDS]
-    found: list[Any] = []
+    keys: list[int] = []
     if words:
         query = " & ".join(f"{word}:*" if len(word) >= SHORTEST_PART else word for word in words)
-        vector = SearchVector(field, config=CONFIG)
         matching = SearchQuery(query, config=CONFIG, search_type="raw")
-        found = list(rows.annotate(words_of=vector).filter(words_of=matching).order_by("-pk")[:most])
-    if len(found) < most and any(len(word) >= SHORTEST_PART for word in text.split()):
-        known = [row.pk for row in found]
-        found += having_words(rows, field, text).exclude(pk__in=known).order_by("-pk")[: most - len(found)]
-    return found
+        beginning = rows.annotate(words_of=SearchVector(field, config=CONFIG)).filter(words_of=matching).order_by()
+        keys = list(beginning.values_list("pk", flat=True)[: COMMON + 1])
+        if len(keys) > COMMON:
+            return list(beginning.order_by("-pk")[:most])
+    newest = sorted(keys, reverse=True)[:most]
+    wanted = rows.filter(pk__in=newest).values("pk")
+    if len(newest) < most and any(len(word) >= SHORTEST_PART for word in text.split()):
+        wanted = wanted.union(having_words(rows, field, text).order_by().values("pk")[:COMMON])
+    first = Case(When(pk__in=newest, then=0), default=1) if newest else Value(0)
+    return list(rows.filter(pk__in=wanted).order_by(first, "-pk")[:most])

@@ -7,11 +7,11 @@ from urllib.parse import urlsplit
 import environ
 import pghistory
 from csp.constants import NONCE, NONE, SELF
-from django.utils.translation import gettext_lazy as _
 
 from itsm_portal import environment
 from itsm_portal.schedule import beat_schedule
 from itsm_portal.settings_api import (  # noqa: F401 - settings, too
+    CHAIN,
     DRF_STANDARDIZED_ERRORS,
     IDEMPOTENCY_HOURS,
     REST_FRAMEWORK,
@@ -178,12 +178,12 @@ if PROFILE == "test":
     PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 
 # --- Language and time --------------------------------------------------------------------------------------------
-LANGUAGE_CODE = "en"
-LANGUAGES = [("en", _("English"))]
+LANGUAGE_CODE = environment.os.environ.get("LANGUAGE_CODE", "").strip() or "en"
+# In their own words, so that each person finds his.
+LANGUAGES = [("en", "English"), ("de", "Deutsch")]
 LOCALE_PATHS = [BASE_DIR / "locale"]
+FORMAT_MODULE_PATH = "itsm_portal.formats"
 TIME_ZONE = "UTC"
-USE_TZ = True
-USE_I18N = True
 
 # --- Files --------------------------------------------------------------------------------------------------------
 STATIC_URL = "static/"

@@ -27,7 +27,8 @@ REST_KNOX = {
     "AUTO_REFRESH": False,
 }
 DRF_STANDARDIZED_ERRORS = {
-    "EXCEPTION_HANDLER_CLASS": "tickets.api.ErrorHandler",
+    "EXCEPTION_HANDLER_CLASS": "tickets.api_errors.ErrorHandler",
+    "EXCEPTION_FORMATTER_CLASS": "tickets.api_errors.ErrorFormatter",
     "ALLOWED_ERROR_STATUS_CODES": ["400", "401", "403", "404", "409", "415", "422", "429"],
     "ERROR_SCHEMAS": dict.fromkeys(
         ["400", "401", "403", "404", "409", "415", "422", "429"], "tickets.openapi.ErrorResponseSerializer"
@@ -68,6 +69,8 @@ SPECTACULAR_SETTINGS = {
         "DiskState": "test_environments.models.DiskReception.State",
         "ImageState": "test_environments.models.GoldenImage.State",
         "ConnectionKind": "cmdb.models.Connection.Kind",
+        "NoticeKind": "notifications.kinds.Kind",
+        "NoticeMail": "notifications.kinds.Mail",
         "NoticeState": "notifications.models.Outbox.State",
         "HoldReason": "incidents.models.Incident.HoldReason",
         "ProblemCloseCode": "problems.models.Problem.CloseCode",
@@ -77,3 +80,6 @@ SPECTACULAR_SETTINGS = {
         "ExceptionKind": "releases.models.RolloutException.Kind",
     },
 }
+
+# What makes the chain of a ticket: it knows all processes, which the apps of single ones do not.
+CHAIN = "itsm_portal.chain.chain_of"

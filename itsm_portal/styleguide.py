@@ -14,9 +14,11 @@ from itsm_portal.chain import Link, Step
 from itsm_portal.search import Group, hit
 from releases.models import Release, ReleaseApproval, Rollout
 from tickets.appearance import PRIORITIES, STATES
+from tickets.charts import Bar, Chart, Mark, Series, bars
 from tickets.forms import LongText, MomentField, PortalForm
 from tickets.models import EntryKind, Priority
 from tickets.paging import Page
+from tickets.timeline import Part
 from tickets.verbs import Button
 from tickets.views_list import Header
 
@@ -140,6 +142,31 @@ def entries() -> list[Any]:
     return shown
 
 
+def charts() -> list[Chart]:
+    """Bars on each other, areas with a line, a share that is missing in between, and one without figures."""
+    weeks = [f"week {number}" for number in range(30, 42)]
+    solved, failed = [3, 5, 8, 13, 9, 7, 11, 14, 6, 4, 9, 12], [0, 1, 0, 2, 1, 0, 0, 3, 0, 0, 1, 0]
+    share = [None if not n else 100 * bad / (n + bad) for n, bad in zip(solved, failed, strict=True)]
+    share[5] = None
+    new = [0, 2, 10, 40, 90, 150, 210, 250, 280, 295, 300, 300]
+    return [
+        Chart("Changes", weeks, [Series("succeeded", "green", solved), Series("failed", "red", failed)], first="Week"),
+        Chart(
+            "Versions", weeks,
+            [Series("2.0", "green", new, "area"), Series("1.0", "neutral", [300 - n for n in new], "area")],
+            first="Week", marks=[Mark(0.2, "2"), Mark(0.6, "3")],
+        ),
+        Chart("Failure rate", weeks, [Series("failed", "red", share, "line")], unit="%", decimals=1, first="Week"),
+        Chart("Nothing yet", weeks, [Series("failed", "red", [0] * 12)]),
+    ]  # fmt: skip
+
+
+def example_bars() -> list[Bar]:
+    return bars(
+        [("Big bang", "blue", 3600, "1 h"), ("Phased", "green", 14_400, "4 h"), ("Never", "red", None, "never")]
+    )
+
+
 def table_context(rows: list[Incident]) -> dict[str, Any]:
     """A list as its skeleton gets it: sorted by number, the title cannot be sorted by."""
     table = IncidentTable(rows, order_by=(), exclude=IncidentTable.hidden_at_first)
@@ -165,7 +192,9 @@ def context(user: Any) -> dict[str, Any]:
         "rollouts": rollouts(),
         "bells": (0, 1, 100),
         "groups": [Group("Incidents", [hit(row) for row in rows[:3]])],
-        "entries": entries(),
+        "charts": charts(),
+        "bars": example_bars(),
+        "part": Part(entries(), older=None, newest=None, only=""),
         "sees_notes": True,
         "comment_url": "#",
         "form": example_form(user),

@@ -6,12 +6,14 @@ from django.urls import include, path
 from itsm_portal.views import health
 from itsm_portal.views.calendar_feeds import calendar_feed
 from itsm_portal.views.metrics import metrics
+from itsm_portal.views.notice_preferences import unsubscribe
 
 urlpatterns = [
     path("healthz", health.healthz, name="healthz"),
     path("readyz", health.readyz, name="readyz"),
     # Without signing in: whoever knows the secret reads it.
     path("feeds/<str:secret>.ics", calendar_feed, name="calendar_feed"),
+    path("unsubscribe/<str:token>/", unsubscribe, name="unsubscribe"),
     path("metrics", metrics, name="metrics"),
     path("", include("distribution.channels.ddi.urls")),
     path("admin/", admin.site.urls),

@@ -10,7 +10,19 @@ class NoticeSerializer(serializers.ModelSerializer):
 
     class Meta:
         model = Outbox
-        fields = ["id", "event", "thread", "subject", "text", "path", "state", "created_at", "sent_at", "read_at"]
+        fields = [
+            "id",
+            "event",
+            "kind",
+            "thread",
+            "subject",
+            "text",
+            "path",
+            "state",
+            "created_at",
+            "sent_at",
+            "read_at",
+        ]
 
 
 class MarkReadSerializer(serializers.Serializer):

@@ -16,7 +16,7 @@ from problems.serializers import (
     ProblemSerializer,
 )
 from tickets.api import Call, NumberFilter, TicketFilter, TicketViewSet, comment_call, state_filter
-from tickets.serializers import OptionalReasonSerializer
+from tickets.serializers import AssignSerializer, EditSerializer, OptionalReasonSerializer
 
 WORK = "problems.work_problem"
 
@@ -41,7 +41,9 @@ class ProblemViewSet(TicketViewSet):
     list_serializer_class = ProblemListSerializer
     filterset_class = ProblemFilter
     creates = Call(services.open_problem, OpenProblemSerializer, may_group)
+    edits = Call(services.edit_problem, EditSerializer, WORK)
     calls = {
+        "assign": Call(services.assign_problem, AssignSerializer, WORK),
         "assess": Call(services.assess_problem),
         "analyse": Call(services.analyse_problem),
         "start_fix": Call(services.start_fix_problem),

@@ -29,8 +29,15 @@ class LinkIncidentsForm(PortalForm):
 
 class DocumentForm(PortalForm):
     root_cause = LongText(label=_("Root cause"), required=False, rows=5, help_text=_("Markdown"))
-    workaround = LongText(label=_("Workaround"), required=False, rows=5, help_text=_("People with incidents read it."))
-    is_known_error = forms.BooleanField(label=_("Known error: cause and workaround are documented"), required=False)
+    workaround = LongText(
+        label=_("Workaround"),
+        required=False,
+        rows=5,
+        help_text=_("Everybody who may report incidents reads it once this is a known error."),
+    )
+    is_known_error = forms.BooleanField(
+        label=_("Known error: publish title and workaround to everybody who may report incidents"), required=False
+    )
     expected_version = forms.IntegerField(widget=forms.HiddenInput)
 
     def prepare(self) -> None:

@@ -28,6 +28,15 @@ class ProblemQuerySet(models.QuerySet["Problem"]):
         mine = (Problem.objects.filter(requester=user), Problem.objects.filter(incidents__requester=user))
         return self.filter(pk__in=union_of(mine))
 
+    def published_to(self, user: Any) -> "ProblemQuerySet":
+        """Known errors that are not over, for whoever may report incidents: title and workaround may be shown to him.
+
+        Marking a problem as a known error publishes these two, and nothing else of it.
+        """
+        if not user.has_perm("incidents.report_incident"):
+            return self.none()
+        return self.open().filter(is_known_error=True)
+
 
 def _has_root_cause(problem: Any) -> bool:
     """Write the root cause first: a fix begins from it."""
@@ -57,6 +66,7 @@ class Problem(Ticket):
         CANCELLED = "cancelled", _("cancelled")
 
     PREFIX = "PRB"
+    WORKERS = ("problems.work_problem", "problems.open_problem")
 
     state = StateField(default=State.NEW, choices=State)
     incidents = models.ManyToManyField(
@@ -82,7 +92,11 @@ class Problem(Ticket):
             ),
             models.CheckConstraint(condition=~Q(state="closed") | ~Q(close_code=""), name="problem_closed_with_code"),
         ]
-        indexes = list_indexes("problem", OVER)
+        indexes = [
+            *list_indexes("problem", OVER),
+            # Few of very many, looked through while somebody types.
+            models.Index(fields=["id"], name="problem_known", condition=Q(is_known_error=True) & ~Q(state__in=OVER)),
+        ]
         permissions = [
             ("see_all_problems", "Can see every problem"),
             ("open_problem", "Can open problems from incidents"),

@@ -10,18 +10,25 @@ from datetime import datetime
 from typing import Any
 
 from django.db import transaction
+from django.utils.text import capfirst
 from django.utils.translation import gettext as _
 
+from accounts import language
+from accounts.language import portal_language
 from incidents.models import Incident
+from notifications.kinds import Kind
 from problems.models import Problem
 from tickets.activities import Process, check_activity
 from tickets.exceptions import ConditionRefused, InvalidInput, PermissionRefused, TransitionRefused
+from tickets.history import check_version
 from tickets.lifecycle import check_permission
 from tickets.models import EntryKind, Level, TimelineEntry
 from tickets.notices import concerned, tell
 from tickets.services import (
     create_ticket,
     edit_fields,
+    edit_ticket,
+    hand_over,
     locked,
     move_once,
     move_ticket,
@@ -62,6 +69,34 @@ def link_incidents(problem: Problem, *, actor: Any, now: datetime, incidents: It
         return _link(problem, actor, now, incidents)
 
 
+def edit_problem(
+    problem: Problem, *, actor: Any, now: datetime, expected_version: int | None = None, **fields: Any
+) -> None:
+    """Edits title, description, impact or urgency of a problem that is not closed. Cause and workaround: `document`."""
+    check_permission(actor, WORK, _("edit problems"))
+    with locked(problem):
+        _check_not_closed(problem)
+        edit_ticket(problem, actor=actor, now=now, expected_version=expected_version, **fields)
+
+
+def assign_problem(problem: Problem, *, actor: Any, now: datetime, assignee: Any = None, team: Any = None) -> None:
+    """Gives the problem to a person, a team or both; the new assignee is told."""
+    check_permission(actor, WORK, _("assign problems"))
+    with locked(problem):
+        _check_not_closed(problem)
+        step = hand_over(problem, actor=actor, now=now, assignee=assignee, team=team, workers=(WORK,))
+        _tell(
+            problem,
+            f"problem:{problem.pk}:{step}",
+            [assignee],
+            actor,
+            now,
+            lambda: _("assigned to you"),
+            problem.description,
+            Kind.ASSIGNED,
+        )
+
+
 def assess_problem(problem: Problem, *, actor: Any, now: datetime) -> None:
     """It is worth finding the cause."""
     move_ticket(problem, "assess", actor=actor, now=now)
@@ -93,6 +128,7 @@ def document_problem(
         name: value.strip() if isinstance(value, str) else value for name, value in wanted.items() if value is not None
     }
     with locked(problem):
+        check_version(problem, expected_version, reader=actor)
         _check_not_closed(problem)
         values = {name: value for name, value in values.items() if getattr(problem, name) != value}
         if not values:
@@ -100,9 +136,10 @@ def document_problem(
         result = {name: values.get(name, getattr(problem, name)) for name in wanted}
         if result["is_known_error"] and not (result["root_cause"] and result["workaround"]):
             raise ConditionRefused(_("A known error needs a root cause and a workaround. Write both first."))
-        edit_fields(problem, now=now, expected_version=expected_version, **values)
-        names = ", ".join(str(Problem._meta.get_field(name).verbose_name) for name in values)  # type: ignore[union-attr]
-        text = _("Documented: %(fields)s.") % {"fields": names}
+        edit_fields(problem, now=now, expected_version=None, **values)
+        with portal_language():
+            names = ", ".join(str(Problem._meta.get_field(name).verbose_name) for name in values)  # type: ignore[union-attr]
+            text = _("Documented: %(fields)s.") % {"fields": names}
         record(problem, kind=EntryKind.SYSTEM, actor=actor, now=now, text=text)
 
 
@@ -133,7 +170,8 @@ def close_problem(problem: Problem, *, actor: Any, now: datetime, close_code: st
     if close_code not in Problem.CloseCode.values:
         codes = ", ".join(Problem.CloseCode.values)
         raise InvalidInput(_("Choose a close code: %(codes)s.") % {"codes": codes}, field="close_code")
-    text = str(Problem.CloseCode(close_code).label).capitalize()
+    with portal_language():
+        text = capfirst(str(Problem.CloseCode(close_code).label))
     with transaction.atomic():
         step = move_ticket(problem, "close", actor=actor, now=now, update={"close_code": close_code}, text=text)
         _tell(problem, f"problem:{problem.pk}:{step}", concerned(problem), actor, now, lambda: _("closed"), text)
@@ -155,13 +193,22 @@ def communicate_workaround(problem: Problem, *, actor: Any, now: datetime) -> in
         reached = 0
         incidents = problem.incidents.open().select_related("requester").order_by("pk")  # type: ignore[attr-defined]
         for incident in incidents:
-            text = _("Workaround from %(number)s:") % {"number": problem.number} + f"\n\n{workaround}"
+            text = language.gettext("Workaround from %(number)s:") % {"number": problem.number} + f"\n\n{workaround}"
             if not record(incident, kind=EntryKind.COMMENT, actor=actor, now=now, text=text, key=key):
                 continue
             reached += 1
-            _tell(incident, key, concerned(incident), actor, now, lambda: _("there is a workaround"), workaround)
+            _tell(
+                incident,
+                key,
+                concerned(incident),
+                actor,
+                now,
+                lambda: _("there is a workaround"),
+                workaround,
+                Kind.WORKAROUND,
+            )
         if reached:
-            text = _("Workaround communicated into %(count)s incidents.") % {"count": reached}
+            text = language.gettext("Workaround communicated into %(count)s incidents.") % {"count": reached}
             record(problem, kind=EntryKind.SYSTEM, actor=actor, now=now, text=text)
     return reached
 
@@ -169,11 +216,11 @@ def communicate_workaround(problem: Problem, *, actor: Any, now: datetime) -> in
 def comment_problem(problem: Problem, *, actor: Any, now: datetime, text: str, public: bool = True) -> TimelineEntry:
     """Writes a comment, or with `public=False` an internal note. Those concerned are told of a comment."""
     with transaction.atomic():
-        entry = write_comment(problem, actor=actor, now=now, text=text, public=public, permissions=(WORK, OPEN))
+        entry = write_comment(problem, actor=actor, now=now, text=text, public=public, permissions=Problem.WORKERS)
         if public:
             people = concerned(problem, assignee=True)
             event = f"problem:{problem.pk}:comment:{entry.pk}"
-            _tell(problem, event, people, actor, now, lambda: _("comment"), entry.text)
+            _tell(problem, event, people, actor, now, lambda: _("comment"), entry.text, Kind.COMMENT)
     return entry
 
 
@@ -228,14 +275,23 @@ def _link(problem: Problem, actor: Any, now: datetime, incidents: Iterable[Incid
         del wanted[pk]
     problem.incidents.add(*wanted)
     for incident in wanted.values():
-        text = _("Caused by %(problem)s.") % {"problem": problem}
+        text = language.gettext("Caused by %(problem)s.") % {"problem": problem}
         record(incident, kind=EntryKind.LINK, actor=actor, now=now, text=text, key=f"problem:{problem.pk}")
     if wanted:
         numbers = ", ".join(incident.number for incident in wanted.values())
-        text = _("Linked: %(numbers)s.") % {"numbers": numbers}
+        text = language.gettext("Linked: %(numbers)s.") % {"numbers": numbers}
         record(problem, kind=EntryKind.LINK, actor=actor, now=now, text=text)
     return len(wanted)
 
 
-def _tell(ticket: Any, event: str, people: Any, actor: Any, now: datetime, headline: Any, text: str = "") -> None:
-    tell(ticket, event=event, recipients=people, actor=actor, now=now, headline=headline, text=text)
+def _tell(
+    ticket: Any,
+    event: str,
+    people: Any,
+    actor: Any,
+    now: datetime,
+    headline: Any,
+    text: str = "",
+    kind: Kind = Kind.PROGRESS,
+) -> None:
+    tell(ticket, event=event, recipients=people, actor=actor, now=now, headline=headline, text=text, kind=kind)

@@ -16,7 +16,7 @@ from problems.forms import CloseProblemForm, DocumentForm, LinkIncidentsForm, Pr
 from problems.models import Problem
 from problems.tables import ProblemTable
 from tickets.clock import now_of
-from tickets.forms import CommentForm, OptionalReasonForm
+from tickets.forms import AssignForm, CommentForm, EditForm, OptionalReasonForm
 from tickets.numbers import parse_number
 from tickets.verbs import VerbPage
 from tickets.views import DetailPage, ServiceFormPage, VerbPageView
@@ -49,6 +49,8 @@ VERBS = {
     "resolve": VerbPage(icon="check"),
     "reopen": VerbPage(OptionalReasonForm, icon="rotate-clockwise"),
     "close": VerbPage(CloseProblemForm, icon="lock"),
+    "edit": VerbPage(EditForm, label=gettext_lazy("Edit"), icon="edit", allowed=_may_work),
+    "assign": VerbPage(AssignForm, label=gettext_lazy("Assign"), icon="user", allowed=_may_work),
     "document": VerbPage(
         DocumentForm, label=gettext_lazy("Document"), icon="edit", allowed=_may_work, style="secondary"
     ),
@@ -70,7 +72,7 @@ VERBS = {
 }
 
 
-BULK = ("assess", "analyse", "resolve", "close")
+BULK = ("assign", "assess", "analyse", "resolve", "close")
 
 
 class ProblemList(ListPage):
@@ -101,9 +103,15 @@ class ProblemDetail(DetailPage):
     section = "problem_list"
     list_url_name = "problem_list"
     verb_url_name = "problem_verb"
-    see_all = "problems.see_all_problems"
     related = ("requester", "assignee", "team", "created_by")
     verbs = VERBS
+
+    def editable(self, instance: Problem) -> dict[str, str]:
+        if not _may_work(instance, self.request.user):
+            return {}
+        fields = self.inline_of(instance, "edit", "title", "description", "impact", "urgency")
+        texts = self.inline_of(instance, "document", "root_cause", "workaround")
+        return fields | texts | self.inline_of(instance, "assign", "people")
 
     def details(self, instance: Problem) -> dict[str, Any]:
         visible = Incident.objects.visible_to(self.request.user).filter(problems=instance)
@@ -115,9 +123,11 @@ class ProblemVerb(VerbPageView):
     section = "problem_list"
     list_url_name = "problem_list"
     verb_url_name = "problem_verb"
+    detail_page = ProblemDetail
     related = ("requester", "assignee")
     verbs = VERBS
     services = services
+    is_versioned = True
     noun = "problem"
 
     def finish(self, instance: Any, verb: str, page: VerbPage, result: Any) -> HttpResponse:

@@ -1,8 +1,10 @@
 """What the live page of a rollout shows: lanes, counts, cells; read in a constant number of queries."""
 
 import math
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 from django.db import connection
@@ -11,15 +13,18 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from cmdb.models import ConfigurationItem
-from distribution.counting import Counts, counts, last_event_position
+from distribution.counting import Counts, counts, newest_moves
 from distribution.models import OPEN, Batch, Deployment, DeploymentState
 from distribution.stragglers import stragglers
+from releases.census import census_of, charts_of
+from releases.eta import ETA, eta_of
 from releases.models import FailureDecision, ProbeSample, Rollout, RolloutEvent, Wave
 from releases.probes import name_of
 from releases.services.rollbacks import GONE
 from releases.wave_text import wave_text
 from releases.windows import STAMP
 from tickets.appearance import Appearance, appearance_of
+from tickets.charts import Chart
 
 ENDING = (
     Rollout.State.ABORTING,
@@ -33,6 +38,8 @@ MOST_CELLS = 2000
 SOME_FAILURES = 20
 SOME_SAMPLES = 12
 GROUPED_CELLS = 600
+# What is under way is shown anew after so long at the latest.
+RENEWED_SECONDS = 30
 # From the finished ones on the left to the waiting ones on the right.
 ORDER = (
     "succeeded", "skipped", "confirming", "installing", "downloading", "offered", "cancelling", "unknown", "failed",
@@ -41,16 +48,24 @@ ORDER = (
 WORST = ("failed", "unknown", "cancelling", "installing", "downloading", "confirming", "offered", "queued")
 SOLID = {"succeeded", "failed", "skipped"}
 
+# By place between the first and the last CI of a wave, read from the ends of an index: nothing is sorted. A further
+# attempt falls to the same place as those before it, which are left out; there are few.
 _GROUPS = """
-SELECT batch_id, bucket, state, count(*), count(overdue_at) FROM (
-    SELECT batch_id, state, overdue_at,
-           (row_number() OVER (PARTITION BY batch_id ORDER BY ci_id) - 1) / %s AS bucket
-    FROM (
-        SELECT DISTINCT ON (batch_id, ci_id) batch_id, ci_id, state, overdue_at
-        FROM distribution_deployment WHERE batch_id = ANY(%s) ORDER BY batch_id, ci_id, attempt DESC
-    ) newest
-) numbered
-GROUP BY batch_id, bucket, state ORDER BY batch_id, bucket
+WITH ends AS MATERIALIZED (
+    SELECT b.id, b.cells, (
+        SELECT ci_id FROM distribution_deployment WHERE batch_id = b.id ORDER BY ci_id LIMIT 1) AS low, (
+        SELECT ci_id FROM distribution_deployment WHERE batch_id = b.id ORDER BY ci_id DESC LIMIT 1) AS high
+    FROM unnest(%s::bigint[], %s::bigint[]) AS b(id, cells)
+), newest AS MATERIALIZED (
+    SELECT batch_id, ci_id, max(attempt) AS attempt FROM distribution_deployment
+    WHERE batch_id = ANY(%s) AND attempt > 1 GROUP BY batch_id, ci_id
+)
+SELECT d.batch_id, (d.ci_id - ends.low) * ends.cells / (ends.high - ends.low + 1) AS bucket, d.state, count(*),
+    count(d.overdue_at)
+FROM ends JOIN distribution_deployment d ON d.batch_id = ends.id
+LEFT JOIN newest ON newest.batch_id = d.batch_id AND newest.ci_id = d.ci_id
+WHERE d.attempt = coalesce(newest.attempt, 1)
+GROUP BY d.batch_id, bucket, d.state ORDER BY d.batch_id, bucket
 """
 
 
@@ -76,7 +91,6 @@ class Cell:
     number: str = ""
     size: int = 1
     is_overdue: bool = False
-    is_solid: bool = False
 
 
 @dataclass(slots=True)
@@ -109,6 +123,8 @@ class LiveView:
     totals: Counts
     mark: str
     is_live: bool
+    charts: list[Chart]
+    eta: ETA | None
 
     @property
     def is_stopped(self) -> bool:
@@ -130,26 +146,37 @@ class LiveView:
         ]
 
 
-def mark_of(rollout: Rollout, batch_ids: list[int]) -> str:
-    """Changes with every event of a deployment or of the rollout, every answer to a probe, every move of its state."""
+def mark_of(rollout: Rollout, batch_ids: list[int], *, now: datetime) -> str:
+    """Changes with every move of its deployments, every event of the rollout, every answer to a probe, and its state.
+
+    Costs the same for a large rollout as for a small one. Until it has settled it changes twice a minute, too: a move
+    that commits after a later one is no newest one, devices report without a move, and the end is foretold anew.
+    """
+    moves = zlib.crc32(repr(newest_moves(batch_ids)).encode())
     event = RolloutEvent.objects.filter(rollout=rollout).aggregate(newest=Max("pk"))["newest"] or 0
-    mark = f"{last_event_position(batch_ids)}-{event}-{int(rollout.updated_at.timestamp() * 1000)}"
+    mark = f"{moves}-{event}-{int(rollout.updated_at.timestamp() * 1000)}"
     if rollout.policy.get("probes"):
         samples = ProbeSample.objects.filter(wave__rollout=rollout)
         newest = samples.aggregate(asked=Max("pk"), answered=Max("answered_at"))
         mark += f"-{newest['asked']}-{newest['answered'].timestamp() if newest['answered'] else ''}"
+    if _is_live(rollout):
+        mark += f"-{int(now.timestamp() // RENEWED_SECONDS)}"
     return mark
 
 
-def live_view(rollout: Rollout, user: Any) -> LiveView:
+def _is_live(rollout: Rollout) -> bool:
+    return rollout.state in Rollout.ACTIVE or rollout.settled_at is None
+
+
+def live_view(rollout: Rollout, user: Any, *, now: datetime) -> LiveView:
     """The lanes as this person may see them: cells only for CIs that he may see, counts for all."""
     waves = list(rollout.waves.select_related("batch").order_by("kind", "number"))
     batch_ids = [wave.batch_id for wave in waves]
-    mark = mark_of(rollout, batch_ids)
+    mark = mark_of(rollout, batch_ids, now=now)  # first: what moves meanwhile is shown the next time
     found = counts(batch_ids)
     total = sum(number.total for number in found.values())
     is_grouped = total > MOST_CELLS and user.has_perm("cmdb.see_all_cis")
-    cells = _grouped(batch_ids, total) if is_grouped else _single(batch_ids, user)
+    cells = _grouped(found) if is_grouped else _single(batch_ids, user)
     lanes = []
     totals = Counts()
     for wave in waves:
@@ -159,15 +186,17 @@ def live_view(rollout: Rollout, user: Any) -> LiveView:
         lanes.append(Lane(wave, number, segments_of(number), cells.get(wave.batch_id, []), is_grouped))
         if wave.kind == Wave.Kind.FORWARD:
             totals += number
-    is_live = rollout.state in Rollout.ACTIVE or rollout.settled_at is None
-    return LiveView(lanes, totals, mark, is_live)
+    charts = charts_of(census_of(rollout, waves, now=now), waves) if waves else []
+    return LiveView(lanes, totals, mark, _is_live(rollout), charts, eta_of(rollout, waves, found, now=now))
 
 
 def visible_exceptions(owner: Any, user: Any) -> Any:
     """Exceptions of a release or rollout: those about no CI, and those about CIs that the person may see."""
+    rows = owner.exceptions.select_related("ci", "recorded_by").order_by("pk")
+    if user.has_perm("cmdb.see_all_cis"):
+        return rows
     visible = ConfigurationItem.objects.visible_to(user).values("pk")
-    rows = owner.exceptions.select_related("ci", "recorded_by")
-    return rows.filter(Q(ci__isnull=True) | Q(ci__in=visible)).order_by("pk")
+    return rows.filter(Q(ci__isnull=True) | Q(ci__in=visible))
 
 
 def stragglers_of(rollout: Rollout, user: Any) -> Any:
@@ -188,9 +217,11 @@ def failures_of(rollout: Rollout, user: Any) -> list[Deployment]:
     # What an abort or a rollback cancels is no news.
     ended = ["failed"] if rollout.state in ENDING else ["failed", "cancelled"]
     lost = Q(state__in=ended) | Q(state__in=OPEN, overdue_at__isnull=False)
-    waits = Q(state=DeploymentState.QUEUED, not_before__isnull=False)
-    rows = Deployment.objects.visible_to(user).filter(lost | waits, ~Exists(later), batch__wave__rollout=rollout)
-    rows = rows.filter(batch__wave__kind=Wave.Kind.FORWARD).annotate(is_ignored=Exists(decided))
+    # Each of the three by an index of its own, not among all that wait.
+    waits = Q(state=DeploymentState.QUEUED, attempt__gt=1, not_before__isnull=False)
+    batches = list(rollout.waves.filter(kind=Wave.Kind.FORWARD).values_list("batch_id", flat=True))
+    rows = Deployment.objects.visible_to(user).filter(lost | waits, ~Exists(later), batch__in=batches)
+    rows = rows.annotate(is_ignored=Exists(decided))
     return list(rows.select_related("ci", "batch__wave").order_by("is_ignored", "pk")[:SOME_FAILURES])
 
 
@@ -243,18 +274,18 @@ def _single(batch_ids: list[int], user: Any) -> dict[int, list[Cell]]:
                 ci=deployment.ci.name,
                 number=deployment.ci.number,
                 is_overdue=deployment.overdue_at is not None and deployment.finished_at is None,
-                is_solid=deployment.state in SOLID,
             )
         )
     return cells
 
 
-def _grouped(batch_ids: list[int], total: int) -> dict[int, list[Cell]]:
-    size = math.ceil(total / GROUPED_CELLS)
+def _grouped(found: dict[int, Counts]) -> dict[int, list[Cell]]:
+    size = math.ceil(sum(number.total for number in found.values()) / GROUPED_CELLS)
+    cells_of = [math.ceil(number.total / size) for number in found.values()]
     groups: dict[tuple[int, int], dict[str, int]] = {}
     late: dict[tuple[int, int], int] = {}
     with connection.cursor() as cursor:
-        cursor.execute(_GROUPS, [size, batch_ids])
+        cursor.execute(_GROUPS, [list(found), cells_of, list(found)])
         for batch_id, bucket, state, count, overdue in cursor.fetchall():
             groups.setdefault((batch_id, bucket), {})[state] = count
             late[batch_id, bucket] = late.get((batch_id, bucket), 0) + overdue
@@ -270,7 +301,6 @@ def _grouped(batch_ids: list[int], total: int) -> dict[int, list[Cell]]:
                 text=text,
                 size=sum(states.values()),
                 is_overdue=late[key] > 0,
-                is_solid=worst in SOLID,
             )
         )
     return cells

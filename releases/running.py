@@ -30,7 +30,10 @@ def run(rollout: Rollout, now: datetime) -> bool:
     if going_back.settle_waves(rollout, now):
         return True
     sight = judge_errors(rollout, now)
-    if sight.has_acted or hold(rollout, now) or tell_withdrawn(rollout, now):
+    if sight.has_acted or hold(rollout, now):
+        return True
+    withdrawn = withdrawn_text(rollout)
+    if tell_withdrawn(rollout, withdrawn, now):
         return True
     wave = current_wave(rollout)
     if wave is None:
@@ -40,14 +43,14 @@ def run(rollout: Rollout, now: datetime) -> bool:
     if wave.skipped_by_id is not None:
         go_on_skipping(rollout, wave, now)
         return True
-    return _follow(rollout, wave, sight, now)
+    return _follow(rollout, wave, sight, withdrawn, now)
 
 
 def watch(rollout: Rollout, now: datetime) -> bool:
     """Verdicts are made while paused, too: what was under way goes on. A window that held it lets it go."""
     if going_back.settle_waves(rollout, now) or judge_errors(rollout, now).has_acted:
         return True
-    return let_go(rollout, now) or tell_withdrawn(rollout, now)
+    return let_go(rollout, now) or tell_withdrawn(rollout, withdrawn_text(rollout), now)
 
 
 def current_wave(rollout: Rollout) -> Wave | None:
@@ -72,7 +75,7 @@ def _open(rollout: Rollout, wave: Wave, now: datetime) -> bool:
     return True
 
 
-def _follow(rollout: Rollout, wave: Wave, sight: Sight, now: datetime) -> bool:
+def _follow(rollout: Rollout, wave: Wave, sight: Sight, withdrawn: str, now: datetime) -> bool:
     """A wave under way: threshold met → soak → passed."""
     policy = RolloutPolicy.from_json(rollout.policy)
     if not wave.batch.is_open:
@@ -81,7 +84,7 @@ def _follow(rollout: Rollout, wave: Wave, sight: Sight, now: datetime) -> bool:
         return _soak(rollout, wave, sight, policy, now)
     seen = sight.numbers[wave.pk]
     if not conditions.is_success_reached(seen, policy) and not conditions.is_stuck(seen, policy):
-        return wait_for(rollout, withdrawn_text(rollout) or _whom_it_waits_for(rollout, wave, seen), now)
+        return wait_for(rollout, withdrawn or _whom_it_waits_for(rollout, wave, seen), now)
     numbers = numbers_of_wave(wave)
     if conditions.is_success_reached(numbers, policy):
         store_verdict(rollout, wave, Verdict.Kind.SUCCESS, Verdict.Outcome.PASSED, numbers, now)

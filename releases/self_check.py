@@ -13,6 +13,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from accounts.models import User
+from notifications.kinds import Kind
 from notifications.services import notify
 from releases.invariants import check_invariants
 from releases.models import SelfCheck
@@ -94,4 +95,5 @@ def _call(result: SelfCheck, new: list[dict[str, str]], now: datetime) -> None:
             text=text,
             path="/operations/",
             now=now,
+            kind=Kind.OPERATIONS,
         )

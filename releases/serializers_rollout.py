@@ -105,12 +105,13 @@ class RolloutSerializer(ViewerMixin, RolloutListSerializer):
 
     waves = serializers.SerializerMethodField()
     breach_incident = serializers.SerializerMethodField()
+    chain = serializers.SerializerMethodField()
     verbs = serializers.SerializerMethodField()
 
     class Meta(RolloutListSerializer.Meta):
         fields = [
             *RolloutListSerializer.Meta.fields, "policy", "targets", "frozen_at", "pause_reason", "round",
-            "breach_incident", "generation", "overridden", "waves", "verbs",
+            "breach_incident", "generation", "overridden", "waves", "chain", "verbs",
         ]  # fmt: skip
 
     @extend_schema_field(WaveSerializer(many=True))

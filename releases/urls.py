@@ -5,6 +5,7 @@ from releases.views import (
     ReleaseDetail,
     ReleaseEdit,
     ReleaseList,
+    ReleaseNotes,
     ReleasePlan,
     ReleaseVerb,
     SigningRequest,
@@ -21,6 +22,7 @@ urlpatterns = [
     path("<str:number>/plan-rollout/", ReleasePlan.as_view(), name="release_plan"),
     path("<str:number>/dry-run/", ReleaseDryRun.as_view(), name="release_dry_run"),
     path("<str:number>/dry-run/cis/", DryRunCIs.as_view(), name="release_dry_run_cis"),
+    path("<str:number>/notes/", ReleaseNotes.as_view(), name="release_notes"),
     path("<str:number>/signing-request/", SigningRequest.as_view(), name="release_signing_request"),
     path("<str:number>/<slug:verb>/", ReleaseVerb.as_view(), name="release_verb"),
 ]

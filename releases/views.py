@@ -6,6 +6,7 @@ from typing import Any
 from django.conf import settings
 from django.db.models import Q
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse
+from django.shortcuts import render
 from django.urls import reverse
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
@@ -33,6 +34,7 @@ from releases.models import Release, Rollout, TestRun
 from releases.plan_findings import findings
 from releases.policy import RolloutPolicy
 from releases.presets import PRESETS
+from releases.release_notes import release_notes
 from releases.services.approval import has_right_to_approve
 from releases.services.generations import history
 from releases.services.pausing import STOP
@@ -166,7 +168,6 @@ class ReleaseDetail(DetailPage):
     section = "release_list"
     list_url_name = "release_list"
     verb_url_name = "release_verb"
-    see_all = "releases.see_all_releases"
     related = ("requester", "assignee", "team", "created_by", "last_editor", "start_for")
     verbs = VERBS
 
@@ -266,6 +267,28 @@ class SigningRequest(ObjectPage, View):
         content = services.signing_request(release, now=now_of(request))
         name = f"sign-{release.number}.json"
         return JsonResponse(content, headers={"Content-Disposition": f'attachment; filename="{name}"'})
+
+
+class ReleaseNotes(ObjectPage, View):
+    """The release notes, to read and print; with `?as=markdown` as a file."""
+
+    model = Release
+    section = "release_list"
+    list_url_name = "release_list"
+
+    def get(self, request: HttpRequest, number: str) -> HttpResponse:
+        release: Release = self.find(number)
+        notes = release_notes(release, request.user)
+        if request.GET.get("as") == "markdown":
+            disposition = {"Content-Disposition": f'attachment; filename="{release.number}.md"'}
+            return HttpResponse(notes, content_type="text/markdown; charset=utf-8", headers=disposition)
+        context = self.get_context_data(
+            object=release,
+            notes=notes,
+            title=_("Release notes of %s") % release.number,
+            breadcrumbs=self.crumbs_of(release, _("Release notes")),
+        )
+        return render(request, "releases/release_notes.html", context)
 
 
 class ReleaseVerb(VerbPageView):

@@ -24,6 +24,7 @@ from releases.forms_rollout import (
     WaveForm,
 )
 from releases.live import failures_of, live_view, mark_of, numbers_text, samples_of, visible_exceptions
+from releases.live_parts import parts_of
 from releases.models import Rollout, RolloutEvent, Verdict, Wave
 from releases.policy import RolloutPolicy
 from releases.services.failure_report import FailureReport, failure_report
@@ -216,15 +217,16 @@ class RolloutDetail(DetailPage):
             "stragglers": first,
             "policy": policy,
             "waves": wave_text(policy.waves),
-            **live_context(instance, self.request.user),
+            **live_context(instance, self.request),
         }
 
 
-def live_context(rollout: Rollout, user: Any) -> dict[str, Any]:
+def live_context(rollout: Rollout, request: HttpRequest) -> dict[str, Any]:
     """What the live fragment needs, on the page and alone."""
+    user: Any = request.user
     verdicts = Verdict.objects.filter(wave__rollout=rollout).select_related("wave")
-    return {
-        "live": live_view(rollout, user),
+    context = {
+        "live": live_view(rollout, user, now=now_of(request)),
         "verdicts": [(verdict, numbers_text(verdict.numbers)) for verdict in verdicts.order_by("-at", "-pk")[:20]],
         "events": list(
             RolloutEvent.objects.filter(rollout=rollout).select_related("actor", "wave").order_by("-pk")[:40]
@@ -236,10 +238,13 @@ def live_context(rollout: Rollout, user: Any) -> dict[str, Any]:
         # What is said about single CIs is for those who may see all of them.
         "sees_event_texts": user.has_perm("releases.see_all_releases"),
     }
+    buttons = buttons_for(rollout, user, VERBS, "rollout_verb")
+    parts = parts_of({**context, "object": rollout, "buttons": buttons}, request)
+    return {"live": context["live"], "parts": parts}
 
 
 class RolloutLive(DetailPage):
-    """The live fragment; 204 while nothing has changed since `mark`."""
+    """The live fragment, or the parts of it that are not as in `have`; 204 while nothing has changed since `mark`."""
 
     model = Rollout
     related = ("release", "started_by", "breach_incident")
@@ -247,11 +252,15 @@ class RolloutLive(DetailPage):
     def get(self, request: HttpRequest, number: str) -> HttpResponse:
         rollout = self.find(number)
         batch_ids = list(rollout.waves.values_list("batch_id", flat=True))
-        if request.GET.get("mark") == mark_of(rollout, batch_ids):
+        if request.GET.get("mark") == mark_of(rollout, batch_ids, now=now_of(request)):
             return HttpResponse(status=204)
-        buttons = buttons_for(rollout, request.user, VERBS, "rollout_verb")
-        context = {"object": rollout, "buttons": buttons, **live_context(rollout, request.user)}
-        return render(request, "releases/_live.html", context)
+        context: dict[str, Any] = {"object": rollout, **live_context(rollout, request)}
+        have = request.GET.get("have")
+        changed = context["parts"].changed_since(have) if have else None
+        if changed is None:
+            return render(request, "releases/_live.html", {**context, "is_swapped": bool(have)})
+        context |= {"changed": changed, "is_change": True}
+        return render(request, "releases/_live_changes.html", context)
 
 
 class RolloutVerb(VerbPageView):

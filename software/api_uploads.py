@@ -15,6 +15,7 @@ from accounts.service_tokens import ServiceTokenAuthentication
 from software import uploads
 from software.api import LengthRequired, RawParser
 from software.models import Upload
+from software.pieces import Nothing
 from software.serializers import (
     BeginUploadSerializer,
     FinishUploadSerializer,
@@ -65,7 +66,7 @@ class UploadViewSet(ObjectViewSet):
         check_size(request, PIECE_BYTES)
         said = PieceSerializer(data=request.query_params)
         said.is_valid(raise_exception=True)
-        stream = request.data if int(request.META["CONTENT_LENGTH"]) else _Nothing()
+        stream = request.data if int(request.META["CONTENT_LENGTH"]) else Nothing()
         offset = said.validated_data["offset"]
         uploads.write_piece(upload, actor=request.user, now=now_of(request), offset=offset, stream=stream)
         return self.answer(self.after(upload))
@@ -86,10 +87,3 @@ class UploadViewSet(ObjectViewSet):
         values = self.read(FinishUploadSerializer)
         artifact = uploads.finish_upload(upload, actor=request.user, now=now_of(request), **values)
         return Response(VersionSerializer(artifact.version).data, status=status.HTTP_201_CREATED)
-
-
-class _Nothing:
-    """An empty body."""
-
-    def read(self, size: int = -1) -> bytes:
-        return b""

@@ -16,6 +16,7 @@ from django.utils import translation
 from django.utils.translation import gettext as _
 
 from accounts.models import User
+from notifications.kinds import Kind
 from notifications.mail import language_of
 from notifications.services import notify
 from software.models import Artifact, Version
@@ -116,6 +117,7 @@ def _tell(version: Version, reason: str, now: datetime) -> None:
                 % {"reason": reason, "version": version},
                 path=page_of_object(version.product),
                 now=now,
+                kind=Kind.OPERATIONS,
             )
 
 

@@ -8,6 +8,7 @@ from django.db.models import ProtectedError
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
+from accounts import language
 from software.models import Artifact, Product, Version, artifact_path, format_of
 from software.storage import Received, discard, keep, receive
 from tickets.exceptions import ConditionRefused, InvalidInput, TransitionRefused
@@ -167,7 +168,9 @@ def archive_version(version: Version) -> bool:
     """
     with transaction.atomic():
         changed = Version.objects.exclude(state=Version.State.ARCHIVED).filter(pk=version.pk)
-        if not changed.update(state=Version.State.ARCHIVED, state_reason=_("Nothing needed its files any more.")):
+        if not changed.update(
+            state=Version.State.ARCHIVED, state_reason=language.gettext("Nothing needed its files any more.")
+        ):
             return False
         for artifact in version.artifacts.all():
             transaction.on_commit(lambda a=artifact: _remove_file(a.sha256, a.file))  # type: ignore[misc]

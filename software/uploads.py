@@ -5,7 +5,6 @@ before the next piece. A lock on the file lets one writer in; the row says how f
 """
 
 import contextlib
-import fcntl
 import os
 import secrets
 import shutil
@@ -20,9 +19,10 @@ from django.db import transaction
 from django.db.models import F, Sum
 from django.utils.translation import gettext as _
 
+from software import pieces
 from software.models import Artifact, Upload, Version
 from software.services import MANAGE, check_may_store, store_received
-from software.storage import DISK_FULL, StorageFull, blocks_of, check_limit, measure_file
+from software.storage import DISK_FULL, StorageFull, check_limit, measure_file
 from tickets.exceptions import ConditionRefused, InvalidInput, TransitionRefused
 from tickets.lifecycle import check_permission
 
@@ -83,17 +83,17 @@ def write_piece(upload: Upload, *, actor: Any, now: datetime, offset: int, strea
         if upload.artifact_id is not None:
             raise TransitionRefused(_("This upload is finished."))
         if offset != upload.received:
-            raise _mismatch(upload)
+            raise pieces.mismatch(upload.received)
         try:
-            end = _append(file, upload, stream)
+            end = pieces.append(file, stream, begin=upload.received, size=upload.size)
         except OSError as error:
-            _cut_to(file, upload.received)
+            pieces.cut_to(file, upload.received)
             if error.errno in DISK_FULL:
                 raise StorageFull(_("The media library is full. Make room, then go on with the upload.")) from error
             raise
         except InvalidInput as error:
             if error.code != "upload_cut":
-                _cut_to(file, upload.received)
+                pieces.cut_to(file, upload.received)
                 raise
             # The sender went away: what came counts, and he can ask how far it is.
             _record(file, upload, file.tell(), now)
@@ -102,49 +102,24 @@ def write_piece(upload: Upload, *, actor: Any, now: datetime, offset: int, strea
     return upload
 
 
-def _append(file: IO[bytes], upload: Upload, stream: Any) -> int:
-    file.seek(upload.received)
-    end = upload.received
-    for block in blocks_of(stream):
-        end += len(block)
-        if end > upload.size:
-            raise InvalidInput(
-                _("The piece goes beyond the announced %d bytes.") % upload.size, field="file", code="file_too_large"
-            )
-        rest = memoryview(block)
-        while rest:
-            rest = rest[file.write(rest) :]
-    return end
-
-
 def _record(file: IO[bytes], upload: Upload, end: int, now: datetime) -> None:
     os.fsync(file.fileno())
     rows = Upload.objects.filter(pk=upload.pk, received=upload.received, artifact__isnull=True)
     if not rows.update(received=end, updated_at=now):
-        raise _mismatch(upload)
+        raise pieces.mismatch(upload.received)
     upload.received, upload.updated_at = end, now
 
 
-def _cut_to(file: IO[bytes], size: int) -> None:
-    with contextlib.suppress(OSError):
-        file.truncate(size)
-
-
-def _mismatch(upload: Upload) -> ConditionRefused:
-    text = _("The next piece begins at byte %d.") % upload.received
-    return ConditionRefused(text, code="offset_mismatch", detail={"offset": upload.received})
-
-
-def finish_upload(upload: Upload, *, actor: Any, now: datetime, sha256: str = "") -> Artifact:
+def finish_upload(upload: Upload, *, actor: Any, now: datetime, sha256: str = "", as_it_is: bool = False) -> Artifact:
     """Makes the file an artifact of its version once all of it is there and has the SHA-256 that was announced here or
-    at the beginning. A repetition returns the same artifact.
+    at the beginning; `as_it_is` takes what arrived as right where none was. A repetition returns the same artifact.
 
     Refuses what is not complete (code upload_incomplete). With another SHA-256 (hash_mismatch) everything is thrown
     away, and the upload begins anew.
     """
     check_permission(actor, MANAGE, _("upload software"))
     expected = (sha256 or upload.sha256).lower()
-    if not expected:
+    if not expected and not as_it_is:
         raise InvalidInput(_("Say which SHA-256 the file must have."), field="sha256")
     with _held(upload) as file:
         if upload.artifact is not None:
@@ -153,8 +128,8 @@ def finish_upload(upload: Upload, *, actor: Any, now: datetime, sha256: str = ""
             text = _("%(left)d bytes are missing.") % {"left": upload.size - upload.received}
             raise ConditionRefused(text, code="upload_incomplete", detail={"offset": upload.received})
         received = measure_file(_path(upload))
-        if (received.size, received.sha256) != (upload.size, expected):
-            _cut_to(file, 0)
+        if (received.size, received.sha256) != (upload.size, expected or received.sha256):
+            pieces.cut_to(file, 0)
             Upload.objects.filter(pk=upload.pk).update(received=0, updated_at=now)
             text = _("The file's SHA-256 is %(found)s, not the one that was given. Upload the right file again.")
             raise InvalidInput(text % {"found": received.sha256}, field="sha256", code="hash_mismatch")
@@ -216,13 +191,7 @@ def _path(upload: Upload) -> Path:
 @contextmanager
 def _held(upload: Upload) -> Iterator[IO[bytes]]:
     """The upload's file, locked, not longer than what counts; the instance is read again."""
-    handle = os.open(_path(upload), os.O_RDWR | os.O_CREAT, 0o600)
-    with os.fdopen(handle, "r+b", buffering=0) as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            text = _("A piece of this upload is being written just now. Ask how far it is, then go on.")
-            raise ConditionRefused(text, code="upload_busy") from error
+    with pieces.locked(_path(upload)) as file:
         try:
             upload.refresh_from_db()
         except Upload.DoesNotExist:
@@ -230,10 +199,8 @@ def _held(upload: Upload) -> Iterator[IO[bytes]]:
             raise TransitionRefused(_("This upload was removed. Begin anew.")) from None
         if upload.artifact_id is not None:
             _path(upload).unlink(missing_ok=True)
-        elif (size := os.fstat(file.fileno()).st_size) < upload.received:
+        elif (there := pieces.keep(file, upload.received)) < upload.received:
             # The disk lost something: it goes on from there.
-            Upload.objects.filter(pk=upload.pk).update(received=size)
-            upload.received = size
-        else:
-            file.truncate(upload.received)
+            Upload.objects.filter(pk=upload.pk).update(received=there)
+            upload.received = there
         yield file

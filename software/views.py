@@ -12,7 +12,7 @@ from django.views.generic import View
 
 from software import services
 from software.filters import ProductFilter
-from software.forms import ArtifactForm, ProductForm, RestoreForm, VersionForm, WithdrawForm
+from software.forms import ProductForm, RestoreForm, VersionForm, WithdrawForm
 from software.models import Product, Version
 from software.quarantine import restore_version
 from software.tables import ProductTable
@@ -97,23 +97,6 @@ class VersionPage(SoftwareForm):
 
     def success_url(self, instance: Version, result: Any) -> str:
         return reverse("product_detail", args=[instance.product.slug])
-
-
-class ArtifactUpload(VersionPage):
-    form_class = ArtifactForm
-    title = gettext_lazy("Upload the file")
-
-    def perform(self, instance: Version, data: dict[str, Any]) -> Any:
-        return services.store_artifact(
-            instance,
-            actor=self.request.user,
-            now=now_of(self.request),
-            filename=data["file"].name,
-            stream=data["file"],
-            sha256=data["sha256"].lower(),
-            format=data["format"],
-            more=data["more"],
-        )
 
 
 class VersionWithdraw(VersionPage):

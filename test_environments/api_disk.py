@@ -16,6 +16,7 @@ from rest_framework.response import Response
 from accounts.service_tokens import ServiceTokenAuthentication
 from cmdb.models import ConfigurationItem
 from software.api import LengthRequired, RawParser
+from software.pieces import Nothing
 from test_environments import services
 from test_environments.medium_download import medium_response
 from test_environments.models import CopySource, DiskReception
@@ -118,5 +119,6 @@ class DiskViewSet(ObjectViewSet):
             raise LengthRequired(_("Send the size of the piece in Content-Length."))
         check_size(request, settings.TEST_ENVIRONMENT_UPLOAD_MAX_BYTES)
         offset = self.asked(OffsetSerializer)["offset"]
-        services.write_disk_piece(disk, actor=request.user, now=now_of(request), offset=offset, stream=request.data)
+        stream = request.data if int(request.META["CONTENT_LENGTH"]) else Nothing()
+        services.write_disk_piece(disk, actor=request.user, now=now_of(request), offset=offset, stream=stream)
         return self.answer(self.after(disk))

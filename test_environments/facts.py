@@ -2,6 +2,10 @@
 
 from typing import Any
 
+from django.template.defaultfilters import filesizeformat
+
+_LARGEST = 10**18  # bytes; a machine may say anything, and what is larger is no size
+
 
 def fact_rows(facts: Any) -> list[tuple[str, str]]:
     """Up to forty names with their values, lists and objects unfolded, long ones cut."""
@@ -12,7 +16,12 @@ def fact_rows(facts: Any) -> list[tuple[str, str]]:
 
 def _text(value: Any) -> str:
     if isinstance(value, dict):
-        return ", ".join(f"{name} {_text(part)}" for name, part in value.items())
+        return ", ".join(_part(name, part) for name, part in value.items())
     if isinstance(value, list):
         return "; ".join(_text(part) for part in value)
     return str(value)
+
+
+def _part(name: Any, value: Any) -> str:
+    is_size = name == "bytes" and isinstance(value, int) and 0 <= value < _LARGEST
+    return filesizeformat(value) if is_size else f"{name} {_text(value)}"

@@ -5,6 +5,7 @@ from typing import Any
 from django import forms
 from django.utils.translation import gettext_lazy as _
 
+from test_environments.drivers.registry import why_no_network
 from test_environments.models import CopySource, EnvironmentSnapshot, GoldenImage, TestEnvironment
 from tickets.forms import LongText, PortalForm
 
@@ -68,7 +69,16 @@ class EnvironmentForm(PortalForm):
         if source.is_files:
             for name in self.MACHINE:
                 del self.fields[name]
+        elif why := why_no_network(source.driver):
+            self._offer_no_network(why)
         self._add_versions(found)
+
+    def _offer_no_network(self, why: str) -> None:
+        network: Any = self.fields["network"]
+        network.choices = [choice for choice in network.choices if choice[0] != TestEnvironment.Network.ISOLATED]
+        network.initial, network.help_text = TestEnvironment.Network.NONE, why
+        for name in ("allowed_endpoints", "endpoints_reason"):
+            del self.fields[name]
 
     def _add_versions(self, images: Any) -> None:
         held: dict[str, set[str]] = {}

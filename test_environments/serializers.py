@@ -6,14 +6,17 @@ from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from cmdb.models import ConfigurationItem
+from test_environments.drivers.interface import MOST_ENDPOINTS
 from test_environments.models import EnvironmentEvent, EnvironmentSnapshot, GoldenImage, TestEnvironment
 from tickets.serializers import NumberField, PersonSerializer, ViewerMixin
 
 
 class SnapshotSerializer(serializers.ModelSerializer):
+    taken_by = PersonSerializer(read_only=True, allow_null=True)
+
     class Meta:
         model = EnvironmentSnapshot
-        fields = ["name", "versions", "created_at", "kept_at"]
+        fields = ["name", "versions", "taken_by", "created_at", "kept_at"]
 
 
 class EventSerializer(serializers.ModelSerializer):
@@ -47,7 +50,7 @@ class EnvironmentSerializer(ViewerMixin, EnvironmentListSerializer):
     a start has shown it."""
 
     verbs = serializers.SerializerMethodField()
-    snapshots = SnapshotSerializer(many=True, read_only=True)
+    snapshots = serializers.SerializerMethodField()
     events = serializers.SerializerMethodField()
     console = serializers.SerializerMethodField()
 
@@ -58,6 +61,10 @@ class EnvironmentSerializer(ViewerMixin, EnvironmentListSerializer):
             "error_from", "last_error", "baseline", "versions", "observed_at", "task", "task_started_at",
             "task_deadline", "snapshots", "events", "console", "verbs",
         ]  # fmt: skip
+
+    @extend_schema_field(SnapshotSerializer(many=True))
+    def get_snapshots(self, environment: TestEnvironment) -> list[dict[str, Any]]:
+        return list(SnapshotSerializer(environment.snapshots.select_related("taken_by"), many=True).data)
 
     @extend_schema_field(EventSerializer(many=True))
     def get_events(self, environment: TestEnvironment) -> list[dict[str, Any]]:
@@ -84,7 +91,7 @@ class RequestEnvironmentSerializer(serializers.Serializer):
     clone = serializers.ChoiceField(choices=TestEnvironment.Clone.choices, required=False)
     network = serializers.ChoiceField(choices=TestEnvironment.Network.choices, required=False)
     allowed_endpoints = serializers.ListField(
-        child=serializers.CharField(max_length=260), max_length=16, required=False
+        child=serializers.CharField(max_length=260), max_length=MOST_ENDPOINTS, required=False
     )
     endpoints_reason = serializers.CharField(max_length=255, required=False, allow_blank=True)
     memory_mb = serializers.IntegerField(min_value=0, max_value=1_000_000, required=False)

@@ -23,6 +23,16 @@ from tickets.views_list import ListPage
 MANAGE = "test_environments.manage_environments"
 
 
+TASKS = {
+    "make": gettext_lazy("it is being made"),
+    "start": gettext_lazy("it is being started"),
+    "stop": gettext_lazy("it is being stopped"),
+    "snapshot": gettext_lazy("its state is being kept"),
+    "revert": gettext_lazy("it goes back"),
+    "destroy": gettext_lazy("it is being removed"),
+}
+
+
 def _is_off(environment: TestEnvironment, user: Any) -> bool:
     is_ready = environment.state == TestEnvironment.State.READY
     return is_ready and not environment.is_wanted_running and user.has_perm(MANAGE)
@@ -92,6 +102,9 @@ class EnvironmentDetail(DetailPage):
         baseline = sorted(instance.baseline.items()) if isinstance(instance.baseline, dict) else []
         may_revert = instance.state in {TestEnvironment.State.READY, TestEnvironment.State.ERROR}
         return {
+            "is_active": instance.is_changing,
+            "task": TASKS.get(instance.task, instance.task),
+            "failed_while": dict(TestEnvironment.State.choices).get(instance.error_from, instance.error_from),
             "installed": installed,
             "baseline": baseline,
             "beside": self.beside(instance),
@@ -104,7 +117,7 @@ class EnvironmentDetail(DetailPage):
 
     def beside(self, instance: TestEnvironment) -> dict[str, Any]:
         """The environments of the same image with what each runs, to compare them; only if there are several."""
-        if instance.image_id is None:
+        if instance.image_id is None or instance.destroyed_at is not None:
             return {}
         current = InstalledVersion.objects.filter(valid_to__isnull=True).select_related("product")
         found = list(

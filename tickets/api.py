@@ -5,6 +5,7 @@ verb's input, calls the service, and answers with the object after the change. I
 """
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, ClassVar
@@ -16,10 +17,9 @@ from django.http import Http404
 from django.utils.translation import gettext as _
 from django_filters import rest_framework as filters
 from drf_spectacular.utils import OpenApiParameter, extend_schema
-from drf_standardized_errors.handler import ExceptionHandler
 from rest_framework import mixins, status
 from rest_framework.decorators import action
-from rest_framework.exceptions import APIException, ErrorDetail, ParseError, ValidationError
+from rest_framework.exceptions import APIException, ParseError
 from rest_framework.filters import OrderingFilter
 from rest_framework.pagination import LimitOffsetPagination
 from rest_framework.parsers import JSONParser
@@ -30,27 +30,15 @@ from rest_framework.viewsets import GenericViewSet
 
 from tickets.activities import Activity
 from tickets.clock import now_of
-from tickets.exceptions import DomainError, InvalidInput, PermissionRefused
+from tickets.exceptions import PermissionRefused
+from tickets.history import as_read
 from tickets.idempotency import RepeatableMixin
-from tickets.lifecycle import check_permission
+from tickets.lifecycle import check_permission, check_right
 from tickets.models import Priority
 from tickets.numbers import parse_number
 from tickets.serializers import CommentSerializer, EntrySerializer, NothingSerializer, is_storable, key_of
 
 MAX_BODY_BYTES = 1024 * 1024
-
-
-class ErrorHandler(ExceptionHandler):
-    """Turns a `DomainError` into an answer with its own status and code."""
-
-    def convert_known_exceptions(self, exc: Exception) -> Exception:
-        if isinstance(exc, InvalidInput):
-            return ValidationError({exc.field or "non_field_errors": [ErrorDetail(exc.message, code=exc.code)]})
-        if isinstance(exc, DomainError):
-            error = APIException(detail=exc.message, code=exc.code)
-            error.status_code = exc.status
-            return error
-        return super().convert_known_exceptions(exc)
 
 
 class BodyTooLarge(APIException):
@@ -189,6 +177,10 @@ class ObjectViewSet(RepeatableMixin, mixins.ListModelMixin, mixins.RetrieveModel
     def answer(self, instance: Any, code: int = status.HTTP_200_OK) -> Response:
         return Response(self.get_serializer(instance).data, status=code)
 
+    def unchanged(self, instance: Any) -> AbstractContextManager[None]:
+        """Refuses (409) when the request names a version of the object that it is not any more."""
+        return nullcontext()
+
     def read(self, takes: type[BaseSerializer], *, partial: bool = False) -> dict[str, Any]:
         """The verb's input, checked; raises ValidationError (400)."""
         serializer = takes(data=self.request.data, partial=partial, context=self.get_serializer_context())
@@ -226,16 +218,7 @@ def check_verb(instance: Any, name: str, call: Call, user: Any) -> None:
             raise PermissionRefused(_("You may not “%(label)s” here.") % {"label": name})
     elif call.permission:
         check_permission(user, call.permission, f"“{name}”")
-    method = getattr(type(instance), name, None)
-    meta = getattr(method, "_django_fsm", None)
-    if meta is None:
-        return
-    transition = meta.get_transition(instance.state) or next(iter(meta.transitions.values()))
-    if not transition.has_perm(instance, user):
-        label = str(transition.custom.get("label", name))
-        if isinstance(transition.permission, str):
-            check_permission(user, transition.permission, f"“{label}”")
-        raise PermissionRefused(_("You may not “%(label)s” here.") % {"label": label})
+    check_right(instance, name, actor=user)
 
 
 def _verb_action(cls: type[ObjectViewSet], noun: str, name: str, call: Call) -> Any:
@@ -243,7 +226,8 @@ def _verb_action(cls: type[ObjectViewSet], noun: str, name: str, call: Call) -> 
         instance = self.get_object()
         check_verb(instance, name, call, request.user)
         values = self.read(call.takes)
-        result = call.service(instance, actor=request.user, now=now_of(request), **values)
+        with self.unchanged(instance):
+            result = call.service(instance, actor=request.user, now=now_of(request), **values)
         if call.gives is not None:
             shown = call.gives(result, context=self.get_serializer_context())
             return Response(shown.data, status=call.status)
@@ -278,7 +262,8 @@ def _edit_action(cls: type[ObjectViewSet], noun: str, call: Call) -> Any:
         instance = self.get_object()
         check_verb(instance, "partial_update", call, request.user)
         values = self.read(call.takes, partial=True)
-        call.service(instance, actor=request.user, now=now_of(request), **values)
+        with self.unchanged(instance):
+            call.service(instance, actor=request.user, now=now_of(request), **values)
         return self.answer(self.after(instance))
 
     partial_update.__doc__ = call.summary or (call.service.__doc__ or "").strip().splitlines()[0]
@@ -351,6 +336,16 @@ class TicketViewSet(ObjectViewSet):
     list_related: ClassVar[tuple[str, ...]] = ("requester", "assignee", "team")
     detail_related: ClassVar[tuple[str, ...]] = ("created_by",)
     ordering_fields = ["id", "priority", "state", "created_at", "updated_at", "title"]
+
+    def unchanged(self, instance: Any) -> AbstractContextManager[None]:
+        """`If-Match: "7"` does it only to that version of the ticket; else 409 with what was changed since."""
+        wanted = self.request.headers.get("If-Match", "").strip()
+        if wanted in ("", "*"):
+            return nullcontext()
+        version = wanted.removeprefix("W/").strip('"')
+        if not version.isdecimal() or len(version) > 9:
+            raise ParseError(_('If-Match takes the version of the ticket, for example "7".'))
+        return as_read(instance, int(version), reader=self.request.user)
 
     @extend_schema(
         responses=EntrySerializer(many=True),

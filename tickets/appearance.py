@@ -132,6 +132,8 @@ STATES: dict[str, Appearance] = {
     "sent": Appearance("green", "mail"),
     "dead": _BAD,
     "portal_only": Appearance("neutral", "bell"),
+    "held": _WAIT,
+    "bundled": Appearance("neutral", "mail"),
 }
 
 PRIORITIES: dict[int, str] = {1: "red", 2: "orange", 3: "amber", 4: "blue", 5: "neutral"}

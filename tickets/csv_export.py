@@ -19,7 +19,7 @@ def csv_lines(rows: Iterable[Any], table_of: Callable[[list[Any]], Any]) -> Iter
     iterator = iter(rows)
     some = list(islice(iterator, _AT_ONCE))
     table = table_of(some)
-    names = [column.name for column in table.columns if column.name != "choose"]
+    names = [column.name for column in table.columns if not column.column.exclude_from_export]
     # So that spreadsheets know that it is UTF-8.
     yield "\ufeff" + csv_line([table.head(table.columns[name]) for name in names])
     while some:

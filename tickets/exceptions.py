@@ -1,6 +1,8 @@
 """What the domain refuses. Every message is fit for the person who asked and says what to do."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
 
 from django.utils.translation import gettext as _
 
@@ -23,6 +25,22 @@ class TransitionRefused(DomainError):
 
     code = "transition_refused"
     status = 409
+
+
+class EditConflict(TransitionRefused):
+    """Somebody else changed the object since it was read (HTTP 409).
+
+    `version` is the one that it has now, `changes` are `tickets.history.FieldChange`: who, when, what, from what to
+    what. Nobody loses what he typed: who has looked at them may save again, over the new version.
+    """
+
+    code = "edit_conflict"
+
+    def __init__(self, number: str, *, version: int, changes: Sequence[Any]) -> None:
+        self.version, self.changes = version, list(changes)
+        text = _("%(number)s was changed by somebody else meanwhile. Look at what changed, then save yours again.")
+        facts = {"version": version, "changes": [asdict(change) for change in self.changes]}
+        super().__init__(text % {"number": number}, detail=facts)
 
 
 class ConditionRefused(TransitionRefused):

@@ -4,23 +4,60 @@ from typing import Any
 
 from django import forms
 from django.contrib.auth import get_user_model
+from django.urls import reverse
 from django.utils.translation import gettext_lazy as _
 
+from accounts.models import Team
 from tickets.activities import Process, activities_of
-from tickets.models import Level
+from tickets.exceptions import EditConflict
+from tickets.models import Level, Ticket
+from tickets.people import person_named, written
+from tickets.timeline import sees_notes
 
 
 class PortalForm(forms.Form):
-    """A form that knows its object and the person who fills it in. Without fields it only confirms."""
+    """A form that knows its object and the person who fills it in. Without fields it only confirms.
+
+    `conflict` is set when the object was changed since the form was opened: the typed text stays, and the form goes
+    back with the version that it would now be written over.
+    """
+
+    conflict: EditConflict | None = None
 
     def __init__(self, *args: Any, instance: Any = None, user: Any = None, **kwargs: Any) -> None:
         self.instance = instance
         self.user = user
         super().__init__(*args, **kwargs)
+        for field in self.fields.values():
+            if isinstance(field, PersonField):
+                field.asked_by = user
         self.prepare()
 
     def prepare(self) -> None:
         """Narrows choices to what fits the object and the person."""
+
+    def narrow(self, name: str) -> None:
+        """Asks for one field only, and what is hidden; any other name changes nothing."""
+        if name in self.fields:
+            kept = {name} | {one.name for one in self.hidden_fields()}
+            self.fields = {key: field for key, field in self.fields.items() if key in kept}
+
+    @property
+    def version_read(self) -> int | None:
+        """The version of the ticket that the person has before him; goes with the form. None: nothing that counts."""
+        if self.conflict is not None:
+            return self.conflict.version
+        typed = str(self.data.get("expected_version", ""))
+        if typed.isdecimal() and len(typed) <= 9:
+            return int(typed)
+        return self.instance.version if isinstance(self.instance, Ticket) else None
+
+    def show_conflict(self, conflict: EditConflict) -> None:
+        """Keeps what was typed and lets it be saved over the version of the conflict, knowingly."""
+        self.conflict = conflict
+        if "expected_version" in self.fields:
+            self.data = self.data.copy()  # type: ignore[attr-defined]
+            self.data["expected_version"] = str(conflict.version)  # type: ignore[index]
 
 
 class LongText(forms.CharField):
@@ -31,12 +68,53 @@ class LongText(forms.CharField):
         super().__init__(**kwargs)
 
 
-class PersonField(forms.ModelChoiceField):
-    """One of the people who can sign in."""
+class SearchInput(forms.TextInput):
+    """A text field that proposes what it may take while one types; `options` names the address that knows it."""
+
+    template_name = "tickets/_search_input.html"
+
+    def __init__(self, options: str, **kwargs: Any) -> None:
+        self.options = options
+        super().__init__(**kwargs)
+
+    def get_context(self, name: str, value: Any, attrs: dict[str, Any] | None) -> dict[str, Any]:
+        context = super().get_context(name, value, attrs)
+        place = f"options-{context['widget']['attrs'].get('id', name)}"
+        context["widget"]["options_id"] = place
+        context["widget"]["options_url"] = reverse(self.options)
+        context["widget"]["attrs"] |= {"list": place, "autocomplete": "off"}
+        return context
+
+
+class PersonField(forms.CharField):
+    """One of the people who can sign in, by name: proposed while one types, found by `people.person_named`.
+
+    The form sets `asked_by`: who may not look for people finds nobody.
+    """
+
+    asked_by: Any = None
 
     def __init__(self, **kwargs: Any) -> None:
-        people = get_user_model().objects.filter(is_active=True, is_service_account=False).order_by("username")
-        super().__init__(queryset=people, **kwargs)
+        kwargs.setdefault("widget", SearchInput("people_options"))
+        kwargs.setdefault("help_text", _("Type a part of the name and choose."))
+        super().__init__(max_length=200, **kwargs)
+
+    def prepare_value(self, value: Any) -> Any:
+        """A person, or the key of one, as the field shows him."""
+        if isinstance(value, int):
+            value = get_user_model().objects.filter(pk=value).first()
+        return written(value) if isinstance(value, get_user_model()) else value
+
+    def clean(self, value: Any) -> Any:
+        if isinstance(value, get_user_model()):
+            return value
+        text = super().clean(value)
+        if not text:
+            return None
+        person = person_named(text, asked_by=self.asked_by)
+        if person is None:
+            raise forms.ValidationError(_("Nobody has this name, or several do. Type a part of it and choose."))
+        return person
 
 
 class MomentField(forms.DateTimeField):
@@ -65,6 +143,17 @@ class RejectForm(PortalForm):
     comment = LongText(label=_("What has to change"), rows=3)
 
 
+class AssignForm(PortalForm):
+    """Who works on it: proposes whoever has it, else the person who asks."""
+
+    assignee = PersonField(label=_("Person"), required=False)
+    team = forms.ModelChoiceField(Team.objects.all(), label=_("Team"), required=False)
+
+    def prepare(self) -> None:
+        self.initial.setdefault("assignee", self.instance.assignee or self.user)
+        self.initial.setdefault("team", self.instance.team_id)
+
+
 class CommentForm(PortalForm):
     """The composer: a public comment, or an internal note for those who may write one."""
 
@@ -78,6 +167,13 @@ class CommentForm(PortalForm):
         initial="1",
     )
 
+    def prepare(self) -> None:
+        """Who reads no internal notes writes none."""
+        if self.instance is not None and not sees_notes(self.instance, self.user):
+            field = self.fields["public"]
+            field.choices = field.choices[:1]  # type: ignore[attr-defined]
+            field.widget = forms.HiddenInput()
+
     def clean_public(self) -> bool:
         """Whoever is not asked writes for everybody."""
         return self.cleaned_data["public"] is not False
@@ -90,6 +186,14 @@ class TicketForm(PortalForm):
     description = LongText(label=_("Description"), rows=6, required=False, help_text=_("Markdown"))
     impact = forms.ChoiceField(label=_("Impact: how much is concerned"), choices=Level, initial=Level.MEDIUM)
     urgency = forms.ChoiceField(label=_("Urgency: how soon it hurts"), choices=Level, initial=Level.MEDIUM)
+
+
+class EditForm(TicketForm):
+    """What a ticket says, as it stands."""
+
+    def prepare(self) -> None:
+        for name in self.fields:
+            self.initial.setdefault(name, getattr(self.instance, name))
 
 
 def activity_field(process: Process, initial: str) -> forms.ChoiceField:

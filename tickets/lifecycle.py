@@ -130,6 +130,19 @@ def check_move(instance: Any, name: str, *, actor: Any) -> None:
         raise PermissionRefused(_("You may not “%(label)s” here.") % {"label": label})
 
 
+def check_right(instance: Any, name: str, *, actor: Any) -> None:
+    """Refuses who may not make the transition `name`, in whatever state. What is no transition is not refused here."""
+    meta = getattr(getattr(type(instance), name, None), "_django_fsm", None)
+    if meta is None:
+        return
+    transition = meta.get_transition(instance.state) or next(iter(meta.transitions.values()))
+    if not transition.has_perm(instance, actor):
+        label = str(transition.custom.get("label", name))
+        if isinstance(transition.permission, str):
+            check_permission(actor, transition.permission, f"“{label}”")
+        raise PermissionRefused(_("You may not “%(label)s” here.") % {"label": label})
+
+
 def move(
     instance: Any,
     name: str,
@@ -138,10 +151,12 @@ def move(
     now: datetime,
     update: Mapping[str, Any] | None = None,
     touch: str | None = "updated_at",
+    counted: str | None = None,
 ) -> tuple[str, str]:
     """Makes the transition `name` and writes it by compare-and-set, together with the fields in `update`.
 
-    `actor` is the person who asked, None for the engine. Returns the old and the new state. Refuses with
+    `actor` is the person who asked, None for the engine. `counted` names the field that counts what was changed, if
+    there is one. Returns the old and the new state. Refuses with
     `PermissionRefused`, `ConditionRefused` (a condition of the transition) or `TransitionRefused` (wrong state, or
     somebody else moved the object first). The instance is unchanged after a refusal.
     """
@@ -159,7 +174,8 @@ def move(
         if touch:
             values[touch] = now
             setattr(instance, touch, now)
-        rows = type(instance)._base_manager.filter(pk=instance.pk, state=old).update(state=new, **values)
+        counts = {counted: models.F(counted) + 1} if counted else {}
+        rows = type(instance)._base_manager.filter(pk=instance.pk, state=old).update(state=new, **values, **counts)
     except TransitionNotAllowed as error:
         _restore(instance, old, before)
         raise ConditionRefused(_refusal(instance, transition)) from error
@@ -172,6 +188,8 @@ def move(
             _("%(object)s is no longer “%(state)s”: somebody else was first. Reload and look again.")
             % {"object": instance, "state": instance.get_state_display()}
         )
+    if counted:
+        setattr(instance, counted, getattr(instance, counted) + 1)
     return old, new
 
 
@@ -198,5 +216,6 @@ __all__ = [
     "available_verbs",
     "check_move",
     "check_permission",
+    "check_right",
     "move",
 ]

@@ -48,11 +48,13 @@ class PriorityRule(models.Model):
 class Ticket(StatefulModel):
     """A piece of work with a requester, a state and a timeline. Concrete: incident, problem, change, release.
 
-    A subclass sets `PREFIX`, its own `state` with transitions, and an entry model whose `ticket` has
+    A subclass sets `PREFIX`, `WORKERS`, its own `state` with transitions, and an entry model whose `ticket` has
     `related_name="entries"`. `version` counts edits, for optimistic locking in forms.
     """
 
     PREFIX: ClassVar[str]
+    # Rights of which one is enough to work on such tickets: to write notes, to add watchers.
+    WORKERS: ClassVar[tuple[str, ...]] = ()
 
     title = models.CharField(_("title"), max_length=200, validators=[MinLengthValidator(3)])
     description = models.TextField(_("description"), blank=True, help_text=_("Markdown"))
@@ -133,6 +135,8 @@ class TimelineEntry(models.Model):
     class Meta:
         abstract = True
         ordering = ["created_at", "id"]
+        # Pages show the newest first, a part at a time; every kind of entry has a `ticket`.
+        indexes = [models.Index(fields=["ticket", "-created_at", "-id"], name="%(class)s_newest")]
 
     def __str__(self) -> str:
         return f"{self.kind}: {self.text[:60]}"

@@ -7,6 +7,7 @@ from typing import Any
 from django.utils import translation
 from django.utils.translation import gettext as _
 
+from notifications.kinds import Kind
 from notifications.mail import language_of
 from notifications.services import notify
 from tickets.links import page_of_object
@@ -30,6 +31,7 @@ def tell(
     headline: Callable[[], str],
     text: str = "",
     advice: Callable[[], str] | None = None,
+    kind: Kind = Kind.PROGRESS,
 ) -> int:
     """Writes a notice to each of the recipients but the actor; returns how many are new.
 
@@ -53,5 +55,6 @@ def tell(
                 text="\n\n".join(part for part in parts if part),
                 path=page_of_object(ticket),
                 now=now,
+                kind=kind,
             )
     return written

@@ -69,7 +69,8 @@ def read_page(
     if goes_back:
         found.reverse()
     if not found:
-        return Page([], total)
+        # Behind the place nothing is left by now.
+        return Page([], total) if place is None else read_page(rows, sort, size=size, total=total)
     has_previous = has_further if goes_back else place is not None
     has_next = goes_back or has_further
     return Page(
@@ -170,5 +171,5 @@ def _read(rows: QuerySet[Any], sort: Sort, text: str) -> tuple[Any, Any] | None:
         if field is not None and not field.is_relation:
             value = field.to_python(value)
         return (value, key) if value is not None else None
-    except (ValueError, TypeError, ValidationError, OverflowError):
+    except (ValueError, TypeError, ValidationError, OverflowError, RecursionError):
         return None

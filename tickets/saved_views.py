@@ -48,10 +48,13 @@ def keep_view(*, actor: Any, page: str, name: str, query: str, team: Team | None
         raise InvalidInput(_("Views are kept of lists only."), field="page")
     if team is not None and not team.members.filter(pk=actor.pk).exists():
         raise InvalidInput(_("Share it with a team that you belong to."), field="team")
+    query = query_text(QueryDict(query))
+    if len(query) > (SavedView._meta.get_field("query").max_length or 0):
+        raise InvalidInput(_("So many filters cannot be kept. Take some away."), field="query")
     others = SavedView.objects.filter(owner=actor).exclude(page=page, name=name)
     if others.count() >= MOST_VIEWS:
         raise InvalidInput(_("You keep %(most)d views. Forget one first.") % {"most": MOST_VIEWS}, field="name")
-    values = {"query": query_text(QueryDict(query)), "team": team}
+    values = {"query": query, "team": team}
     view, _is_new = SavedView.objects.update_or_create(owner=actor, page=page, name=name, defaults=values)
     return view
 

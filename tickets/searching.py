@@ -30,7 +30,8 @@ def having_words(rows: QuerySet[Any], field: str, text: str) -> QuerySet[Any]:
     for word in (word for word in words if len(word) >= SHORTEST_PART):
         parts &= Q(**{f"{field}__icontains": word})
     rows = rows.filter(parts)
-    short = [word for word in words if len(word) < SHORTEST_PART]
+    # A mark alone is no word: full text would find nothing by it.
+    short = [word for word in words if len(word) < SHORTEST_PART and any(letter.isalnum() for letter in word)]
     if short:
         found = SearchQuery(" ".join(short), config=CONFIG)
         rows = rows.annotate(words_of=SearchVector(field, config=CONFIG)).filter(words_of=found)

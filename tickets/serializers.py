@@ -4,9 +4,11 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
+from django.utils.module_loading import import_string
 from django.utils.translation import gettext_lazy as _
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
@@ -164,6 +166,28 @@ class VerbSerializer(serializers.Serializer):
     style = serializers.CharField(read_only=True)  # type: ignore[assignment]
 
 
+class ChainLinkSerializer(serializers.Serializer):
+    number = serializers.CharField()
+    title = serializers.CharField()
+    state = serializers.CharField()
+    state_label = serializers.CharField()
+    owner = serializers.CharField()
+    url = serializers.CharField()
+
+
+class ChainStepSerializer(serializers.Serializer):
+    """A place in the chain: its newest members and how many there are, or why it is empty."""
+
+    kind = serializers.CharField()
+    label = serializers.CharField()  # type: ignore[assignment]
+    links = ChainLinkSerializer(many=True)
+    total = serializers.IntegerField()
+    is_here = serializers.BooleanField()
+    text = serializers.CharField()
+    missing = serializers.CharField()
+    since = serializers.DateTimeField(allow_null=True)
+
+
 class ViewerMixin:
     """Serializers that show each person his own part."""
 
@@ -177,6 +201,12 @@ class ViewerMixin:
         """The linked tickets that the person may see."""
         rows = related.visible_to(self.viewer).order_by("pk").only("pk", "title", "state")
         return list(LinkSerializer(rows, many=True).data)
+
+    @extend_schema_field(ChainStepSerializer(many=True))
+    def get_chain(self, instance: Any) -> list[dict[str, Any]]:
+        """From the incident to the version on the CI, as far as the person may see it."""
+        chain_of = import_string(settings.CHAIN)
+        return list(ChainStepSerializer(chain_of(instance, self.viewer).to_json(), many=True).data)
 
     @extend_schema_field(VerbSerializer(many=True))
     def get_verbs(self, instance: Any) -> list[dict[str, Any]]:
@@ -206,11 +236,12 @@ class TicketSerializer(TicketListSerializer):
     """A whole ticket; `version` goes back as `expected_version` with an edit, `verbs` are what is possible now."""
 
     created_by = PersonSerializer(read_only=True, allow_null=True)
+    chain = serializers.SerializerMethodField()
     verbs = serializers.SerializerMethodField()
 
     class Meta:
         fields: Sequence[str] = [
-            *TicketListSerializer.Meta.fields, "description", "created_by", "version", "verbs",
+            *TicketListSerializer.Meta.fields, "description", "created_by", "version", "chain", "verbs",
         ]  # fmt: skip
 
 
@@ -244,6 +275,28 @@ class ApprovalSerializer(serializers.Serializer):
 # --- What verbs take ----------------------------------------------------------------------------------------------
 class NothingSerializer(serializers.Serializer):
     """A verb that needs no more than its name."""
+
+
+class AssignSerializer(serializers.Serializer):
+    """A person, a team, or both."""
+
+    assignee = user_field(required=False, allow_null=True)
+    team = team_field(required=False, allow_null=True)
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        if not attrs.get("assignee") and not attrs.get("team"):
+            raise serializers.ValidationError({"assignee": "Name a person or a team."}, code="required")
+        return attrs
+
+
+class EditSerializer(serializers.Serializer):
+    """What is left out stays. `expected_version` refuses the edit (409) when somebody else edited meanwhile."""
+
+    title = serializers.CharField(min_length=3, max_length=200, required=False)
+    description = serializers.CharField(max_length=50_000, allow_blank=True, required=False)
+    impact = level_field(required=False)
+    urgency = level_field(required=False)
+    expected_version = serializers.IntegerField(required=False, min_value=1)
 
 
 class ReasonSerializer(serializers.Serializer):

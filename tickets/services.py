@@ -10,12 +10,17 @@ from typing import Any, TypeVar
 from django.apps import apps
 from django.core.exceptions import ValidationError
 from django.db import IntegrityError, transaction
-from django.db.models import CharField, F
+from django.db.models import CharField, F, TextField
 from django.utils.translation import gettext as _
 
-from tickets.exceptions import InvalidInput, PermissionRefused, TransitionRefused
+from accounts import language
+from accounts.language import portal_language
+from tickets.exceptions import InvalidInput, PermissionRefused
+from tickets.history import check_version, conflict_of
 from tickets.lifecycle import move
+from tickets.mentions import tell_mentioned
 from tickets.models import EntryKind, Level, Priority, PriorityRule, Ticket, TimelineEntry
+from tickets.text import as_data
 
 T = TypeVar("T", bound=Ticket)
 
@@ -66,7 +71,7 @@ def create_ticket(model: type[T], *, actor: Any, now: datetime, **values: Any) -
     state = str(ticket.__dict__["state"])  # each kind of ticket declares its own
     with transaction.atomic():
         ticket.save(force_insert=True)
-        record(ticket, kind=EntryKind.STATE, actor=actor, now=now, text=_("Created."), to_state=state)
+        record(ticket, kind=EntryKind.STATE, actor=actor, now=now, text=language.gettext("Created."), to_state=state)
     return ticket
 
 
@@ -161,7 +166,7 @@ def move_ticket(
     unique on the ticket for this very step; events of notices are made of it.
     """
     with transaction.atomic():
-        old, new = move(ticket, verb, actor=actor, now=now, update=update)
+        old, new = move(ticket, verb, actor=actor, now=now, update=update, counted="version")
         entry = write_entry(
             ticket,
             kind=EntryKind.STATE,
@@ -239,7 +244,8 @@ def write_comment(
 ) -> TimelineEntry:
     """Writes a comment, or with `public=False` a note among those with one of `permissions`.
 
-    `is_concerned` lets somebody in whom only the process knows. Refuses an empty text (`InvalidInput`), and
+    People whom it mentions (`@name`) are told, if they may read it. `is_concerned` lets somebody in whom only the
+    process knows. Refuses an empty text (`InvalidInput`), and
     with `PermissionRefused` people whom the ticket does not concern.
     """
     if public and not is_concerned and not may_comment(ticket, actor, *permissions):
@@ -256,6 +262,7 @@ def write_comment(
         public=public,
     )
     assert entry is not None
+    tell_mentioned(ticket, entry, actor=actor, now=now)
     return entry
 
 
@@ -267,10 +274,10 @@ def required(text: str, field: str, message: str) -> str:
     return text
 
 
-def edit_fields(ticket: Any, *, now: datetime, expected_version: int | None, **values: Any) -> None:
-    """Writes fields if nobody edited the ticket since `expected_version` (None: whatever it is now).
+def edit_fields(ticket: Any, *, now: datetime, expected_version: int | None, reader: Any = None, **values: Any) -> None:
+    """Writes fields if nobody changed the ticket since `expected_version` (None: whatever it is now).
 
-    Refuses with `TransitionRefused` when somebody did; the typed text is the caller's to keep.
+    Refuses with `EditConflict`, as `reader` may read it, when somebody did; the typed text is the caller's to keep.
     """
     for field, value in values.items():
         setattr(ticket, field, value)
@@ -279,12 +286,75 @@ def edit_fields(ticket: Any, *, now: datetime, expected_version: int | None, **v
     if expected_version is not None:
         rows = rows.filter(version=expected_version)
     if not rows.update(version=F("version") + 1, updated_at=now, **values):
-        raise TransitionRefused(
-            _("%(number)s was changed by somebody else meanwhile. Look at the new version and enter yours again.")
-            % {"number": ticket.number},
-            code="edit_conflict",
-        )
+        raise conflict_of(ticket, expected_version or 0, reader=reader)
     ticket.refresh_from_db(fields=["version", "updated_at"])
+
+
+def edit_ticket(ticket: Any, *, actor: Any, now: datetime, expected_version: int | None, **values: Any) -> list[str]:
+    """Edits what a ticket says, and writes into its timeline what was changed; returns the names of those fields.
+
+    The caller has checked the right, and has the ticket locked. Impact and urgency give it another priority. Refuses
+    with `EditConflict` what was changed since `expected_version` (None: nobody asks).
+    """
+    check_version(ticket, expected_version, reader=actor)
+    before = {name: getattr(ticket, name) for name in values}
+    values = {name: value for name, value in values.items() if before[name] != value}
+    if not values:
+        return []
+    told = [_edited(ticket, name, before[name], value) for name, value in values.items()]
+    if "impact" in values or "urgency" in values:
+        cell = {name: values.get(name, getattr(ticket, name)) for name in ("impact", "urgency")}
+        values["priority"] = priority_for(**cell)
+    edit_fields(ticket, now=now, expected_version=None, **values)
+    record(ticket, kind=EntryKind.SYSTEM, actor=actor, now=now, text="\n".join(f"- {line}" for line in told))
+    return list(values)
+
+
+@portal_language()
+def _edited(ticket: Any, name: str, before: Any, after: Any) -> str:
+    """A changed field in words: short ones with what they were and are; what people wrote is data."""
+    field = ticket._meta.get_field(name)
+    label = str(field.verbose_name)
+    if isinstance(field, TextField):
+        return _("Edited: %(fields)s.") % {"fields": label}
+    if field.choices:
+        before, after = (str(dict(field.flatchoices).get(value, value)) for value in (before, after))
+    old, new = (as_data(str(value)) if value not in (None, "") else "–" for value in (before, after))
+    return f"{label}: {old} → {new}"
+
+
+def hand_over(ticket: Any, *, actor: Any, now: datetime, assignee: Any, team: Any, workers: tuple[str, ...]) -> str:
+    """Gives a locked ticket to a person, a team or both, without a change of state; returns a word for this step.
+
+    A team alone takes it from the person who had it. The caller has checked the right; a person without any of the
+    rights `workers` cannot have it (`InvalidInput`).
+    """
+    update = assignment(ticket, assignee=assignee, team=team, workers=workers)
+    type(ticket)._base_manager.filter(pk=ticket.pk).update(updated_at=now, version=F("version") + 1, **update)
+    ticket.refresh_from_db()
+    text = assigned_text(assignee, team)
+    entry = write_entry(ticket, kind=EntryKind.NOTE, actor=actor, now=now, text=text, public=False)
+    return f"assign:{entry.pk if entry is not None else ''}"
+
+
+def assignment(ticket: Any, *, assignee: Any, team: Any, workers: tuple[str, ...]) -> dict[str, Any]:
+    """The fields of who has the ticket; refuses nobody at all, and people who may not work on it."""
+    if assignee is None and team is None:
+        raise InvalidInput(_("Name a person or a team."), field="assignee")
+    if assignee is not None and not (assignee.is_active and any(assignee.has_perm(right) for right in workers)):
+        raise InvalidInput(
+            _("%(person)s may not work on %(what)s. Choose somebody who may.")
+            % {"person": assignee, "what": ticket._meta.verbose_name_plural},
+            field="assignee",
+        )
+    return {"assignee": assignee, **({"team": team} if team is not None else {})}
+
+
+def assigned_text(assignee: Any, team: Any) -> str:
+    """What the timeline says about who has it now."""
+    return language.gettext("Assigned to %(whom)s.") % {
+        "whom": ", ".join(str(one) for one in (assignee, team) if one is not None)
+    }
 
 
 def content_hash(content: Mapping[str, Any]) -> str:

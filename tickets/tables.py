@@ -15,7 +15,7 @@ class ChooseColumn(tables.Column):
     """A box for each row, for what is done with several; `x` marks it."""
 
     def __init__(self, **kwargs: Any) -> None:
-        super().__init__(verbose_name="", accessor="pk", orderable=False, **kwargs)
+        super().__init__(verbose_name="", accessor="pk", orderable=False, exclude_from_export=True, **kwargs)
 
     def render(self, record: Any) -> str:
         return format_html(

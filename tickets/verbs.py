@@ -11,6 +11,7 @@ from django.utils.translation import gettext as _
 
 from tickets.forms import PortalForm
 from tickets.lifecycle import available_verbs
+from tickets.models import Ticket
 
 Allowed = Callable[[Any, Any], bool]
 
@@ -39,7 +40,10 @@ class VerbPage:
 
 @dataclass(frozen=True, slots=True)
 class Button:
-    """One action of a page. `refusal` is why it is not possible yet; `is_direct` posts without asking for anything."""
+    """One action of a page. `refusal` is why it is not possible yet; `is_direct` posts without asking for anything.
+
+    `version` is the ticket's that the person looks at; it goes with what he orders.
+    """
 
     name: str
     label: str
@@ -48,6 +52,7 @@ class Button:
     url: str
     is_direct: bool
     refusal: str = ""
+    version: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +114,7 @@ def _button(
         url=reverse(url_name, args=[instance.number, name]),
         is_direct=is_direct,
         refusal=refusal,
+        version=instance.version if isinstance(instance, Ticket) else None,
     )
 
 

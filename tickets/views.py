@@ -17,11 +17,15 @@ from django.views.generic import View
 from django.views.generic.base import ContextMixin
 
 from tickets.clock import now_of
-from tickets.exceptions import DomainError, InvalidInput
-from tickets.forms import CommentForm, PortalForm
+from tickets.exceptions import DomainError, EditConflict, InvalidInput
+from tickets.forms import PortalForm
+from tickets.history import as_read
+from tickets.lifecycle import check_right
 from tickets.links import page_of_object
 from tickets.numbers import parse_number
+from tickets.timeline import read_part, sees_notes
 from tickets.verbs import VerbPage, buttons_for
+from tickets.watching import may_add_watchers
 
 
 class PortalPage(LoginRequiredMixin, ContextMixin):
@@ -30,6 +34,8 @@ class PortalPage(LoginRequiredMixin, ContextMixin):
     section = ""
     title: Any = ""
     permission = ""
+    # For forms: the page of the object, whose facts they edit in their place.
+    detail_page: "type[DetailPage] | None" = None
     request: HttpRequest
 
     @property
@@ -48,6 +54,17 @@ class PortalPage(LoginRequiredMixin, ContextMixin):
     def crumbs(self) -> list[dict[str, str]]:
         """The breadcrumbs after “Home”; the last one has no address."""
         return [{"label": str(self.title)}]
+
+    def place(self, instance: Any, address: str) -> str:
+        """The fact that this form edits in its place, if the object's page offers that at this address.
+
+        Empty: the form stands by itself, as it always does without scripts.
+        """
+        name = self.request.GET.get("inline", "") if is_fragment(self.request) else ""
+        if not name or self.detail_page is None:
+            return ""
+        offered = self.detail_page(request=self.request).editable(instance)
+        return name if offered.get(name) == action_of(address, name) else ""
 
     def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
         return super().get_context_data(
@@ -89,8 +106,6 @@ class DetailPage(ObjectPage):
     template_name = ""
     verbs: Mapping[str, VerbPage] = {}
     verb_url_name = ""
-    see_all = ""
-    entries_shown = 200
 
     def get(self, request: HttpRequest, number: str) -> HttpResponse:
         instance = self.find(number)
@@ -99,6 +114,7 @@ class DetailPage(ObjectPage):
             title=str(instance),
             breadcrumbs=self.crumbs_of(instance),
             buttons=buttons_for(instance, request.user, self.verbs, self.verb_url_name),
+            editable=self.editable(instance),
             **self.timeline(instance),
             **self.details(instance),
         )
@@ -108,24 +124,29 @@ class DetailPage(ObjectPage):
         """What this kind of object shows besides."""
         return {}
 
+    def editable(self, instance: Any) -> dict[str, str]:
+        """The addresses of the forms that edit a fact in its place, by the fact's name; see `inline_of`."""
+        return {}
+
+    def inline_of(self, instance: Any, verb: str, *names: str) -> dict[str, str]:
+        """These facts, edited by the form of this verb: of the field with that name alone, where there is one."""
+        address = reverse(self.verb_url_name, args=[instance.number, verb])
+        return {name: action_of(address, name) for name in names}
+
     def timeline(self, instance: Any) -> dict[str, Any]:
-        """The entries that the person may read, newest first, and the composer."""
+        """The newest entries that the person may read, the composer, and who watches."""
         if not hasattr(instance, "entries"):
             return {}
-        sees_notes = self.request.user.has_perm(self.see_all)
-        entries = instance.entries.select_related("author").order_by("-created_at", "-id")
-        if not sees_notes:
-            entries = entries.filter(is_public=True)
-        states = dict(type(instance).State.choices)
-        shown = list(entries[: self.entries_shown])
-        for entry in shown:
-            entry.from_label = states.get(entry.from_state, "")
-            entry.to_label = states.get(entry.to_state, "")
+        user, asked = self.request.user, self.request.GET
+        before = int(asked["before"]) if asked.get("before", "").isdecimal() and len(asked["before"]) < 19 else None
+        watchers = list(instance.watchers.order_by("username"))
         return {
-            "entries": shown,
-            "sees_notes": sees_notes,
-            "comment_form": CommentForm(),
+            "part": read_part(instance, user, only=asked.get("only", ""), before=before),
+            "sees_notes": sees_notes(instance, user),
             "comment_url": reverse(self.verb_url_name, args=[instance.number, "comment"]),
+            "watchers": watchers,
+            "is_watching": user in watchers,
+            "may_add_watchers": may_add_watchers(instance, user),
         }
 
 
@@ -137,12 +158,15 @@ class VerbPageView(ObjectPage):
     verb_url_name = ""
     services: ModuleType
     noun = ""
+    # Whether an order goes with the version of the ticket that the person had before him.
+    is_versioned = False
 
     def get(self, request: HttpRequest, number: str, verb: str) -> HttpResponse:
         instance, page = self.find(number), self.page(verb)
         self.check(instance, page)
         initial = {name: request.GET[name] for name in page.form.base_fields if name in request.GET}
         form = page.form(instance=instance, user=request.user, initial=initial)
+        form.narrow(self.place(instance, self.address(instance, verb)))
         if page.panel is not None and "panel" in request.GET:
             context = {"panel": page.panel(instance, request, form), "object": instance}
             return render(request, page.panel_template, context)
@@ -152,10 +176,16 @@ class VerbPageView(ObjectPage):
         instance, page = self.find(number), self.page(verb)
         self.check(instance, page)
         form = page.form(request.POST, request.FILES, instance=instance, user=request.user)
-        if not form.is_valid():
-            return self.show(instance, verb, form, status=400)
+        form.narrow(self.place(instance, self.address(instance, verb)))
+        if not form.is_valid() or "preview" in request.POST:
+            return self.show(instance, verb, form, status=200 if form.is_valid() else 400)
+        # A comment changes nothing that somebody else could have changed.
+        is_bound = self.is_versioned and verb != "comment" and "expected_version" in request.POST
         try:
-            result = self.call(instance, verb, page, form)
+            # Who may not do it is not told what others changed.
+            check_right(instance, verb, actor=request.user)
+            with as_read(instance, form.version_read if is_bound else None, reader=request.user):
+                result = self.call(instance, verb, page, form)
         except DomainError as error:
             refuse(form, error)
             return self.show(instance, verb, form, status=error.status)
@@ -188,6 +218,9 @@ class VerbPageView(ObjectPage):
             messages.success(self.request, str(label))
         return HttpResponseRedirect(page_of_object(instance))
 
+    def address(self, instance: Any, verb: str) -> str:
+        return reverse(self.verb_url_name, args=[instance.number, verb])
+
     def label(self, instance: Any, verb: str) -> str:
         method = getattr(instance, verb, None)
         transitions = getattr(getattr(method, "_django_fsm", None), "transitions", {})
@@ -197,6 +230,8 @@ class VerbPageView(ObjectPage):
     def show(self, instance: Any, verb: str, form: PortalForm, status: int = 200) -> HttpResponse:
         page = self.verbs[verb]
         label = self.label(instance, verb)
+        address = self.address(instance, verb)
+        place = self.place(instance, address)
         transitions = getattr(getattr(getattr(instance, verb, None), "_django_fsm", None), "transitions", {})
         style = page.style or str(next((t.custom.get("style") for t in transitions.values()), "primary"))
         context = self.get_context_data(
@@ -209,12 +244,13 @@ class VerbPageView(ObjectPage):
             panel_template=page.panel_template,
             title=f"{label}: {instance.number}",
             breadcrumbs=self.crumbs_of(instance, label),
-            action=reverse(self.verb_url_name, args=[instance.number, verb]),
+            action=action_of(address, place),
         )
-        is_fragment = bool(getattr(self.request, "htmx", False))
-        template = "tickets/_verb_form.html" if is_fragment else "tickets/verb_form.html"
+        if place:
+            return in_place(self.request, context, place, status)
+        template = "tickets/_verb_form.html" if is_fragment(self.request) else "tickets/verb_form.html"
         response = render(self.request, template, context, status=status)
-        if is_fragment:
+        if is_fragment(self.request):
             response["HX-Retarget"] = "#verb-form"
             response["HX-Reswap"] = "innerHTML"
         return response
@@ -231,15 +267,16 @@ class ServiceFormPage(PortalPage, View):
 
     def get(self, request: HttpRequest, **kwargs: Any) -> HttpResponse:
         instance = self.instance(**kwargs)
-        return self.show(
-            instance, self.form_class(initial=self.initial(instance), instance=instance, user=request.user)
-        )
+        form = self.form_class(initial=self.initial(instance), instance=instance, user=request.user)
+        form.narrow(self.place(instance, request.path))
+        return self.show(instance, form)
 
     def post(self, request: HttpRequest, **kwargs: Any) -> HttpResponse:
         instance = self.instance(**kwargs)
         form = self.form_class(
             request.POST, request.FILES, initial=self.initial(instance), instance=instance, user=request.user
         )
+        form.narrow(self.place(instance, request.path))
         if not form.is_valid():
             return self.show(instance, form, status=400)
         try:
@@ -278,6 +315,7 @@ class ServiceFormPage(PortalPage, View):
         return _("List")
 
     def show(self, instance: Any, form: PortalForm, status: int = 200) -> HttpResponse:
+        place = self.place(instance, self.request.path)
         context = self.get_context_data(
             object=instance,
             form=form,
@@ -285,11 +323,35 @@ class ServiceFormPage(PortalPage, View):
             submit_label=self.submit_label or self.title,
             cancel_url=page_of_object(instance) if instance is not None else reverse(self.list_url_name or "home"),
             breadcrumbs=self.form_crumbs(instance),
+            action=action_of(self.request.path, place),
         )
+        if place:
+            return in_place(self.request, context, place, status)
         return render(self.request, self.template_name, context, status=status)
 
 
 def refuse(form: PortalForm, error: DomainError) -> None:
     """Puts a refusal of the domain where the person typed: at its field, else above the form."""
+    if isinstance(error, EditConflict):
+        form.show_conflict(error)
+        return
     field = error.field if isinstance(error, InvalidInput) and error.field in form.fields else None
     form.add_error(field, error.message)
+
+
+def is_fragment(request: HttpRequest) -> bool:
+    """Whether htmx asks, for a part of a page."""
+    return bool(getattr(request, "htmx", False))
+
+
+def action_of(address: str, place: str) -> str:
+    """Where a form is sent: an answer comes back to the same place."""
+    return f"{address}?inline={place}" if place else address
+
+
+def in_place(request: HttpRequest, context: dict[str, Any], place: str, status: int) -> HttpResponse:
+    """A form in the place of the fact that it edits."""
+    response = render(request, "tickets/_inline_form.html", {**context, "place": place}, status=status)
+    response["HX-Retarget"] = f"#inline-{place}"
+    response["HX-Reswap"] = "innerHTML"
+    return response

@@ -49,7 +49,9 @@ class BulkPage(VerbPageView):
         if not form.is_valid():
             return self.show_bulk(verb, form, chosen, status=400)
         results = [self.result(instance, verb, page, form) for instance in chosen]
-        return self.show_bulk(verb, None, chosen, results=results)
+        # Where nothing was done, what was typed stays.
+        again = None if any(result.is_done for result in results) else form
+        return self.show_bulk(verb, again, chosen, results=results)
 
     def page(self, verb: str) -> VerbPage:
         if verb not in self.bulk:

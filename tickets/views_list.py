@@ -176,19 +176,18 @@ class ListPage(PortalPage, View):
 
     def saved(self) -> dict[str, Any]:
         """The views that the person keeps for this list, and the form for one more."""
-        if not self.section:
-            return {}
-        now = query_text(self.request.GET)
-        views = views_for(self.request.user, self.section)
+        match = self.request.resolver_match
+        assert match is not None
+        assert match.url_name is not None
+        now, page = query_text(self.request.GET), match.url_name
+        views = views_for(self.request.user, page)
         return {
             "saved_views": [
                 (view, f"{self.request.path}?{view.query}", view.query == now, view.owner_id == self.request.user.pk)
                 for view in views
             ],
             "is_plain": not now,
-            "save_form": SavedViewForm(
-                user=self.request.user, initial={"page": self.section, "query": now}, auto_id="view_%s"
-            ),
+            "save_form": SavedViewForm(user=self.request.user, initial={"page": page, "query": now}, auto_id="view_%s"),
         }
 
     def as_file(self) -> StreamingHttpResponse:

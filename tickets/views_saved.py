@@ -1,15 +1,17 @@
 """Keeping and forgetting views of lists."""
 
+from contextlib import suppress
+
 from django.contrib import messages
-from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, QueryDict
 from django.shortcuts import get_object_or_404
-from django.urls import reverse
+from django.urls import NoReverseMatch, reverse
 from django.utils.translation import gettext as _
 from django.views.generic import View
 
 from tickets.exceptions import InvalidInput
 from tickets.models import SavedView
-from tickets.saved_views import SavedViewForm, forget_view, keep_view
+from tickets.saved_views import SavedViewForm, forget_view, keep_view, query_text
 from tickets.views import PortalPage
 
 
@@ -21,15 +23,22 @@ class KeepView(PortalPage, View):
     def post(self, request: HttpRequest) -> HttpResponse:
         form = SavedViewForm(request.POST, user=request.user)
         if not form.is_valid():
-            messages.error(request, str(next(iter(form.errors.values()))[0]))
-            return HttpResponseRedirect(reverse("home"))
+            return self.refuse(str(next(iter(form.errors.values()))[0]))
         try:
             view = keep_view(actor=request.user, **form.cleaned_data)
         except InvalidInput as refusal:
-            messages.error(request, refusal.message)
-            return HttpResponseRedirect(reverse("home"))
+            return self.refuse(refusal.message)
         messages.success(request, _("Kept as “%(name)s”.") % {"name": view.name})
         return HttpResponseRedirect(f"{reverse(view.page)}?{view.query}")
+
+    def refuse(self, text: str) -> HttpResponse:
+        """Told on the list as it was, or at home where it was none."""
+        messages.error(self.request, text)
+        page, query = self.request.POST.get("page", ""), QueryDict(self.request.POST.get("query", ""))
+        with suppress(NoReverseMatch):
+            if page.endswith("_list"):
+                return HttpResponseRedirect(f"{reverse(page)}?{query_text(query)}")
+        return HttpResponseRedirect(reverse("home"))
 
 
 class ForgetView(PortalPage, View):

@@ -6,7 +6,7 @@ import django.db.models.functions.text
 from django.conf import settings
 from django.db import migrations, models
 
-from tickets.migration_operations import AddIndexes
+from tickets.migration_operations import AtOnce
 
 
 class Migration(migrations.Migration):
@@ -23,9 +23,9 @@ class Migration(migrations.Migration):
     ]
 
     operations = [
-        AddIndexes(
-            model_name='change',
-            indexes=[
+        AtOnce([
+            migrations.AddIndex(model_name='change', index=index)
+            for index in [
                 models.Index(condition=models.Q(('state__in', ['closed', 'cancelled']), _negated=True), fields=['id'], name='change_open'),
                 models.Index(condition=models.Q(('state__in', ['closed', 'cancelled']), _negated=True), fields=['priority', 'id'], name='change_open_priority'),
                 models.Index(condition=models.Q(('state__in', ['closed', 'cancelled']), _negated=True), fields=['updated_at', 'id'], name='change_open_updated'),
@@ -36,6 +36,6 @@ class Migration(migrations.Migration):
                 models.Index(fields=['updated_at', 'id'], name='change_updated'),
                 django.contrib.postgres.indexes.GinIndex(django.contrib.postgres.search.SearchVector('title', config='simple'), name='change_title_words'),
                 django.contrib.postgres.indexes.GinIndex(django.contrib.postgres.indexes.OpClass(django.db.models.functions.text.Upper('title'), name='gin_trgm_ops'), name='change_title_parts'),
-            ],
-        ),
+            ]
+        ]),
     ]

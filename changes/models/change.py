@@ -129,6 +129,13 @@ class Change(Ticket):
 
     OCCUPYING = (State.SUBMITTED, State.ASSESSED, State.AUTHORISED, State.SCHEDULED, State.IMPLEMENTING)
     PREFIX = "CHG"
+    WORKERS = (
+        "changes.request_change",
+        "changes.manage_change",
+        "changes.assess_change",
+        "changes.approve_change",
+        "changes.approve_emergency_change",
+    )
 
     state = StateField(default=State.DRAFT, choices=State)
     change_type = models.CharField(_("type"), max_length=9, choices=Type, default=Type.NORMAL)
@@ -336,6 +343,13 @@ class ChangeEntry(TimelineEntry):
         verbose_name = _("change entry")
         constraints = [
             models.UniqueConstraint(fields=["ticket", "key"], name="change_entry_key_once", condition=~Q(key=""))
+        ]
+        indexes = [
+            *TimelineEntry.Meta.indexes,
+            # When RFCs ended, for reports.
+            models.Index(
+                fields=["created_at"], name="change_entry_closed", condition=Q(kind="state", to_state="closed")
+            ),
         ]
 
 

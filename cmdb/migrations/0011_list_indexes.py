@@ -6,7 +6,7 @@ import django.db.models.functions.text
 from django.conf import settings
 from django.db import migrations, models
 
-from tickets.migration_operations import AddIndexes
+from tickets.migration_operations import AtOnce
 
 
 class Migration(migrations.Migration):
@@ -19,13 +19,13 @@ class Migration(migrations.Migration):
     ]
 
     operations = [
-        AddIndexes(
-            model_name='configurationitem',
-            indexes=[
+        AtOnce([
+            migrations.AddIndex(model_name='configurationitem', index=index)
+            for index in [
                 models.Index(condition=models.Q(('copy_of__isnull', True)), fields=['name', 'id'], name='cmdb_ci_production_name'),
                 models.Index(condition=models.Q(('copy_of__isnull', True)), fields=['id'], name='cmdb_ci_production'),
                 django.contrib.postgres.indexes.GinIndex(django.contrib.postgres.search.SearchVector('name', config='simple'), name='cmdb_ci_name_words'),
                 django.contrib.postgres.indexes.GinIndex(django.contrib.postgres.indexes.OpClass(django.db.models.functions.text.Upper('name'), name='gin_trgm_ops'), name='cmdb_ci_name_parts'),
-            ],
-        ),
+            ]
+        ]),
     ]

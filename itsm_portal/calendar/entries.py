@@ -6,6 +6,7 @@ Each kind is read with a fixed number of queries, through `visible_to` of the pe
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import islice
 from typing import Any
 
 from django.db.models import Max, Min, Q
@@ -16,8 +17,8 @@ from changes.models import Change, Freeze
 from changes.services import may_reschedule
 from cmdb.models import ConfigurationItem, MaintenanceWindow
 from distribution.models import Deployment
-from itsm_portal.calendar.planned_waves import Span, planned_waves
-from releases.models import Release, Rollout, Wave
+from itsm_portal.calendar.planned_waves import Span, earliest_waves
+from releases.models import Release, Rollout, Wave, ran_between
 from tickets.appearance import KINDS as KIND_ICONS
 from tickets.appearance import Appearance, appearance_of
 from tickets.links import page_of_object
@@ -31,7 +32,7 @@ KINDS: dict[str, Any] = {
     "wave": gettext_lazy("Waves"),
     "window": gettext_lazy("Maintenance windows"),
 }
-# What is read of a kind at most; a page says so when there is more.
+# What is read of a kind at most, the earliest first.
 MOST = 3000
 # How long something without an end is drawn.
 POINT = timedelta(hours=1)
@@ -57,7 +58,6 @@ class Entry:
     is_actual: bool = False
     is_cancelled: bool = False
     moves_to: str = ""
-    version: int = 0
     updated_at: datetime | None = None
     pk: int = 0
     release: int = 0
@@ -95,7 +95,7 @@ class _Question:
 def entries_between(user: Any, start: datetime, end: datetime, *, now: datetime, wanted: Wanted) -> list[Entry]:
     """All entries with a part in [start, end) that the person may see, by their start."""
     question = _Question(user, start, end, now, wanted)
-    found = [entry for kind in KINDS if kind in wanted.kinds for entry in _READERS[kind](question)]
+    found = [entry for kind in KINDS if kind in wanted.kinds for entry in islice(_READERS[kind](question), MOST)]
     if wanted.states:
         found = [entry for entry in found if entry.state in wanted.states]
     if wanted.text:
@@ -118,13 +118,15 @@ def _changes(question: _Question) -> Iterator[Entry]:
         rows = rows.exclude(state__in=[Change.State.CANCELLED, Change.State.REJECTED])
     if question.wanted.ci is not None:
         rows = rows.filter(affected_cis=question.wanted.ci)
-    fields = ("title", "state", "planned_start", "planned_end", "version", "updated_at")
+    if question.wanted.states:
+        rows = rows.filter(state__in=question.wanted.states)
+    fields = ("title", "state", "planned_start", "planned_end", "updated_at")
     for change in _mine(question, rows).only(*fields).order_by("planned_start", "pk")[:MOST]:
         page = page_of_object(change)
         is_cancelled = change.state in {Change.State.CANCELLED, Change.State.REJECTED}
         yield _entry(
             "change", change, change.planned_start, change.planned_end, change.title, page, is_cancelled=is_cancelled,
-            moves_to=f"{page}reschedule/" if may_reschedule(change, question.user) else "", version=change.version,
+            moves_to=f"{page}reschedule/" if may_reschedule(change, question.user) else "",
         )  # fmt: skip
 
 
@@ -133,7 +135,7 @@ def _releases(question: _Question) -> Iterator[Entry]:
         is_cancelled = release.state == Release.State.CANCELLED
         yield _entry(
             "release", release, start, end, release.title, page_of_object(release), is_cancelled=is_cancelled,
-            version=release.version, release=release.pk,
+            release=release.pk,
         )  # fmt: skip
 
 
@@ -163,7 +165,7 @@ def _planned_releases(question: _Question) -> Iterator[tuple[Release, datetime, 
 
 
 def _rollouts(question: _Question) -> Iterator[Entry]:
-    rows = _visible_rollouts(question).running_between(question.start, question.end)
+    rows = _visible_rollouts(question).filter(ran_between(question.start, question.end))
     for rollout in rows.select_related("release").order_by("started_at", "pk")[:MOST]:
         end = rollout.finished_at or max(question.now, rollout.started_at)
         if end <= question.start:
@@ -186,7 +188,7 @@ def _visible_rollouts(question: _Question) -> Any:
 
 
 def _waves(question: _Question) -> Iterator[Entry]:
-    rows = Wave.objects.running_between(question.start, question.end).filter(rollout__in=_visible_rollouts(question))
+    rows = Wave.objects.filter(ran_between(question.start, question.end), rollout__in=_visible_rollouts(question))
     if question.wanted.ci is not None:
         rows = rows.filter(batch__deployments__ci=question.wanted.ci).distinct()
     for wave in rows.select_related("rollout__release").order_by("started_at", "pk")[:MOST]:
@@ -195,15 +197,17 @@ def _waves(question: _Question) -> Iterator[Entry]:
         if end <= question.start:
             continue
         yield _of_wave(wave.rollout, wave.number, wave.kind, wave.state, wave.started_at, end, is_actual=True)
+    if question.end <= question.now:
+        return  # nothing is planned for what is over
     waiting = _visible_rollouts(question).active().select_related("release").prefetch_related("waves").order_by("pk")
     for rollout in waiting[:MOST]:
-        for span in planned_waves(rollout.policy, rollout.waves.all(), start=None, now=question.now):
+        for span in earliest_waves(rollout.policy, rollout.waves.all(), start=None, now=question.now):
             yield from _of_plan(rollout, rollout.release, span, question)
     if question.wanted.ci is not None:
         return  # whom a wave takes is known when it is frozen
     for release, start, _end in _planned_releases(question):
         if release.state in {Release.State.PLANNED, Release.State.BUILT, Release.State.TESTING, Release.State.READY}:
-            for span in planned_waves(release.policy, (), start=max(start, question.now), now=question.now):
+            for span in earliest_waves(release.policy, (), start=max(start, question.now), now=question.now):
                 yield from _of_plan(release, release, span, question)
 
 

@@ -13,7 +13,7 @@ from django.utils.translation import gettext as _
 from accounts.models import CalendarFeed, User
 from accounts.service_tokens import MAX_LENGTH, digest, new_secret
 from itsm_portal.calendar.entries import KINDS
-from tickets.exceptions import InvalidInput
+from tickets.exceptions import InvalidInput, PermissionRefused
 from tickets.services import required, validate
 
 # How many a person has at the same time.
@@ -25,7 +25,11 @@ USED_STEP = timedelta(minutes=5)
 def make_feed(
     *, actor: Any, now: datetime, name: str, kinds: Iterable[str], only_mine: bool = False
 ) -> tuple[CalendarFeed, str]:
-    """A new feed of the actor's own and its secret, which is shown now or never. Refuses unknown kinds and too many."""
+    """A new feed of the actor's own and its secret, which is shown now or never. Refuses unknown kinds and too many,
+    and service accounts: a token would get an address that outlives it and knows no scopes.
+    """
+    if actor.is_service_account:
+        raise PermissionRefused(_("Feeds are for people. A service account reads the calendar with its token."))
     wanted = [kind for kind in KINDS if kind in set(kinds)]
     if not wanted or set(kinds) - set(KINDS):
         text = _("Choose what it shows: %(kinds)s.") % {"kinds": ", ".join(KINDS)}
@@ -58,7 +62,8 @@ def feed_of(secret: str, *, now: datetime) -> CalendarFeed | None:
     """The feed with this secret, if it is not revoked and its owner is active. Found by the digest, like a token."""
     if len(secret) > MAX_LENGTH:
         return None
-    rows = CalendarFeed.objects.select_related("user").filter(revoked_at=None, user__is_active=True)
+    rows = CalendarFeed.objects.select_related("user").filter(revoked_at=None)
+    rows = rows.filter(user__is_active=True, user__is_service_account=False)
     feed = rows.filter(sha256=digest(secret)).first()
     if feed is not None:
         unused = Q(last_used_at=None) | Q(last_used_at__lt=now - USED_STEP)

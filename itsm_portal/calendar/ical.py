@@ -1,6 +1,7 @@
 """A calendar as iCalendar text (RFC 5545) for other programs: numbers, titles, states and times, no descriptions.
 
-An entry has the same UID for ever, and a SEQUENCE that grows with each change of its object. What is cancelled is told
+An entry has the same UID as long as it is the same thing (a planned wave becomes one of a rollout), and a SEQUENCE that
+grows with each change of its object. What is cancelled is told
 as such, since a program keeps what only vanishes from a feed. All times are UTC.
 """
 
@@ -16,6 +17,7 @@ from itsm_portal.calendar.entries import KINDS, Entry, Wanted, entries_between
 
 # What a feed reaches over: windows recur, and nobody looks at next year's.
 PAST, FUTURE, WINDOWS_FUTURE = timedelta(days=31), timedelta(days=366), timedelta(days=56)
+STEP = timedelta(minutes=15)
 # Since when SEQUENCE counts seconds; it fits into 31 bits until 2088.
 _EPOCH = datetime(2020, 1, 1, tzinfo=UTC)
 _UNDECIDED = {Change.State.DRAFT, Change.State.SUBMITTED, Change.State.ASSESSED}
@@ -23,6 +25,8 @@ _UNDECIDED = {Change.State.DRAFT, Change.State.SUBMITTED, Change.State.ASSESSED}
 
 def feed_text(feed: CalendarFeed, *, now: datetime, base: str, domain: str) -> bytes:
     """The feed as its owner may see it now. `base` is the portal's address for links, `domain` ends the UIDs."""
+    # What runs ends now: in steps, so that the text stays the same between two that differ in nothing else.
+    now -= (now - _EPOCH) % STEP
     kinds = [kind for kind in KINDS if kind in feed.kinds]
     wanted = Wanted(
         kinds=tuple(kind for kind in kinds if kind != "window"), only_mine=feed.only_mine, with_cancelled=True

@@ -10,6 +10,7 @@ from typing import Any
 
 from releases.models import Wave
 from releases.policy import RolloutPolicy
+from releases.soaking import ends_at
 from tickets.exceptions import InvalidInput
 
 
@@ -22,7 +23,7 @@ class Span:
     end: datetime
 
 
-def planned_waves(
+def earliest_waves(
     policy: Mapping[str, Any], waves: Iterable[Wave], *, start: datetime | None, now: datetime
 ) -> list[Span]:
     """The waves that have not begun: those of a rollout, or without one those of its plan from `start` on."""
@@ -39,7 +40,7 @@ def planned_waves(
         forward = sorted((wave for wave in waves if wave.kind == Wave.Kind.FORWARD), key=lambda wave: wave.number)
         for wave in forward:
             if wave.started_at is not None and wave.finished_at is None:
-                at = max(at, (wave.soak_started_at or now) + soak - timedelta(seconds=wave.soaked_seconds))
+                at = max(at, ends_at(wave, checked, now))
         numbers = [wave.number for wave in forward if wave.state == Wave.State.WAITING]
     for number in numbers:
         found.append(Span(number, at, at + soak))

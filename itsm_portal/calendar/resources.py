@@ -5,10 +5,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from django.db import connection
 from django.db.models import Value
 
 from changes.models import Change
+from cmdb.impact import services_above
 from cmdb.models import CIGroup, ConfigurationItem, MaintenanceWindow
 from itsm_portal.calendar.entries import Entry
 from releases.models import Release
@@ -20,16 +20,6 @@ DEPTH = 3
 
 _changed = Change.affected_cis.through.objects
 _released = Release.changes.through.objects
-
-_ABOVE = """
-WITH RECURSIVE above(ci_id, base, depth) AS (
-    SELECT unnest(%(cis)s::bigint[]), unnest(%(cis)s::bigint[]), 0
-    UNION
-    SELECT r.source_id, above.base, above.depth + 1
-    FROM above JOIN cmdb_relation r ON r.target_id = above.ci_id WHERE above.depth < %(depth)s
-)
-SELECT DISTINCT ci_id, base FROM above WHERE EXISTS (SELECT FROM cmdb_relation r WHERE r.source_id = ci_id)
-"""
 
 
 @dataclass(slots=True)
@@ -89,10 +79,8 @@ def _page_of_cis(by_ci: dict[int, set[Entry]], user: Any, page: int) -> Rows:
 def _of_services(by_ci: dict[int, set[Entry]], keys: list[int]) -> dict[int, set[Entry]]:
     """What a service is: a CI that depends on others. It has what concerns it or what it stands on."""
     found: dict[int, set[Entry]] = defaultdict(set)
-    with connection.cursor() as cursor:
-        cursor.execute(_ABOVE, {"cis": keys, "depth": DEPTH})
-        for service, base in cursor.fetchall():
-            found[service] |= by_ci[base]
+    for service, base in services_above(keys, depth=DEPTH):
+        found[service] |= by_ci[base]
     return found
 
 

@@ -1,6 +1,6 @@
 """`make demo` and `make run`: starts everything that the portal consists of on this machine, and plays the story.
 
-python -m itsm_portal.demo [--reset] [--exit] [--only-portal] [--port 8000]
+python -m itsm_portal.demo [--reset] [--exit] [--vm] [--only-portal] [--port 8000]
 """
 
 import argparse
@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from itsm_portal import embedded
+from itsm_portal.demo import machines
 from itsm_portal.demo.key_holder import KeyHolder
 from itsm_portal.supervisor import GaveUp, Supervisor
 
@@ -26,6 +27,7 @@ KEPT = (
     "key-holder",
     "fleet",
     "copies",
+    "disks",
     "media",
     "mail",
     "logs",
@@ -39,6 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m itsm_portal.demo", description="the portal on this machine")
     parser.add_argument("--reset", action="store_true", help="begin with new data")
     parser.add_argument("--exit", action="store_true", help="play the story, verify it, end with 0 or 1")
+    parser.add_argument("--vm", action="store_true", help="try releases on virtual machines, where that is possible")
     parser.add_argument("--only-portal", action="store_true", help="no agents and no story")
     parser.add_argument("--port", type=int, default=int(os.environ.get("PORT", "8000")))
     options = parser.parse_args(arguments)
@@ -58,13 +61,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 os.environ["SIGNING_ROOT_KEYS"] = KeyHolder(data / "key-holder").prepare()
             os.environ["PORTAL_URL"] = f"http://127.0.0.1:{_free_port(options.port)}"
             os.environ["DJANGO_SETTINGS_MODULE"] = "itsm_portal.settings"
-            return Demo(data, options, begun).run()
+            return _play(data, options, begun)
     except (embedded.EmbeddedError, GaveUp) as error:
         print(error, file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("\nStopped.")
         return 130
+
+
+def _play(data: Path, options: argparse.Namespace, begun: float) -> int:
+    lacks = machines.prepare(data) if options.vm else ""
+    try:
+        code = Demo(data, options, begun, lacks_for_machines=lacks).run()
+    finally:
+        left = machines.end(data)
+    if options.exit and left:
+        print(f"  FAIL still there after the end: {', '.join(left)}", flush=True)
+        return 1
+    return code
 
 
 def _interrupt(number: int, _frame: Any) -> None:
@@ -83,6 +98,7 @@ def _needs_renewal(data: Path, *, is_exit: bool, only_portal: bool) -> bool:
 
 def _reset(data: Path) -> None:
     embedded.clean(data)
+    machines.remove(data)
     for name in KEPT:
         path = data / name
         if path.is_dir():
@@ -108,10 +124,11 @@ def _free_port(wanted: int) -> int:
 class Demo:
     """One run: set up, start, tell the story, stay up."""
 
-    def __init__(self, data: Path, options: argparse.Namespace, begun: float) -> None:
+    def __init__(self, data: Path, options: argparse.Namespace, begun: float, *, lacks_for_machines: str) -> None:
         self.data = data
         self.options = options
         self.begun = begun
+        self.lacks_for_machines = lacks_for_machines
         self.url = os.environ["PORTAL_URL"]
         self.seconds: dict[str, float] = {}
         self.supervisor = Supervisor(data / "logs", self.say)
@@ -134,8 +151,11 @@ class Demo:
         call_command("migrate", verbosity=0, interactive=False)
         setup_roles()
         if not self.options.only_portal and not seed.is_seeded():
+            with_machine = self.options.vm and self._has_machine(seed)
             self.say(f"Seeding {seed.FLEET} shops, people and billing 1.0")
-            seed.seed(database_now())
+            seed.seed(database_now(), with_machine=with_machine)
+        elif self.options.vm and not seed.has_machine():
+            self.say("These data are of a demo with file copies: RESET=1 begins anew with virtual machines")
         if self.options.only_portal:
             self._first_administrator()
         seed.point_agents_to(self.url)
@@ -150,6 +170,18 @@ class Demo:
                 return self._stay()
             code = self._tell()
             return code if self.options.exit or code else self._stay()
+
+    def _has_machine(self, seed: Any) -> bool:
+        """Says on what releases are tried, and why, if not on virtual machines."""
+        lacks = self.lacks_for_machines
+        if not lacks:
+            self.say("Building the disk of a till server out of Debian's packages")
+            lacks = seed.write_disk()
+        if lacks:
+            self.say(f"Releases are tried on file copies: virtual machines need {lacks} (as root: {machines.INSTALL})")
+        else:
+            self.say("Releases are tried on virtual machines, emulated by QEMU: some minutes more")
+        return not lacks
 
     def _add_parts(self, seed: Any) -> None:
         from distribution.channels.ansible.worker import is_installed
@@ -230,15 +262,20 @@ class Demo:
 
     def _tell(self) -> int:
         """Tells the story on a thread, while this one looks after the processes."""
-        from itsm_portal.demo.seed import password
+        from itsm_portal.demo import seed
         from itsm_portal.demo.story import Story
 
         result: dict[str, Any] = {}
 
+        with_machine = seed.has_machine()
+
         def play() -> None:
             try:
                 holder = KeyHolder(self.data / "key-holder")
-                story = Story(self.url, password(), say=self.say, kill=self.supervisor.kill, holder=holder)
+                story = Story(
+                    self.url, seed.password(), say=self.say, kill=self.supervisor.kill, holder=holder,
+                    with_machine=with_machine,
+                )  # fmt: skip
                 result["told"] = story.play()
             except Exception as error:
                 result["error"] = error

@@ -16,11 +16,12 @@ from accounts.models import Team, User
 from accounts.roles import setup_roles
 from cmdb.models import AgentProfile, CIClass, ConfigurationItem, Relation
 from cmdb.services import issue_agent_token, register_ci
+from itsm_portal.demo import machines
 from itsm_portal.demo.software import PRODUCT, archive_of, put_on_disk
 from releases.models import TestPolicy
 from software.models import Product
 from software.services import create_product, create_version, store_artifact
-from test_environments.models import CopySource
+from test_environments.models import CopySource, GoldenImage, NeutralisingRecipe, TestEnvironment
 from tickets.models import PriorityRule
 from tickets.services import DEFAULT_MATRIX
 
@@ -29,6 +30,8 @@ OWNERS = 8
 # Which till servers are of the kind on which billing 2.0 fails: three in the second wave (2 to 11), some later.
 LEGACY = frozenset({4, 6, 8, 15, 22, 30})
 TEST_SOAK_SECONDS = 5
+# Whose copies the releases are tried on.
+TEST_SOURCE = 2
 
 PEOPLE: dict[str, tuple[str, tuple[str, ...]]] = {
     "admin": ("Administrator", ("administrator",)),
@@ -84,15 +87,26 @@ def password() -> str:
     return path.read_text()
 
 
+def has_machine() -> bool:
+    """Whether the shop whose server is copied has a disk to copy, instead of files."""
+    return CopySource.objects.filter(kind=GoldenImage.Kind.PHYSICAL).exists()
+
+
 @transaction.atomic
-def seed(now: datetime) -> None:
-    """Writes the world; everything that has a verb goes through its service."""
+def seed(now: datetime, *, with_machine: bool = False) -> None:
+    """Writes the world; everything that has a verb goes through its service.
+
+    `with_machine`: the shop whose server is copied for tests has a disk, and tests need a machine.
+    """
     setup_roles()
     admin = _people()
     for (impact, urgency), priority in DEFAULT_MATRIX.items():
         PriorityRule.objects.get_or_create(impact=impact, urgency=urgency, defaults={"priority": priority})
     for release_type in ("major", "minor", "emergency"):
-        TestPolicy.objects.create(release_type=release_type, soak_seconds=TEST_SOAK_SECONDS, early_life_days=5)
+        evidence = TestEnvironment.Evidence.EMULATED if with_machine else TestEnvironment.Evidence.FILE_COPY
+        TestPolicy.objects.create(
+            release_type=release_type, soak_seconds=TEST_SOAK_SECONDS, early_life_days=5, evidence=evidence
+        )
     engineer = User.objects.get(username="engineer")
     product = create_product(
         actor=engineer, now=now, name="Billing", slug=PRODUCT, description="Till software of every shop."
@@ -102,6 +116,28 @@ def seed(now: datetime) -> None:
         version, actor=engineer, now=now, filename=f"{PRODUCT}-1.0.tar.gz", stream=io.BytesIO(archive_of("1.0"))
     )
     _fleet(admin, now)
+    if with_machine:
+        _machine(fleet()[TEST_SOURCE - 1])
+
+
+def write_disk() -> str:
+    """The disk of the server whose copies the story makes. Returns why it cannot be made; empty: it is there."""
+    host = fleet()[TEST_SOURCE - 1]
+    return machines.write_disk(source_disk(), agent_id=host.name, label="1.0", facts=_facts(TEST_SOURCE))
+
+
+def source_disk() -> Path:
+    """Where that disk lies."""
+    return fleet()[TEST_SOURCE - 1].folder.with_suffix(".raw")
+
+
+def _machine(host: Host) -> None:
+    """Its disk is copied instead of its folder."""
+    source = {"folder": source_disk().name, "driver": "libvirt", "method": "disk", "kind": GoldenImage.Kind.PHYSICAL}
+    CopySource.objects.filter(ci__name=host.name).update(**source)
+    server = CIClass.objects.get(slug="till-server")
+    for name, recipe in machines.RECIPES.items():
+        NeutralisingRecipe.objects.create(ci_class=server, name=name, **recipe)
 
 
 def _people() -> User:
@@ -136,10 +172,14 @@ def _fleet(admin: User, now: datetime) -> None:
         _host(host, number, issue_agent_token(ci, actor=admin, now=now))
 
 
+def _facts(number: int) -> bytes:
+    kind = "legacy" if number in LEGACY else "standard"
+    return json.dumps({"kind": kind, "os": "linux", "shop": f"{number:03d}"}).encode()
+
+
 def _host(host: Host, number: int, token: str) -> None:
     host.folder.mkdir(parents=True, exist_ok=True)
-    kind = "legacy" if number in LEGACY else "standard"
-    (host.folder / "facts.json").write_text(json.dumps({"kind": kind, "os": "linux", "shop": f"{number:03d}"}))
+    (host.folder / "facts.json").write_bytes(_facts(number))
     put_on_disk(host.folder, "1.0")
     secret = host.folder / ".agent-token"
     secret.touch(mode=0o600)

@@ -13,7 +13,7 @@ from typing import Any
 
 from itsm_portal.demo.key_holder import KeyHolder
 from itsm_portal.demo.people import Person, Refused
-from itsm_portal.demo.seed import FLEET, ci_name, owner_of
+from itsm_portal.demo.seed import FLEET, TEST_SOURCE, ci_name, owner_of
 from itsm_portal.demo.software import PRODUCT, archive_of
 
 # Who has trouble on which till server: owners report it themselves, users call the service desk.
@@ -26,8 +26,9 @@ REPORTS: tuple[tuple[str, int], ...] = (
     ("user-2", 23),
     ("owner-3", 19),
 )
-TEST_SOURCE = 2
 WAVE_SOAK = 3
+# An emulated machine takes its time, more so on a busy host. Seconds.
+FILES_PATIENCE, MACHINE_PATIENCE = 60, 900
 PHASED: dict[str, Any] = {
     "strategy": "phased",
     "waves": [{"count": 1}, {"percent": 25}, {"rest": True}],
@@ -67,6 +68,7 @@ class Told:
     seconds: dict[str, float] = field(default_factory=dict)
     killed: dict[str, int] = field(default_factory=dict)
     refused_unsigned: list[str] = field(default_factory=list)
+    image: str = ""
 
 
 class Story:
@@ -80,7 +82,9 @@ class Story:
         say: Callable[[str], None],
         kill: Callable[[str], bool],
         holder: KeyHolder,
+        with_machine: bool = False,
     ) -> None:
+        self.with_machine = with_machine
         self.say = say
         self.kill = kill
         self.holder = holder
@@ -119,6 +123,9 @@ class Story:
             self.told.change = self._change(
                 "normal", "Replace the ledger driver in billing", problems=[self.told.problem]
             )
+        if self.with_machine:
+            with self._phase("image", f"The disk of {ci_name(TEST_SOURCE)} becomes an image, allowed by somebody else"):
+                self._capture()
         with self._phase("release 2.0", "Release 2.0: tested on a copy, then a phased rollout that breaks in wave 2"):
             rollout = self._release("2.0", "minor", self.told.change, PHASED)
             self._follow(rollout, {"rolled_back", "rolled_back_with_exceptions"})
@@ -131,6 +138,9 @@ class Story:
             self.told.patch_change = self._change("emergency", "Correct the rounding of receipts")
             rollout = self._release("2.1.1", "emergency", self.told.patch_change, BIG_BANG)
             self._follow(rollout, {"completed"})
+        if self.with_machine:
+            with self._phase("removal", "The last machine and the image go"):
+                self._remove_image()
         return self.told
 
     # --- before ---------------------------------------------------------------------------------------------
@@ -229,10 +239,12 @@ class Story:
         engineer.post(f"/releases/{release}/plan/")
         engineer.post(f"/releases/{release}/build/")
         self._sign(release, label)
-        engineer.post(f"/releases/{release}/start_test/", source_ci=self.cis[ci_name(TEST_SOURCE)])
+        image = {"image": self.told.image} if self.with_machine else {}
+        engineer.post(f"/releases/{release}/start_test/", source_ci=self.cis[ci_name(TEST_SOURCE)], **image)
         self.say(f"  {release} is tested on a copy of {ci_name(TEST_SOURCE)}")
+        patience = MACHINE_PATIENCE if self.with_machine else FILES_PATIENCE
         state = self._until(
-            f"test of {release} over", lambda: self._left("/releases/", release, {"testing"}), seconds=60
+            f"test of {release} over", lambda: self._left("/releases/", release, {"testing"}), seconds=patience
         )
         if state != "ready":
             raise StoryFailed(f"{release} is {state}, not ready")
@@ -241,6 +253,32 @@ class Story:
         self.told.rollouts[label] = rollout
         self.say(f"  {release} approved, {rollout} started")
         return rollout
+
+    def _capture(self) -> None:
+        """The golden image that the machines are clones of."""
+        engineer = self["engineer"]
+        source = self.cis[ci_name(TEST_SOURCE)]
+        image = engineer.post("/images/", source=source, reason="To try releases of billing on machines.")["number"]
+        self["approver"].post(f"/images/{image}/approve/")
+        self.say(f"  {image}: asked for by engineer, allowed by approver")
+        is_over = self._until(
+            f"{image} captured", lambda: self._left("/images/", image, {"approved", "capturing"}), MACHINE_PATIENCE
+        )
+        if is_over != "ready":
+            raise StoryFailed(f"{image} is {is_over}: {engineer.get(f'/images/{image}/')['last_error']}")
+        self.told.image = image
+
+    def _remove_image(self) -> None:
+        engineer = self["engineer"]
+
+        def is_free() -> bool:
+            return not engineer.get("/environments/", unfinished=True)["results"]
+
+        self._until("no machine is left", is_free, MACHINE_PATIENCE)
+        engineer.post(f"/images/{self.told.image}/delete_files/")
+        self._until(
+            "the image is deleted", lambda: self._left("/images/", self.told.image, {"deleting"}), MACHINE_PATIENCE
+        )
 
     def _sign(self, release: str, label: str) -> None:
         """The key holder signs what the release needs, after the portal has refused to test it unsigned."""

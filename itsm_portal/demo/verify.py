@@ -1,7 +1,9 @@
 """Checks every fact of the story: on the disks, in the agents' journals, in the database, in the mail folder."""
 
+import hashlib
 import json
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +15,16 @@ from cmdb.models import ConfigurationItem, InstalledVersion
 from distribution.models import OPEN, Batch, Deployment, DeploymentEvent, DeploymentItem, DeploymentState
 from incidents.models import Incident
 from itsm_portal.chain import chain_of
-from itsm_portal.demo.seed import FLEET, LEGACY, ci_name, fleet, owner_of, production_cis
+from itsm_portal.demo import machines
+from itsm_portal.demo.seed import FLEET, LEGACY, ci_name, fleet, owner_of, production_cis, source_disk
 from itsm_portal.demo.software import PRODUCT, version_on_disk
 from itsm_portal.demo.story import REPORTS, Told
 from notifications.models import Outbox
 from problems.models import Problem
-from releases.models import Release, Rollout, Verdict
+from releases.models import Release, Rollout, TestRun, Verdict
 from software.models import RollbackDecision, Version
 from software.signatures import judge_again
+from test_environments.models import GoldenImage, TestEnvironment
 from tickets.numbers import parse_number
 
 LAST = "2.1.1"
@@ -57,6 +61,8 @@ def verify(told: Told) -> Facts:
     _signatures(facts, told)
     _journals(facts)
     _notices(facts, told, rollouts)
+    if told.image:
+        _machines(facts)
     facts.check("parts killed in the middle", {"worker": 1, ci_name(5): 1}, told.killed)
     return facts
 
@@ -201,6 +207,43 @@ def _signatures(facts: Facts, told: Told) -> None:
     cis = ConfigurationItem.objects.filter(agent_id__isnull=False)
     without = [ci.name for ci in cis if ci.attributes.get("signatures", "off") == "off"]
     facts.check("agents that verify nothing", [], without)
+
+
+def _machines(facts: Facts) -> None:
+    """What stands behind the passed tests, and that nothing of it is left."""
+    runs = TestRun.objects.select_related("environment").order_by("pk")
+    facts.check("tests passed", ["passed"] * 3, [run.state for run in runs])
+    of_machines = [(run.environment.driver, run.environment.evidence, run.environment.accelerator) for run in runs]
+    facts.check("evidence, as QEMU says itself", [("libvirt", "emulated", "tcg")] * 3, of_machines)
+    proofs = [run.environment.isolation for run in runs]
+    facts.check("machines that were proved to be closed off", [True] * 3, [proof.get("holds") for proof in proofs])
+    facts.check("doors that were tried and found closed", True, all(_closed_doors(proof) for proof in proofs))
+    facts.check("taken out of each machine", [machines.TAKEN_OUT] * 3, [run.environment.neutralised for run in runs])
+    [image] = GoldenImage.objects.all()
+    facts.check("the image: who asked, who allowed", ("engineer", "approver"), _asked_and_allowed(image))
+    facts.check("the image: what ran on the disk", {PRODUCT: "1.0"}, image.baseline)
+    facts.check("checksum of the image's source", _sha256(source_disk()), image.source_sha256)
+    facts.check("environments and images left", (0, "deleted"), (_living(), image.state))
+    facts.check("disks and machines left", [], machines.left_over(settings.DATA_DIR))
+
+
+def _closed_doors(proof: Mapping[str, Any]) -> int:
+    return sum(not probe["is_wanted"] and not probe["is_reached"] for probe in proof.get("probes", []))
+
+
+def _asked_and_allowed(image: GoldenImage) -> tuple[str, str]:
+    people = (image.requested_by, image.approved_by)
+    asked, allowed = (person.username if person else "" for person in people)
+    return asked, allowed
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _living() -> int:
+    return TestEnvironment.objects.unfinished().count()
 
 
 _ENDS = ("succeeded", "failed", "cancelled", "superseded", "excluded", "skipped")

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from itertools import islice
 from typing import Any, TypeVar
@@ -44,6 +45,36 @@ def copy_into(model: type[models.Model], fields: Sequence[str], rows: Iterable[S
             [model._meta.db_table],
         )
     return written
+
+
+@contextmanager
+def word_indexes_afterwards() -> Iterator[None]:
+    """Takes the indexes of words away and makes them anew at the end: row by row they cost most of the writing."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT indexname, indexdef FROM pg_indexes WHERE schemaname = current_schema() AND indexdef ~ 'USING gin'"
+        )
+        indexes = cursor.fetchall()
+        _check_constraints()
+        for name, _order in indexes:
+            cursor.execute(f'DROP INDEX "{name}"')
+    try:
+        yield
+    finally:
+        _check_constraints()
+        with connection.cursor() as cursor:
+            cursor.execute("SET maintenance_work_mem = '512MB'")
+            for _name, order in indexes:
+                cursor.execute(order)
+            cursor.execute("RESET maintenance_work_mem")
+
+
+def _check_constraints() -> None:
+    """Within a transaction: an index of a table is not made or dropped as long as its constraints are to be checked."""
+    if connection.in_atomic_block:
+        with connection.cursor() as cursor:
+            cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")
+            cursor.execute("SET CONSTRAINTS ALL DEFERRED")
 
 
 def batches(rows: Iterable[T], size: int) -> Iterator[list[T]]:

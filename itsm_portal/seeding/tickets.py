@@ -203,7 +203,7 @@ _MORE: dict[Any, tuple[tuple[str, ...], Any]] = {
 _ENTRIES: dict[Any, Any] = {Incident: IncidentEntry, Problem: ProblemEntry, Change: ChangeEntry, Release: ReleaseEntry}
 _NOTICE_FIELDS = (
     "event", "recipient_id", "thread", "subject", "text", "path", "state", "attempts", "next_attempt_at", "created_at",
-    "sent_at", "read_at",
+    "sent_at", "read_at", "kind",
 )  # fmt: skip
 
 
@@ -212,7 +212,21 @@ def _notice(model: Any, key: int, title: str, recipient: int, at: datetime) -> t
     name = model._meta.model_name
     path = f"/{name}s/{number}/"
     subject = f"reported: {title}"
-    return f"{name}:{key}:seeded", recipient, number, subject, f"{number} {title}", path, "sent", 1, at, at, at, at
+    return (
+        f"{name}:{key}:seeded",
+        recipient,
+        number,
+        subject,
+        f"{number} {title}",
+        path,
+        "sent",
+        1,
+        at,
+        at,
+        at,
+        at,
+        "progress",
+    )
 
 
 def _link(world: World, written: Written) -> None:

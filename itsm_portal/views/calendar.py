@@ -170,7 +170,7 @@ class CalendarPage(PortalPage, View):
             length = 7 if chosen["view"] == "week" else grid.LINE_DAYS
             before, after = monday - timedelta(days=length), monday + timedelta(days=length)
             last = monday + timedelta(days=length - 1)
-            label = f"{date_format(monday, 'j M')} – {date_format(last, 'j M Y')}"
+            label = f"{date_format(monday, 'MONTH_DAY_FORMAT')} – {date_format(last, 'SHORT_DATE_FORMAT')}"
             label = _("Week %(number)d: %(days)s") % {"number": monday.isocalendar().week, "days": label}
         return {
             "label": label,

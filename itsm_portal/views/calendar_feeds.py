@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from allauth.account.adapter import get_adapter
 from django import forms
 from django.conf import settings
 from django.core.cache import cache
@@ -82,7 +83,7 @@ class CalendarFeeds(PortalPage, View):
 def calendar_feed(request: HttpRequest, secret: str) -> HttpResponse:
     """The feed with this secret; without one that holds, there is nothing (404), whatever the reason."""
     now = now_of(request)
-    source = request.META.get("REMOTE_ADDR", "")
+    source = get_adapter().get_client_ip(request)
     if _too_often(f"source:{source}", PER_HOUR_AND_SOURCE) or _too_often(digest(secret), PER_HOUR):
         return _refusal("Too many requests.\n", 429, {"Retry-After": "3600"})
     feed = feed_of(secret, now=now)
@@ -100,7 +101,10 @@ def calendar_feed(request: HttpRequest, secret: str) -> HttpResponse:
 
 
 def _refusal(text: str, status: int, headers: dict[str, str]) -> HttpResponse:
-    return HttpResponse(text, status=status, content_type="text/plain", headers=headers)
+    response = HttpResponse(text, status=status, content_type="text/plain", headers=headers)
+    # Django would write the address into the log, and it is a secret.
+    response._has_been_logged = True  # type: ignore[attr-defined]
+    return response
 
 
 def _too_often(key: str, most: int) -> bool:

@@ -1,7 +1,9 @@
 """The live parts of the frame: bell, notices, theme."""
 
+from collections.abc import Container
 from typing import Any
 
+from django.conf import settings
 from django.contrib.auth.decorators import login_required
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import render
@@ -22,7 +24,7 @@ class Bell(PortalPage, View):
     """How many notices are unread."""
 
     def get(self, request: HttpRequest) -> HttpResponse:
-        unread = Outbox.objects.filter(recipient=self.person, read_at__isnull=True)[:100].count()
+        unread = Outbox.objects.shown_to(self.person).filter(read_at__isnull=True)[:100].count()
         return render(request, "components/_bell.html", {"unread": unread})
 
 
@@ -30,7 +32,7 @@ class Notices(PortalPage, View):
     """A person's messages; POST marks all as read."""
 
     def get(self, request: HttpRequest) -> HttpResponse:
-        rows = Outbox.objects.filter(recipient=self.person).order_by("-created_at")
+        rows = Outbox.objects.shown_to(self.person).order_by("-created_at")
         context: dict[str, Any] = self.get_context_data(
             title=_("Notices"), breadcrumbs=[{"label": _("Notices")}], notices=list(rows[:50])
         )
@@ -45,9 +47,20 @@ class Notices(PortalPage, View):
 @login_required
 def theme(request: HttpRequest) -> HttpResponse:
     """Keeps the chosen theme with the person and returns to where he was."""
-    chosen = request.POST.get("theme", "")
-    if chosen in User.Theme.values:
-        User.objects.filter(username=request.user.get_username()).update(theme=chosen)
+    return _keep(request, "theme", User.Theme.values)
+
+
+@require_POST
+@login_required
+def language(request: HttpRequest) -> HttpResponse:
+    """Keeps the language of the pages and mails with the person and returns to where he was."""
+    return _keep(request, "language", dict(settings.LANGUAGES))
+
+
+def _keep(request: HttpRequest, name: str, allowed: Container[str]) -> HttpResponse:
+    chosen = request.POST.get(name, "")
+    if chosen in allowed:
+        User.objects.filter(username=request.user.get_username()).update(**{name: chosen})
     target = request.POST.get("next", "")
     if not url_has_allowed_host_and_scheme(
         target, allowed_hosts={request.get_host()}, require_https=request.is_secure()

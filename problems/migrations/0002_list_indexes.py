@@ -6,7 +6,7 @@ import django.db.models.functions.text
 from django.conf import settings
 from django.db import migrations, models
 
-from tickets.migration_operations import AddIndexes
+from tickets.migration_operations import AtOnce
 
 
 class Migration(migrations.Migration):
@@ -20,9 +20,9 @@ class Migration(migrations.Migration):
     ]
 
     operations = [
-        AddIndexes(
-            model_name='problem',
-            indexes=[
+        AtOnce([
+            migrations.AddIndex(model_name='problem', index=index)
+            for index in [
                 models.Index(condition=models.Q(('state__in', ['resolved', 'closed']), _negated=True), fields=['id'], name='problem_open'),
                 models.Index(condition=models.Q(('state__in', ['resolved', 'closed']), _negated=True), fields=['priority', 'id'], name='problem_open_priority'),
                 models.Index(condition=models.Q(('state__in', ['resolved', 'closed']), _negated=True), fields=['updated_at', 'id'], name='problem_open_updated'),
@@ -33,6 +33,6 @@ class Migration(migrations.Migration):
                 models.Index(fields=['updated_at', 'id'], name='problem_updated'),
                 django.contrib.postgres.indexes.GinIndex(django.contrib.postgres.search.SearchVector('title', config='simple'), name='problem_title_words'),
                 django.contrib.postgres.indexes.GinIndex(django.contrib.postgres.indexes.OpClass(django.db.models.functions.text.Upper('title'), name='gin_trgm_ops'), name='problem_title_parts'),
-            ],
-        ),
+            ]
+        ]),
     ]

@@ -115,7 +115,7 @@ def run_rollout(waves: Sequence[Sequence[Crowd]], policy: RolloutPolicy, *, allo
 
 def _run(number: int, crowds: Sequence[Crowd], policy: RolloutPolicy, opens: float) -> WaveRun:
     already, excluded = sum(crowd.already for crowd in crowds), sum(crowd.excluded for crowd in crowds)
-    size = sum(crowd.size for crowd in crowds) + already + excluded
+    size = sum(crowd.size + crowd.lost for crowd in crowds) + already + excluded
     if math.isinf(opens):
         return WaveRun(number, size, already, opens, opens, opens, (Moment(0.0, 0.0, 0.0, 0.0, 0.0),))
     moments = run_wave(

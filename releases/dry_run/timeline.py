@@ -57,7 +57,7 @@ class Spread:
 @dataclass(frozen=True, slots=True)
 class Crowd:
     """CIs of a wave that behave alike. `size` are those that change; `already` run the version,
-    `excluded` do not get it.
+    `excluded` do not get it, `lost` failed and will not by themselves.
 
     `asks_within`: seconds until each has asked once; `asks_at_opening`: the same for an offer that a closed window held
     back. `offers`: when it may be offered to them. `installs`: when they may install it, for those that fetch it
@@ -69,6 +69,7 @@ class Crowd:
     total: Spread
     already: int = 0
     excluded: int = 0
+    lost: int = 0
     asks_within: float = 0.0
     asks_at_opening: float = 0.0
     offers: tuple[Opening, ...] = ALWAYS

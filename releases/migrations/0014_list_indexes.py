@@ -6,7 +6,7 @@ import django.db.models.functions.text
 from django.conf import settings
 from django.db import migrations, models
 
-from tickets.migration_operations import AddIndexes
+from tickets.migration_operations import AtOnce
 
 
 class Migration(migrations.Migration):
@@ -21,9 +21,9 @@ class Migration(migrations.Migration):
     ]
 
     operations = [
-        AddIndexes(
-            model_name='release',
-            indexes=[
+        AtOnce([
+            migrations.AddIndex(model_name='release', index=index)
+            for index in [
                 models.Index(condition=models.Q(('state__in', ['completed', 'closed', 'cancelled', 'rolled_back', 'partially_rolled_back']), _negated=True), fields=['id'], name='release_open'),
                 models.Index(condition=models.Q(('state__in', ['completed', 'closed', 'cancelled', 'rolled_back', 'partially_rolled_back']), _negated=True), fields=['priority', 'id'], name='release_open_priority'),
                 models.Index(condition=models.Q(('state__in', ['completed', 'closed', 'cancelled', 'rolled_back', 'partially_rolled_back']), _negated=True), fields=['updated_at', 'id'], name='release_open_updated'),
@@ -34,6 +34,6 @@ class Migration(migrations.Migration):
                 models.Index(fields=['updated_at', 'id'], name='release_updated'),
                 django.contrib.postgres.indexes.GinIndex(django.contrib.postgres.search.SearchVector('title', config='simple'), name='release_title_words'),
                 django.contrib.postgres.indexes.GinIndex(django.contrib.postgres.indexes.OpClass(django.db.models.functions.text.Upper('title'), name='gin_trgm_ops'), name='release_title_parts'),
-            ],
-        ),
+            ]
+        ]),
     ]

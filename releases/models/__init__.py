@@ -9,7 +9,7 @@ from releases.models.release import (
     ReleaseEntry,
     TestPolicy,
 )
-from releases.models.rollout import Rollout
+from releases.models.rollout import Rollout, ran_between
 from releases.models.rollout_log import RolloutEvent, RolloutException
 from releases.models.self_check import SelfCheck
 from releases.models.test_run import TestPeriod, TestRun
@@ -33,4 +33,5 @@ __all__ = [
     "TestRun",
     "Verdict",
     "Wave",
+    "ran_between",
 ]

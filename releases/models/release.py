@@ -65,6 +65,7 @@ class Release(Ticket):
         EMERGENCY = "emergency", _("emergency")
 
     PREFIX = "REL"
+    WORKERS = ("releases.build_release", "releases.approve_release", "releases.pause_rollout")
 
     state = StateField(default=State.DRAFT, choices=State)
     release_type = models.CharField(_("type"), max_length=9, choices=Type, default=Type.MINOR)

@@ -16,13 +16,14 @@ from tickets.lifecycle import StateField, StatefulModel
 from tickets.numbers import format_number
 
 
+def ran_between(start: datetime, end: datetime) -> Q:
+    """Rollouts, and waves, that ran at some time in [start, end)."""
+    return Q(started_at__lt=end) & (Q(finished_at__isnull=True) | Q(finished_at__gte=start))
+
+
 class RolloutQuerySet(models.QuerySet["Rollout"]):
     def active(self) -> "RolloutQuerySet":
         return self.filter(state__in=Rollout.ACTIVE)
-
-    def running_between(self, start: datetime, end: datetime) -> "RolloutQuerySet":
-        """Those that ran at some time in [start, end)."""
-        return self.filter(Q(finished_at__isnull=True) | Q(finished_at__gte=start), started_at__lt=end)
 
     def visible_to(self, user: Any) -> "RolloutQuerySet":
         """All with the right; else those of visible releases, and those that go to one's own CIs."""

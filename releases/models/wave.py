@@ -1,7 +1,5 @@
 """The waves of a rollout and the verdicts on them."""
 
-from datetime import datetime
-
 import pghistory
 from django.conf import settings
 from django.db import models
@@ -11,12 +9,6 @@ from django_fsm import transition
 
 from releases.models.rollout import Rollout
 from tickets.lifecycle import StateField, StatefulModel
-
-
-class WaveQuerySet(models.QuerySet["Wave"]):
-    def running_between(self, start: datetime, end: datetime) -> "WaveQuerySet":
-        """Those that ran at some time in [start, end)."""
-        return self.filter(Q(finished_at__isnull=True) | Q(finished_at__gte=start), started_at__lt=end)
 
 
 @pghistory.track(
@@ -75,8 +67,6 @@ class Wave(StatefulModel):
     skip_reason = models.TextField(blank=True)
     skipped = models.PositiveIntegerField(default=0)
     finished_at = models.DateTimeField(null=True, blank=True)
-
-    objects = WaveQuerySet.as_manager()
 
     class Meta:
         ordering = ["kind", "number"]

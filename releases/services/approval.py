@@ -3,8 +3,10 @@
 from datetime import datetime
 
 from django.db import transaction
+from django.utils.text import capfirst
 from django.utils.translation import gettext as _
 
+from accounts.language import portal_language
 from accounts.models import User
 from releases.models import Release, ReleaseApproval
 from releases.services.content import lock_release, release_hash
@@ -98,10 +100,11 @@ def _decide(
             target_count=target_cis(release).count(),
             created_at=now,
         )
-        text = _("%(decision)s for %(count)d CIs. %(comment)s") % {
-            "decision": approval.get_decision_display().capitalize(),
-            "count": approval.target_count,
-            "comment": comment,
-        }
+        with portal_language():
+            text = _("%(decision)s for %(count)d CIs. %(comment)s") % {
+                "decision": capfirst(approval.get_decision_display()),
+                "count": approval.target_count,
+                "comment": comment,
+            }
         record(release, kind=EntryKind.STATE, actor=actor, now=now, text=text.strip(), to_state=release.state)
     return approval

@@ -11,6 +11,7 @@ from django.utils.translation import gettext as _
 from distribution.models import Deployment, DeploymentState
 from incidents.models import Incident
 from incidents.services import open_incident_for_portal
+from notifications.kinds import Kind
 from notifications.services import notify
 from releases.conditions import WaveNumbers
 from releases.models import Rollout, RolloutEvent, Wave
@@ -115,4 +116,5 @@ def _tell(incident: Incident, people: Iterable[Any], event: str, lines: list[str
             text="\n".join(lines),
             now=now,
             path=f"/incidents/{incident.number}/",
+            kind=Kind.ROLLOUT,
         )

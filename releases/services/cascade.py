@@ -13,8 +13,8 @@ from django.utils.translation import gettext as _
 
 from changes.models import Change
 from changes.services import back_out_change, finish_change, note_on_change
+from cmdb.impact import dependencies_of
 from cmdb.models import ConfigurationItem, InstalledVersion
-from cmdb.services import dependencies_of
 from distribution.models import Batch, Deployment, DeploymentItem, DeploymentState
 from distribution.services import ended
 from failpoints import failpoint

@@ -13,6 +13,7 @@ from django.db import transaction
 from django.db.models import Exists, OuterRef, Q
 from django.utils.translation import gettext as _
 
+from accounts import language
 from accounts.models import User
 from changes.models import Change, StandardTemplate, StandardTemplateApproval
 from changes.standard import use_template
@@ -121,7 +122,7 @@ def _built(
     release = draft_release(
         actor=actor,
         now=now,
-        title=_("%(version)s for %(target)s") % {"version": version, "target": ci or group},
+        title=language.gettext("%(version)s for %(target)s") % {"version": version, "target": ci or group},
         description=reason,
         changes=[change],
         versions=[version],
@@ -177,7 +178,7 @@ def _stand_on(
     template: StandardTemplate, approval: StandardTemplateApproval, release: Release, version: Version, now: datetime
 ) -> None:
     """The template's approval opens the gates that the CAB has decided on: the test, once passed, and the approval."""
-    text = _("Standard change %(template)s, approved by %(person)s.") % {
+    text = language.gettext("Standard change %(template)s, approved by %(person)s.") % {
         "template": template.number,
         "person": approval.approver,
     }
@@ -190,7 +191,11 @@ def _stand_on(
                 % {"version": version, "template": template.name},
                 code="not_tested",
             )
-        gate = _("%(version)s has passed its test in %(release)s. ") % {"version": version, "release": proof} + text
+        gate = (
+            language.gettext("%(version)s has passed its test in %(release)s. ")
+            % {"version": version, "release": proof}
+            + text
+        )
     content = release_hash(release)
     move_ticket(release, "except_test", actor=None, now=now, text=gate)
     accept(release, RolloutException.Kind.TEST_SKIPPED, actor=approval.approver, now=now, reason=gate)

@@ -5,6 +5,7 @@ from datetime import datetime
 from django.db import transaction
 from django.utils.translation import gettext as _
 
+from accounts import language
 from accounts.models import User
 from releases.models import Release, RolloutException, TestPolicy, TestRun
 from releases.services.approval import check_second_person
@@ -52,5 +53,5 @@ def accept_evidence(release: Release, *, actor: User, now: datetime, reason: str
                 _("No test is under way that proves less than %(release)s needs.") % {"release": release}
             )
         accept(release, RolloutException.Kind.WEAKER_EVIDENCE, actor=actor, now=now, reason=reason)
-        text = _("Weaker evidence accepted: %s") % reason
+        text = language.gettext("Weaker evidence accepted: %s") % reason
         record(release, kind=EntryKind.SYSTEM, actor=actor, now=now, text=text)

@@ -10,6 +10,7 @@ from typing import Any
 from django.db import connection, transaction
 from django.utils.translation import gettext as _
 
+from accounts.language import portal_language
 from accounts.models import User
 from cmdb.models import ConfigurationItem
 from distribution import services as distribution
@@ -155,7 +156,8 @@ def retry_waves(rollout: Rollout, waves: Iterable[Wave], *, actor: User, now: da
         if count and wave.state == Wave.State.FAILED:
             move(wave, "go_on", actor=None, now=now, update={"finished_at": None}, touch=None)
     if retried:
-        log(rollout, RolloutEvent.Kind.RETRY, now=now, text=cis_text(retried), actor=actor)
+        with portal_language():
+            log(rollout, RolloutEvent.Kind.RETRY, now=now, text=cis_text(retried), actor=actor)
     return retried
 
 
@@ -266,7 +268,8 @@ def _decide(rollout: Rollout, deployment: Deployment, kind: str, *, actor: User,
         wave=Wave.objects.get(batch=batch), deployment=deployment, kind=kind, reason=reason,
         after_verdict_id=_newest_verdict(rollout), decided_by=actor, at=now,
     )  # fmt: skip
-    text = f"{ci}: {Kind(kind).label}. {reason}"
+    with portal_language():
+        text = f"{ci}: {Kind(kind).label}. {reason}"
     log(rollout, RolloutEvent.Kind.DECIDED, now=now, text=text, actor=actor)
 
 

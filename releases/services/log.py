@@ -6,11 +6,13 @@ from typing import Any
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
+from accounts.language import portal_language
 from releases.models import Rollout, RolloutEvent, Wave
 from tickets.models import EntryKind
 from tickets.services import record
 
 
+@portal_language()
 def log(
     rollout: Rollout,
     kind: str,

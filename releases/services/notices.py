@@ -1,4 +1,4 @@
-"""What people read when a rollout ends: in the ticket and by mail, in their language, with the chain."""
+"""What people read when a rollout ends: in the ticket and by mail, in their language."""
 
 import zoneinfo
 from collections.abc import Callable, Iterable, Sequence
@@ -9,6 +9,7 @@ from django.utils import translation
 from django.utils.formats import date_format
 from django.utils.translation import gettext as _
 
+from notifications.kinds import Kind
 from notifications.models import Outbox
 from notifications.services import notify
 from releases.models import Rollout
@@ -61,19 +62,6 @@ def rolled_back_text(rollout: Rollout, cis: Sequence[str] = ()) -> str:
             "cis": ", ".join(cis),
         }
     return _("%(package)s was rolled back (%(release)s, %(rollout)s).") % what
-
-
-def _chain(rollout: Rollout, thread: str, cis: Sequence[str]) -> str:
-    """The line from the reader's ticket to the version on his CI, as text."""
-
-    def numbers() -> str:
-        changes = list(rollout.release.changes.order_by("pk").prefetch_related("problems"))
-        problems = dict.fromkeys(problem.number for change in changes for problem in change.problems.all())
-        return " → ".join(filter(None, (", ".join(problems), ", ".join(change.number for change in changes))))
-
-    version = " · ".join(filter(None, (", ".join(cis), package_text(rollout))))
-    middle = [step for step in _kept(rollout, "chain", numbers).split(" → ") if step and step != thread]
-    return " → ".join([thread, *middle, rollout.release.number, rollout.number, version])
 
 
 def _time_text(moment: datetime, person: Any) -> str:
@@ -167,7 +155,8 @@ def _send(
     cis: Sequence[str],
 ) -> None:
     address = f"/{path}/{thread}/"
-    text = "\n\n".join([*lines, _chain(rollout, thread, cis)])
+    # The chain comes with the mail, as its reader may see it then.
+    text = "\n\n".join(lines)
     notify(
         event=_event(rollout, what),
         recipient=person,
@@ -176,4 +165,5 @@ def _send(
         text=text,
         now=now,
         path=address,
+        kind=Kind.FIX,
     )

@@ -8,10 +8,13 @@ from django.db import transaction
 from django.db.models import QuerySet
 from django.utils.translation import gettext as _
 
+from accounts import language
+from accounts.language import portal_language
 from accounts.models import User
 from changes.models import Change
 from cmdb.models import ConfigurationItem
 from distribution.models import WayBack
+from notifications.kinds import Kind
 from releases.models import LeftOutChange, PackageItem, Release, RolloutException
 from releases.services.approval import check_second_person
 from releases.services.content import check_files, check_ready, lock_release, package_hash, release_hash
@@ -132,7 +135,7 @@ def edit_release(
             fields["targets"] = with_digests(targets, actor)
         if not release.generations.exists():
             keep_generation(release, actor=release.last_editor, now=release.updated_at)
-        edit_fields(release, now=now, expected_version=expected_version, last_editor=actor, **fields)
+        edit_fields(release, now=now, expected_version=expected_version, reader=actor, last_editor=actor, **fields)
         keep_generation(release, actor=actor, now=now)
         if changes is not None:
             _set_changes(release, list(changes))
@@ -142,7 +145,7 @@ def edit_release(
             _set_ways_back(release, ways_back)
         if release.state != Release.State.DRAFT:
             _keep_planned(release, known, left_out_reason.strip())
-        record(release, kind=EntryKind.SYSTEM, actor=actor, now=now, text=_("Edited."), public=False)
+        record(release, kind=EntryKind.SYSTEM, actor=actor, now=now, text=language.gettext("Edited."), public=False)
         if package_hash(release) != before_package:
             _package_changed(release, actor=actor, now=now)
         elif release_hash(release) != before_plan and release.approvals.exists():
@@ -151,7 +154,7 @@ def edit_release(
                 kind=EntryKind.SYSTEM,
                 actor=None,
                 now=now,
-                text=_("The plan changed: approvals are void."),
+                text=language.gettext("The plan changed: approvals are void."),
             )
 
 
@@ -173,9 +176,9 @@ def _keep_planned(release: Release, known: set[int], reason: str) -> None:
 
 
 def _package_changed(release: Release, *, actor: User, now: datetime) -> None:
-    void_current_run(release, now=now, reason=_("The package was edited."))
+    void_current_run(release, now=now, reason=language.gettext("The package was edited."))
     if release.state in TESTED:
-        text = _("The package was edited: the test and every approval are void.")
+        text = language.gettext("The package was edited: the test and every approval are void.")
         move_ticket(release, "void_test", actor=actor, now=now, text=text)
 
 
@@ -312,7 +315,7 @@ def cancel_release(release: Release, *, actor: User, now: datetime, reason: str)
                 % {"changes": ", ".join(names)}
             )
         move_ticket(release, "cancel", actor=actor, now=now, text=reason)
-        void_current_run(release, now=now, reason=_("The release was cancelled."))
+        void_current_run(release, now=now, reason=language.gettext("The release was cancelled."))
 
 
 def close_release(release: Release, *, actor: User, now: datetime) -> None:
@@ -323,8 +326,7 @@ def close_release(release: Release, *, actor: User, now: datetime) -> None:
 def comment_release(release: Release, *, actor: User, now: datetime, text: str, public: bool = True) -> TimelineEntry:
     """Writes a comment, or with `public=False` an internal note. Those concerned are told of a comment."""
     with transaction.atomic():
-        rights = ("releases.build_release", "releases.approve_release", "releases.pause_rollout")
-        entry = write_comment(release, actor=actor, now=now, text=text, public=public, permissions=rights)
+        entry = write_comment(release, actor=actor, now=now, text=text, public=public, permissions=Release.WORKERS)
         if public:
             tell(
                 release,
@@ -334,6 +336,7 @@ def comment_release(release: Release, *, actor: User, now: datetime, text: str, 
                 now=now,
                 headline=lambda: _("comment"),
                 text=entry.text,
+                kind=Kind.COMMENT,
             )
     return entry
 
@@ -366,9 +369,10 @@ def record_exception(
         release = lock_release(release)
         exception, is_new = accept(release, kind, actor=actor, now=now, reason=reason, ci=ci)
         if is_new:
-            text = _("Exception “%(kind)s”: %(reason)s") % {
-                "kind": exception.get_kind_display(),
-                "reason": reason,
-            }
+            with portal_language():
+                text = _("Exception “%(kind)s”: %(reason)s") % {
+                    "kind": exception.get_kind_display(),
+                    "reason": reason,
+                }
             record(release, kind=EntryKind.SYSTEM, actor=actor, now=now, text=text, public=False)
     return exception

@@ -8,6 +8,7 @@ from datetime import datetime
 from django.db import transaction
 from django.utils.translation import gettext as _
 
+from accounts import language
 from accounts.models import User
 from distribution import services as distribution
 from releases import conditions
@@ -234,7 +235,7 @@ def supersede_older(rollout: Rollout, *, actor: User, now: datetime, reason: str
             while any(done := distribution.supersede_older(wave.batch, now=now)):
                 ended, stopping = ended + done[0], stopping + done[1]
         if ended or stopping:
-            text = _("%(ended)d ended, %(stopping)d asked to stop: %(why)s") % {
+            text = language.gettext("%(ended)d ended, %(stopping)d asked to stop: %(why)s") % {
                 "ended": ended,
                 "stopping": stopping,
                 "why": reason,

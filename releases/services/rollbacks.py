@@ -10,6 +10,7 @@ from django.db import transaction
 from django.db.models import Exists, Max, OuterRef, Q, QuerySet
 from django.utils.translation import gettext as _
 
+from accounts import language
 from accounts.models import User
 from cmdb.models import ConfigurationItem, InstalledVersion
 from distribution import services as distribution
@@ -75,7 +76,7 @@ def order_rollback(rollout: Rollout, *, actor: User | None, now: datetime, reaso
     move(rollout, "roll_back", actor=actor, now=now, update=update)
     if rollout.release.state == Release.State.READY:
         # An aborted rollout: nobody edits or starts the release while its CIs go back.
-        text = _("%s is rolled back.") % rollout.number
+        text = language.gettext("%s is rolled back.") % rollout.number
         move_ticket(rollout.release, "deploy", actor=None, now=now, text=text)
     distribution.cancel_open(close_forward_batches(rollout), now=now, reason=reason)
     _open_rollback_wave(rollout, undoes=None, now=now)

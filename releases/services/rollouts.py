@@ -6,6 +6,7 @@ from django.db import transaction
 from django.db.models import QuerySet
 from django.utils.translation import gettext as _
 
+from accounts import language
 from accounts.models import User
 from changes.models import Change
 from changes.services import implement_change
@@ -63,7 +64,7 @@ def start_rollout(release: Release, *, actor: User, now: datetime) -> Rollout:
                 rollout, number=number, kind=Wave.Kind.FORWARD, size=wave.size, rule=wave.rule, policy=policy, now=now
             )
         Release.objects.filter(pk=release.pk).update(start_for=None, start_at=None)
-        move_ticket(release, "deploy", actor=None, now=now, text=_("%s started.") % rollout.number)
+        move_ticket(release, "deploy", actor=None, now=now, text=language.gettext("%s started.") % rollout.number)
         _start_tickets(rollout, now)
         log(rollout, RolloutEvent.Kind.STARTED, now=now, actor=actor, told=False)
     return rollout

@@ -8,7 +8,9 @@ from django.db.models import Q
 from django.utils import translation
 from django.utils.translation import gettext as _
 
+from accounts import language
 from accounts.models import User
+from notifications.kinds import Kind
 from notifications.services import notify
 from releases.models import Release
 from releases.services.approval import has_valid_approval
@@ -43,7 +45,7 @@ def schedule_start(release: Release, *, actor: User, now: datetime, start_at: da
         if (release.start_at, release.start_for_id) == (start_at, actor.pk):
             return
         Release.objects.filter(pk=release.pk).update(start_at=start_at, start_for=actor, updated_at=now)
-        text = _("The rollout is to start on %s.") % start_at.strftime(STAMP)
+        text = language.gettext("The rollout is to start on %s.") % start_at.strftime(STAMP)
         record(release, kind=EntryKind.SYSTEM, actor=actor, now=now, text=text)
     release.refresh_from_db()
 
@@ -64,7 +66,7 @@ def cancel_start(release: Release, *, actor: User, now: datetime) -> None:
     with transaction.atomic():
         release = lock_release(release)
         if _forget(release, now):
-            text = _("It does not start by itself any more.")
+            text = language.gettext("It does not start by itself any more.")
             record(release, kind=EntryKind.SYSTEM, actor=actor, now=now, text=text)
     release.refresh_from_db()
 
@@ -124,6 +126,7 @@ def _give_up(now: datetime) -> int:
                 text=text,
                 now=now,
                 path=f"/releases/{release.number}/",
+                kind=Kind.ROLLOUT,
             )
     return given_up
 

@@ -7,6 +7,7 @@ from django.db import transaction
 from django.db.models import F
 from django.utils.translation import gettext as _
 
+from accounts import language
 from accounts.models import User
 from cmdb.models import ConfigurationItem, InstalledVersion
 from distribution import services as distribution
@@ -62,9 +63,11 @@ def start_test(
                 _("%(ci)s runs none of the products in this package; a copy of it would prove nothing.")
                 % {"ci": source_ci.name}
             )
-        move_ticket(release, "start_test", actor=actor, now=now, text=_("Test on a copy of a production CI."))
+        move_ticket(
+            release, "start_test", actor=actor, now=now, text=language.gettext("Test on a copy of a production CI.")
+        )
         # Requesters read the release, too; whose CI it is, is for those who may see it.
-        text = _("Test on a copy of %(ci)s.") % {"ci": source_ci.name}
+        text = language.gettext("Test on a copy of %(ci)s.") % {"ci": source_ci.name}
         record(release, kind=EntryKind.SYSTEM, actor=actor, now=now, text=text, public=False)
         for failed in release.test_runs.filter(state=TestRun.State.FAILED).select_related("environment"):
             _throw_away(failed, now=now)  # kept until now to be looked at
@@ -87,7 +90,7 @@ def void_test(release: Release, *, actor: User, now: datetime, reason: str = "")
     """Back to built: the test no longer counts."""
     with transaction.atomic():
         move_ticket(release, "void_test", actor=actor, now=now, text=reason)
-        void_current_run(release, now=now, reason=reason or _("Voided by hand."))
+        void_current_run(release, now=now, reason=reason or language.gettext("Voided by hand."))
 
 
 def void_current_run(release: Release, *, now: datetime, reason: str) -> None:
@@ -116,10 +119,13 @@ def apply_again(release: Release, *, actor: User, now: datetime, reason: str) ->
             )
         environments.revert_environment(run.environment, actor=actor, now=now)
         _withdraw(run, now=now)
-        keep_period(run, now=now, why=_("Applied again: %s") % reason)
+        keep_period(run, now=now, why=language.gettext("Applied again: %s") % reason)
         update = {**begun(None), "batch": None, "restarts": run.restarts + 1}
         move(run, "start_over", actor=None, now=now, update=update)
-        text = _("The package is applied to the copy again (%s): the problem-free period begins anew.") % reason
+        text = (
+            language.gettext("The package is applied to the copy again (%s): the problem-free period begins anew.")
+            % reason
+        )
         record(release, kind=EntryKind.SYSTEM, actor=actor, now=now, text=text, public=False)
 
 
@@ -132,7 +138,9 @@ def skip_test(release: Release, *, actor: User, now: datetime, reason: str) -> N
         release = lock_release(release)
         check_second_person(release, actor)
         check_ready(release)
-        move_ticket(release, "except_test", actor=None, now=now, text=_("Test gate skipped: %s") % reason)
+        move_ticket(
+            release, "except_test", actor=None, now=now, text=language.gettext("Test gate skipped: %s") % reason
+        )
         accept(release, RolloutException.Kind.TEST_SKIPPED, actor=actor, now=now, reason=reason)
 
 
@@ -282,7 +290,7 @@ def _withdraw(run: TestRun, *, now: datetime) -> None:
         batch = run.batch
         assert batch is not None
         distribution.close_batch(batch)
-        distribution.cancel_open([batch.pk], now=now, reason=_("The test ended."))
+        distribution.cancel_open([batch.pk], now=now, reason=language.gettext("The test ended."))
     if run.environment.state == TestEnvironment.State.APPLYING:
         environments.end_apply(run.environment, now=now)
 

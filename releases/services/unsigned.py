@@ -10,6 +10,7 @@ from django.conf import settings
 from django.db import connection, transaction
 from django.utils.translation import gettext as _
 
+from notifications import kinds
 from releases.models import Rollout, RolloutEvent
 from releases.services.log import log
 from tickets.notices import tell
@@ -86,4 +87,5 @@ def _say(rollout: Rollout, versions: list[str] | None, now: datetime) -> None:
         now=now,
         headline=lambda: _("%(rollout)s stands still: no valid signature") % {"rollout": rollout.number},
         text=text,
+        kind=kinds.Kind.ROLLOUT,
     )

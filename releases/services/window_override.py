@@ -5,6 +5,7 @@ from datetime import datetime
 from django.db import transaction
 from django.utils.translation import gettext as _
 
+from accounts import language
 from accounts.models import User
 from distribution import services as distribution
 from releases.models import Rollout, RolloutEvent, Wave
@@ -37,7 +38,7 @@ def resume_after_window(rollout: Rollout, *, now: datetime, actor: User | None =
     update = {"pause_kind": "", "pause_reason": "", "round": rollout.round + 1}
     move(rollout, "resume", actor=actor, now=now, update=update)
     start_soak_clock(rollout, now=now)
-    text = reason or _("Nothing stands against it any more.")
+    text = reason or language.gettext("Nothing stands against it any more.")
     log(rollout, RolloutEvent.Kind.RESUMED, now=now, text=text, actor=actor)
     for wave in standing_waves(rollout):
         if wave.state in {Wave.State.DEPLOYING, Wave.State.SOAKING, Wave.State.PASSED}:

@@ -5,6 +5,7 @@ from datetime import datetime
 from django.utils.translation import gettext as _
 
 from distribution.models import DeploymentState
+from notifications.kinds import Kind
 from releases.models import Rollout, RolloutEvent
 from releases.services.log import log
 from releases.services.rollbacks import forward_deployments
@@ -32,9 +33,8 @@ def _is_anybody_waiting(rollout: Rollout) -> bool:
     return waiting
 
 
-def tell_withdrawn(rollout: Rollout, now: datetime) -> bool:
-    """Writes on the rollout that a version was withdrawn, and tells its people; once. True: it did."""
-    text = withdrawn_text(rollout)
+def tell_withdrawn(rollout: Rollout, text: str, now: datetime) -> bool:
+    """Writes the `withdrawn_text` on the rollout, and tells its people; once. True: it did."""
     if not text or rollout.events.filter(kind=RolloutEvent.Kind.WITHDRAWN, text=text).exists():
         return False
     log(rollout, RolloutEvent.Kind.WITHDRAWN, now=now, text=text)
@@ -47,5 +47,6 @@ def tell_withdrawn(rollout: Rollout, now: datetime) -> bool:
         now=now,
         headline=lambda: _("%(rollout)s stands still: a version was withdrawn") % {"rollout": rollout.number},
         text=text,
+        kind=Kind.ROLLOUT,
     )
     return True

@@ -10,8 +10,11 @@
       search?.focus();
       search?.select();
     }
-    if (event.target.closest?.(".topbar-search")) walkResults(event, search);
-    if (event.key === "Escape") document.querySelector("#verb-form [data-cancel]")?.click();
+    if (event.target.closest?.(".topbar-search")) {
+      walkResults(event, search);
+      return;
+    }
+    if (event.key === "Escape" && !event.target.closest?.("form.composer")) document.querySelector("#verb-form [data-cancel]")?.click();
     if (typing(event.target) || event.ctrlKey || event.metaKey || event.altKey) return;
     if (event.key === "j" || event.key === "k") moveRow(event.key === "j" ? 1 : -1);
     if (event.key === "x") chooseRow();
@@ -71,6 +74,9 @@
     }
   });
 
+  // The words come with the page, in its language.
+  const said = (name) => document.getElementById("toasts")?.dataset[name] ?? "";
+
   function toast(text) {
     const box = document.createElement("div");
     box.className = "portal-toast toast-error";
@@ -80,7 +86,7 @@
     close.type = "button";
     close.className = "btn-close";
     close.dataset.dismissToast = "";
-    close.setAttribute("aria-label", "Dismiss");
+    close.setAttribute("aria-label", said("dismiss"));
     box.append(words, close);
     document.getElementById("toasts")?.append(box);
   }
@@ -109,7 +115,16 @@
     if (event.detail.requestConfig.verb === "get" && event.target.hasAttribute("hx-trigger")) return;
     const page = new DOMParser().parseFromString(xhr.responseText, "text/html");
     const message = page.querySelector("[data-error-message]")?.dataset.errorMessage;
-    toast(message || "That did not work (" + xhr.status + "). Reload the page and try again.");
+    toast(message || said("failed").replace("{status}", xhr.status));
+  });
+  document.addEventListener("portal:refused", (event) => toast(event.detail));
+  // What somebody has unfolded stays so when its part of the page is painted anew.
+  document.addEventListener("htmx:oobBeforeSwap", (event) => {
+    const { target, fragment } = event.detail;
+    target.querySelectorAll("details[open][id]").forEach((details) => {
+      const same = fragment.querySelector("#" + CSS.escape(details.id));
+      if (same) same.open = true;
+    });
   });
   document.addEventListener("htmx:sendError", () => {
     document.body.classList.add("is-offline");
@@ -125,4 +140,19 @@
     }
   });
   document.addEventListener("DOMContentLoaded", fadeSuccess);
+
+  // What is wider than its place can be scrolled by keys, too.
+  function reachScrollers() {
+    document.querySelectorAll(".table-responsive, .impact-table").forEach((box) => {
+      const scrolls = box.scrollWidth > box.clientWidth || box.scrollHeight > box.clientHeight;
+      box.toggleAttribute("tabindex", scrolls);
+      if (!scrolls) return;
+      box.tabIndex = 0;
+      box.setAttribute("role", "region");
+      box.setAttribute("aria-label", box.closest(".card")?.querySelector(".card-title")?.textContent.trim() || document.title);
+    });
+  }
+  document.addEventListener("DOMContentLoaded", reachScrollers);
+  document.addEventListener("htmx:afterSettle", reachScrollers);
+  window.addEventListener("resize", reachScrollers);
 })();

@@ -13,6 +13,7 @@ Rules for all verbs:
 - they raise only the errors of `errors.py`.
 """
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -24,6 +25,10 @@ from uuid import UUID
 from test_environments.drivers.bound import Bound
 from test_environments.drivers.errors import Unsupported
 from test_environments.drivers.receiving import ArrivedDisk, ExpectedDisk, Progress
+
+# What a machine may reach beside the portal is written `host:port`.
+ENDPOINT = re.compile(r"([A-Za-z0-9](?:[A-Za-z0-9.-]{0,251}[A-Za-z0-9])?):([0-9]{1,5})")
+MOST_ENDPOINTS = 16
 
 
 class Evidence(StrEnum):
@@ -262,6 +267,14 @@ class Driver(ABC):
         Unsupported.
         """
 
+    @classmethod
+    def why_no_network(cls, options: Mapping[str, Any]) -> str:
+        """Why environments cannot have the network `isolated` with these options, and what to do; empty if they can.
+
+        Asked by the portal too, which opens no driver. Raises Unsupported for options that no driver could use.
+        """
+        return ""
+
     def open(self, bound: Bound) -> None:  # noqa: B027
         """Called once, before the other verbs: ends what processes of a killed runner have left. Raises Unavailable."""
 
@@ -301,8 +314,9 @@ class Driver(ABC):
 
     @abstractmethod
     def start(self, environment: UUID, bound: Bound) -> Started:
-        """Starts it unless it runs; does not wait for the agent inside. Raises NotFound, Conflict (no identity),
-        Capacity, Failed.
+        """Starts it unless it runs; one that stands still goes on. Does not wait for the agent inside.
+
+        Raises NotFound, Conflict (no identity), Capacity, Failed.
         """
 
     @abstractmethod

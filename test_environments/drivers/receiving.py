@@ -12,6 +12,8 @@ from typing import Any
 
 TOKEN_LENGTH = 43
 TOKEN_PLACE = b"the-secret-of-this-medium-is-written-here".ljust(TOKEN_LENGTH, b".")
+# Of the disk images that are taken, by the ending of their name.
+FORMATS = {".raw": "raw", ".img": "raw", ".qcow2": "qcow2", ".vmdk": "vmdk", ".vhdx": "vhdx"}
 _BLOCK = 1024 * 1024
 
 

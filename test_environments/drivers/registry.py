@@ -8,6 +8,7 @@ from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.utils.module_loading import import_string
 
+from test_environments.drivers.errors import Unsupported
 from test_environments.drivers.interface import Driver
 
 
@@ -20,12 +21,29 @@ def open_drivers(say: Callable[[str], None]) -> dict[str, Driver]:
     return {name: _open(name, entry, say) for name, entry in drivers.items()}
 
 
-def _open(name: str, entry: Mapping[str, Any], say: Callable[[str], None]) -> Driver:
+def why_no_network(name: str) -> str:
+    """Why copies of this driver, as it is set up, cannot have the network `isolated`; empty if they can, or if it is
+    not set up here. Opens nothing. Raises ImproperlyConfigured.
+    """
+    entry = settings.TEST_ENVIRONMENT_DRIVERS.get(name)
+    if not entry:
+        return ""
+    try:
+        return _kind(name, entry).why_no_network(entry.get("options", {}))
+    except Unsupported as error:
+        return str(error)
+
+
+def _kind(name: str, entry: Mapping[str, Any]) -> type[Driver]:
     try:
         kind: type[Driver] = import_string(str(entry["class"]))
     except ImportError as error:
         raise ImproperlyConfigured(f"TEST_ENVIRONMENT_DRIVERS names {name}, which cannot be loaded: {error}") from error
-    return kind(
+    return kind
+
+
+def _open(name: str, entry: Mapping[str, Any], say: Callable[[str], None]) -> Driver:
+    return _kind(name, entry)(
         Path(entry.get("folder") or Path(settings.TEST_ENVIRONMENT_ROOT) / name),
         portal=settings.PORTAL_URL,
         options={"sources": settings.TEST_ENVIRONMENT_SOURCES, **entry.get("options", {})},

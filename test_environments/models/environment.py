@@ -97,6 +97,8 @@ class TestEnvironment(StatefulModel):
         NONE = "none", _("none")
 
     PREFIX = "ENV"
+    # On its way to another state; the others wait for a person.
+    UNDER_WAY = frozenset(State) - {State.READY, State.DESTROYED, State.ERROR}
 
     source = models.ForeignKey("cmdb.ConfigurationItem", models.PROTECT, related_name="test_environments")
     copy = models.OneToOneField(
@@ -189,6 +191,18 @@ class TestEnvironment(StatefulModel):
     def is_usable(self) -> bool:
         """Whether a package can be applied to it."""
         return self.state == self.State.READY and self.is_wanted_running
+
+    @property
+    def is_changing(self) -> bool:
+        """Whether something about it may change soon without a person: not while its image waits for one."""
+        if self.task:
+            return True
+        if self.state == self.State.REQUESTED:
+            return self.image is None or self.image.state != GoldenImage.State.REQUESTED
+        if self.state == self.State.READY:
+            settled = {self.Power.RUNNING} if self.is_wanted_running else {self.Power.OFF, self.Power.ABSENT}
+            return self.observed_power not in settled
+        return self.state in self.UNDER_WAY
 
     @transition("state", State.REQUESTED, State.CAPTURING, custom={"label": _("Capture"), "system": True})
     def capture(self) -> None:

@@ -3,8 +3,9 @@
 The rows say what is to be done; a host that is started again goes on listening where the last one did.
 """
 
+import logging
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from datetime import datetime
@@ -32,8 +33,11 @@ from test_environments.services.uploads import upload_path
 from tickets.clock import database_now
 from tickets.exceptions import TransitionRefused
 
+logger = logging.getLogger(__name__)
 State = DiskReception.State
+# What is checked or cleared at a time. Each that is expected has a port of its own, which bounds them.
 WORKERS = 8
+_PAUSE_SECONDS = 10.0
 CHECK_SECONDS = 4 * 3600.0
 CLEAR_SECONDS = 60.0
 _LONG = 8 * 24 * 3600.0  # the row's own time is shorter
@@ -47,7 +51,8 @@ class ReceptionDesk:
     def __init__(self, drivers: Mapping[str, Driver], say: Callable[[str], None]) -> None:
         self._drivers = drivers
         self._say = say
-        self._pool = ThreadPoolExecutor(WORKERS, "reception")
+        _address, first, last = settings.TEST_ENVIRONMENT_RECEIVER or ("", 0, -1)
+        self._pool = ThreadPoolExecutor(WORKERS + last - first + 1, "reception")
         self._jobs: dict[int, tuple[Future[None], threading.Event, str]] = {}
 
     def turn(self, now: datetime) -> None:
@@ -62,17 +67,22 @@ class ReceptionDesk:
                 stop.set()
         for key, row in rows.items():
             kind = _work_of(row)
-            if kind and key not in self._jobs and len(self._jobs) < WORKERS:
+            if kind and key not in self._jobs and (kind == "receive" or self._others() < WORKERS):
                 self._begin(row, kind, now)
+
+    def _others(self) -> int:
+        return sum(kind != "receive" for _future, _stop, kind in self._jobs.values())
 
     def _begin(self, row: DiskReception, kind: str, now: datetime) -> None:
         driver = self._drivers.get(_driver_of(row))
-        if driver is None:
+        if driver is None and kind != "clear":
             with suppress(TransitionRefused):
                 fail_reception(row, now=now, text=f"The driver {_driver_of(row)} is not set up on this test host.")
             return
         stop = threading.Event()
-        future = self._pool.submit(_work, kind, row, driver, stop)
+        # What is removed may lie with any driver: the CI may have been released for another one meanwhile.
+        drivers = list(self._drivers.values()) if driver is None or kind == "clear" else [driver]
+        future = self._pool.submit(_work, kind, row, drivers, stop)
         self._jobs[row.pk] = (future, stop, kind)
 
     def close(self) -> None:
@@ -99,24 +109,38 @@ def _driver_of(row: DiskReception) -> str:
     return str(CopySource.objects.filter(ci=row.ci_id).values_list("driver", flat=True).first() or "libvirt")
 
 
-def _work(kind: str, row: DiskReception, driver: Driver, stop: threading.Event) -> None:
+def _work(kind: str, row: DiskReception, drivers: Sequence[Driver], stop: threading.Event) -> None:
     try:
-        {"receive": _receive, "check": _check, "clear": _clear}[kind](row, driver, stop)
+        for driver in drivers:
+            {"receive": _receive, "check": _check, "clear": _clear}[kind](row, driver, stop)
+        if kind == "clear":
+            cleared(row, now=database_now())
+    except Interrupted:
+        raise
     except DriverError as error:
         if error.may_pass:
-            row.refresh_from_db()
             DiskReception.objects.filter(pk=row.pk).update(last_error=str(error)[:4000])
-            stop.wait(10)
+            stop.wait(_PAUSE_SECONDS)
             return
-        with suppress(TransitionRefused):
-            fail_reception(row, now=database_now(), text=str(error))
+        _fail(row, str(error), stop)
     except TransitionRefused:
         pass  # it was ended meanwhile; the next turn clears it
     except _LOST:
         stop.wait(2)
         raise
+    except Exception as error:
+        logger.exception("%s", row)
+        _fail(row, f"{type(error).__name__}: {error}", stop)
     finally:
         connection.close()
+
+
+def _fail(row: DiskReception, text: str, stop: threading.Event) -> None:
+    """A person decides; what cannot fail any more is tried again after a while."""
+    try:
+        fail_reception(row, now=database_now(), text=text.replace("\0", ""))
+    except TransitionRefused:
+        stop.wait(_PAUSE_SECONDS)
 
 
 def _receive(row: DiskReception, driver: Driver, stop: threading.Event) -> None:
@@ -155,4 +179,3 @@ def _clear(row: DiskReception, driver: Driver, stop: threading.Event) -> None:
     driver.forget_disk(str(row.uuid), Bound(CLEAR_SECONDS, stop.is_set))
     for path in (medium_path(row), upload_path(row)):
         Path(path).unlink(missing_ok=True)
-    cleared(row, now=database_now())

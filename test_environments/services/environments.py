@@ -7,6 +7,7 @@ from typing import Any
 from django.db import transaction
 from django.utils.translation import gettext as _
 
+from accounts import language
 from cmdb.models import AgentToken, ConfigurationItem, InstalledVersion
 from cmdb.services import register_ci, revoke_agent_token
 from test_environments.models import EnvironmentSnapshot, GoldenImage, TestEnvironment
@@ -49,7 +50,9 @@ def request_environment(
         raise InvalidInput(_("%(image)s is of another CI.") % {"image": image}, field="image")
     with transaction.atomic():
         if image is None:
-            image = request_image(source, actor=actor, now=now, reason=purpose or _("A copy for tests."), is_kept=False)
+            image = request_image(
+                source, actor=actor, now=now, reason=purpose or language.gettext("A copy for tests."), is_kept=False
+            )
         take_reference(image)
         environment = TestEnvironment.objects.create(
             source=source,
@@ -73,9 +76,9 @@ def request_environment(
             copy_of=source,
         )
         environment.save(update_fields=["copy"])
-        log(environment, _("Asked for, of image %(image)s.") % {"image": image}, now=now, actor=actor)
+        log(environment, language.gettext("Asked for, of image %(image)s.") % {"image": image}, now=now, actor=actor)
         if environment.allowed_endpoints:
-            text = _("May reach beside the portal: %(endpoints)s. %(reason)s") % {
+            text = language.gettext("May reach beside the portal: %(endpoints)s. %(reason)s") % {
                 "endpoints": ", ".join(environment.allowed_endpoints), "reason": environment.endpoints_reason,
             }  # fmt: skip
             log(environment, text.strip(), now=now, actor=actor)
@@ -105,7 +108,7 @@ def retry_environment(environment: TestEnvironment, *, actor: Any, now: datetime
         image = environment.image
         if image is not None and image.state == GoldenImage.State.ERROR:
             retry_image(image, actor=actor, now=now)
-        log(environment, _("Is tried again."), now=now, actor=actor)
+        log(environment, language.gettext("Is tried again."), now=now, actor=actor)
 
 
 def destroy_environment(environment: TestEnvironment, *, actor: Any, now: datetime, why: str = "") -> None:
@@ -123,7 +126,7 @@ def destroy_environment(environment: TestEnvironment, *, actor: Any, now: dateti
                 move(environment, "destroy", actor=actor, now=now, update=AT_REST)
                 if environment.copy_id is not None:
                     _retire(environment.copy_id, now=now)
-                log(environment, why or _("Is being destroyed."), now=now, actor=actor)
+                log(environment, why or language.gettext("Is being destroyed."), now=now, actor=actor)
             return
         except TransitionRefused:
             if attempt == _TRIES:
@@ -176,7 +179,12 @@ def _want(environment: TestEnvironment, is_wanted: bool, *, actor: Any, now: dat
                 _("%(object)s is “%(state)s”; only a ready environment is started and stopped.")
                 % {"object": environment, "state": environment.get_state_display()}
             )
-        log(environment, _("Is to run.") if is_wanted else _("Is to be off."), now=now, actor=actor)
+        log(
+            environment,
+            language.gettext("Is to run.") if is_wanted else language.gettext("Is to be off."),
+            now=now,
+            actor=actor,
+        )
 
 
 def snapshot_environment(environment: TestEnvironment, *, actor: Any, now: datetime, name: str) -> EnvironmentSnapshot:
@@ -192,7 +200,7 @@ def snapshot_environment(environment: TestEnvironment, *, actor: Any, now: datet
         snapshot = EnvironmentSnapshot.objects.create(
             environment=environment, name=name, taken_by=actor, created_at=now, versions=_versions_of(environment)
         )
-        log(environment, _("Snapshot “%(name)s” is being taken.") % {"name": name}, now=now, actor=actor)
+        log(environment, language.gettext("Snapshot “%(name)s” is being taken.") % {"name": name}, now=now, actor=actor)
     return snapshot
 
 
@@ -219,9 +227,9 @@ def revert_environment(environment: TestEnvironment, *, actor: Any, now: datetim
         }  # fmt: skip
         move(environment, "revert", actor=actor, now=now, update=update)
         text = (
-            _("Goes back to the snapshot “%(name)s”.") % {"name": snapshot}
+            language.gettext("Goes back to the snapshot “%(name)s”.") % {"name": snapshot}
             if wanted
-            else _("Goes back to what it was when it was made.")
+            else language.gettext("Goes back to what it was when it was made.")
         )
         log(environment, text, now=now, actor=actor)
 

@@ -8,6 +8,7 @@ from django.db import transaction
 from django.db.models import F
 from django.utils.translation import gettext as _
 
+from accounts import language
 from cmdb.models import ConfigurationItem, InstalledVersion
 from test_environments.models import CopySource, DiskReception, GoldenImage
 from test_environments.services.log import log
@@ -71,7 +72,11 @@ def request_image(
             created_at=now,
             updated_at=now,
         )
-        text = _("Asked for; waits for an approval.") if asks else _("Asked for; the source is released for copies.")
+        text = (
+            language.gettext("Asked for; waits for an approval.")
+            if asks
+            else language.gettext("Asked for; the source is released for copies.")
+        )
         log(image, text, now=now, actor=actor)
     return image
 
@@ -100,7 +105,7 @@ def approve_image(image: GoldenImage, *, actor: Any, now: datetime) -> None:
     update = {"approval": GoldenImage.Approval.PERSON, "approved_by": actor, "approved_at": now}
     with transaction.atomic():
         move(image, "approve", actor=actor, now=now, update=update)
-        log(image, _("Approved."), now=now, actor=actor)
+        log(image, language.gettext("Approved."), now=now, actor=actor)
 
 
 def retry_image(image: GoldenImage, *, actor: Any, now: datetime) -> None:
@@ -111,7 +116,7 @@ def retry_image(image: GoldenImage, *, actor: Any, now: datetime) -> None:
     update = {**FREE, "error_from": "", "last_error": ""}
     with transaction.atomic():
         move(image, "retry", actor=actor, now=now, update=update)
-        log(image, _("Is tried again."), now=now, actor=actor)
+        log(image, language.gettext("Is tried again."), now=now, actor=actor)
 
 
 def delete_image(image: GoldenImage, *, actor: Any, now: datetime) -> None:
@@ -130,7 +135,7 @@ def delete_image(image: GoldenImage, *, actor: Any, now: datetime) -> None:
         if not rows.exists():
             raise TransitionRefused(_("%(image)s was taken into use meanwhile.") % {"image": image})
         move(image, "delete_files", actor=actor, now=now, update=FREE)
-        log(image, _("Is being deleted."), now=now, actor=actor)
+        log(image, language.gettext("Is being deleted."), now=now, actor=actor)
 
 
 def take_reference(image: GoldenImage) -> None:

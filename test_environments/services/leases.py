@@ -8,6 +8,8 @@ from django.db import transaction
 from django.utils.translation import gettext as _
 from django.utils.translation import override
 
+from accounts import language
+from notifications.kinds import Kind
 from notifications.services import notify
 from test_environments.models import TestEnvironment
 from test_environments.services.log import log
@@ -41,7 +43,7 @@ def extend_environment(environment: TestEnvironment, *, actor: Any, now: datetim
     with transaction.atomic():
         rows = TestEnvironment.objects.unfinished().filter(pk=environment.pk)
         if rows.exclude(state=TestEnvironment.State.DESTROYING).update(**first_leases(now)):
-            log(environment, _("The leases begin anew."), now=now, actor=actor)
+            log(environment, language.gettext("The leases begin anew."), now=now, actor=actor)
 
 
 def give_notice(*, now: datetime) -> int:
@@ -94,5 +96,6 @@ def _notify(environment: TestEnvironment, what: str, ends_at: datetime, now: dat
             text=text,
             now=now,
             path=f"/environments/{environment.number}/",
+            kind=Kind.ENVIRONMENT,
         )
     )

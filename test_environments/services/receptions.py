@@ -18,6 +18,7 @@ from django.conf import settings
 from django.db import IntegrityError, transaction
 from django.utils.translation import gettext as _
 
+from accounts import language
 from cmdb.models import ConfigurationItem
 from test_environments.drivers.receiving import ArrivedDisk, Progress, with_token
 from test_environments.models import CopySource, DiskReception
@@ -98,7 +99,7 @@ def create_reception(
             ci=ci, reason=reason.strip(), requested_by=actor, created_at=now, updated_at=now,
             expires_at=now + timedelta(hours=hours), **values,
         )  # fmt: skip
-        log(reception, _("Ordered."), now=now, actor=actor)
+        log(reception, language.gettext("Ordered."), now=now, actor=actor)
     return reception
 
 
@@ -153,7 +154,7 @@ def medium_with(reception: DiskReception, *, actor: Any, token: str) -> Iterator
     Refuses: without the right, another secret, a medium that is not made yet or worth nothing any more.
     """
     check_permission(actor, MANAGE, _("download a capture medium"))
-    if not compare_digest(_digest(token), reception.token_sha256 or _digest("")):
+    if not compare_digest(_digest(token), reception.token_sha256):
         raise PermissionRefused(_("This is not the secret of this order. It was shown once, when it was ordered."))
     if reception.state not in DiskReception.EXPECTED or not reception.medium_bytes:
         raise TransitionRefused(
@@ -179,7 +180,7 @@ def revoke_reception(reception: DiskReception, *, actor: Any, now: datetime) -> 
     """Ends an order: its secret is worth nothing any more, the test host removes what has arrived."""
     with transaction.atomic():
         move(reception, "revoke", actor=actor, now=now)
-        log(reception, _("Revoked."), now=now, actor=actor)
+        log(reception, language.gettext("Revoked."), now=now, actor=actor)
 
 
 def prepared(reception: DiskReception, *, now: datetime, medium_bytes: int) -> None:

@@ -10,19 +10,19 @@ from django.db.models.functions import Cast
 from django.utils.translation import gettext as _
 
 from cmdb.models import ConfigurationItem
+from test_environments.drivers.interface import ENDPOINT, MOST_ENDPOINTS
+from test_environments.drivers.registry import why_no_network
 from test_environments.models import GoldenImage, TestEnvironment
 from tickets.exceptions import ConditionRefused, InvalidInput
 
-MOST_ENDPOINTS = 16
-_ENDPOINT = re.compile(r"([A-Za-z0-9](?:[A-Za-z0-9.-]{0,251}[A-Za-z0-9])?):([0-9]{1,5})")
 _OF_MACHINES = ("clone", "network", "allowed_endpoints", "memory_mb", "processors", "disk_growth_mb")
 
 
 def shape_of(image: GoldenImage, wanted: Mapping[str, Any]) -> dict[str, Any]:
     """The fields of an environment of this image. A machine is linked and cut off unless somebody asks for less.
 
-    Refuses what only machines have for a copy of files, endpoints that cannot be, and endpoints that are production CIs
-    without a reason.
+    Refuses what only machines have for a copy of files, a network that its driver cannot close off, endpoints that
+    cannot be, and endpoints that are production CIs without a reason.
     """
     asked = {name: value for name, value in wanted.items() if value}
     if image.kind == GoldenImage.Kind.FILES:
@@ -33,6 +33,8 @@ def shape_of(image: GoldenImage, wanted: Mapping[str, Any]) -> dict[str, Any]:
     shape = {"clone": TestEnvironment.Clone.LINKED, "network": TestEnvironment.Network.ISOLATED, **asked}
     if shape["network"] == TestEnvironment.Network.HOST:
         raise InvalidInput(_("A machine never gets the network of the test host."), field="network")
+    if shape["network"] == TestEnvironment.Network.ISOLATED and (why := why_no_network(image.driver)):
+        raise InvalidInput(why, field="network")
     endpoints = shape.get("allowed_endpoints")
     if endpoints:
         if shape["network"] != TestEnvironment.Network.ISOLATED:
@@ -58,7 +60,7 @@ def check_endpoints(endpoints: Iterable[str], *, reason: str) -> list[str]:
 
 
 def _plain(text: str) -> str:
-    found = _ENDPOINT.fullmatch(str(text).strip())
+    found = ENDPOINT.fullmatch(str(text).strip())
     if found is None or not 0 < int(found[2]) < 65536:
         raise InvalidInput(
             _("“%(text)s” is no endpoint: a host and a port, such as licence.example.org:27000.") % {"text": text},
@@ -68,7 +70,9 @@ def _plain(text: str) -> str:
     try:
         address = ipaddress.ip_address(host)
     except ValueError:
-        is_own = host == "localhost" or host.endswith(".localhost")
+        # Also an address in another spelling (3221225991, 192.0.519), which the name service would not be asked for.
+        is_number = re.fullmatch(r"0x[0-9a-f]*|[0-9]+", host.rpartition(".")[2]) is not None
+        is_own = host == "localhost" or host.endswith(".localhost") or is_number
     else:
         is_own = address.is_loopback or address.is_unspecified or address.is_multicast or address.is_link_local
     if is_own:
@@ -86,6 +90,8 @@ def production_cis_at(hosts: set[str]) -> list[str]:
         known = Q(name__iexact=host) | Q(connection__address__iexact=host) | Q(told__icontains=f'"{host}"')
         if not host.replace(".", "").isdigit():
             known |= Q(name__iexact=host.split(".")[0])
+            if "." not in host:
+                known |= Q(name__istartswith=f"{host}.")
         rows = ConfigurationItem.objects.production().annotate(told=Cast("attributes", TextField())).filter(known)
         found |= set(rows.values_list("name", flat=True)[:20])
     return sorted(found)

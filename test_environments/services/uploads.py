@@ -3,21 +3,24 @@
 A piece counts once it is on disk for certain; the row says how far it is. The file is looked at by the test host only.
 """
 
-import fcntl
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import IO, Any
 
 from django.conf import settings
 from django.db import transaction
+from django.db.models import F, Sum
 from django.utils.translation import gettext as _
 
+from accounts import language
 from cmdb.models import ConfigurationItem
-from software.storage import DISK_FULL, StorageFull, blocks_of
+from software import pieces
+from software.storage import DISK_FULL, StorageFull
+from test_environments.drivers.receiving import FORMATS
 from test_environments.models import CopySource, DiskReception
 from test_environments.services.log import log
 from test_environments.services.receptions import MANAGE, check_order, create_reception
@@ -25,7 +28,6 @@ from tickets.exceptions import ConditionRefused, InvalidInput, TransitionRefused
 from tickets.lifecycle import check_permission, move
 
 State = DiskReception.State
-FORMATS = {".raw": "raw", ".img": "raw", ".qcow2": "qcow2", ".vmdk": "vmdk", ".vhdx": "vhdx"}
 # Kept free for everything else on that disk.
 _RESERVE = 256 * 1024**2
 
@@ -61,7 +63,9 @@ def begin_disk_upload(
         raise InvalidInput(text, field="size", code="file_too_large")
     folder = Path(settings.TEST_ENVIRONMENT_EXCHANGE)
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if shutil.disk_usage(folder).free < size + _RESERVE:
+    expected = DiskReception.objects.filter(method=DiskReception.Method.UPLOAD, state__in=DiskReception.EXPECTED)
+    promised = expected.aggregate(left=Sum(F("size") - F("received_bytes")))["left"] or 0
+    if shutil.disk_usage(folder).free < promised + size + _RESERVE:
         raise StorageFull(_("There is no room for this image. Make room, then upload it."))
     return create_reception(
         ci, actor=actor, now=now, reason=reason, hours=hours, method=DiskReception.Method.UPLOAD, format=format_,
@@ -89,38 +93,25 @@ def write_disk_piece(reception: DiskReception, *, actor: Any, now: datetime, off
                 _("%(number)s is “%(state)s”.") % {"number": reception, "state": reception.get_state_display()}
             )
         if offset != reception.received_bytes:
-            text = _("The next piece begins at byte %d.") % reception.received_bytes
-            raise ConditionRefused(text, code="offset_mismatch", detail={"offset": reception.received_bytes})
-        file.truncate(reception.received_bytes)
-        file.seek(reception.received_bytes)
-        cut: InvalidInput | None = None
+            raise pieces.mismatch(reception.received_bytes)
+        before, cut = reception.received_bytes, None
         try:
-            _append(file, reception, stream)
+            end = pieces.append(file, stream, begin=before, size=reception.size)
         except OSError as error:
-            file.truncate(reception.received_bytes)
+            pieces.cut_to(file, before)
             if error.errno in DISK_FULL:
                 raise StorageFull(_("The disk is full. Make room, then go on with the upload.")) from error
             raise
         except InvalidInput as error:
             if error.code != "upload_cut":
-                file.truncate(reception.received_bytes)
+                pieces.cut_to(file, before)
                 raise
-            cut = error  # what came counts, and he can ask how far it is
+            end, cut = file.tell(), error  # what came counts, and he can ask how far it is
         os.fsync(file.fileno())
-        _record(reception, file.tell(), now)
+        _record(reception, end, now)
         if cut is not None:
             raise cut
     return reception
-
-
-def _append(file: IO[bytes], reception: DiskReception, stream: Any) -> None:
-    for block in blocks_of(stream):
-        if file.tell() + len(block) > reception.size:
-            text = _("The piece goes beyond the announced %d bytes.") % reception.size
-            raise InvalidInput(text, field="file", code="file_too_large")
-        rest = memoryview(block)
-        while rest:
-            rest = rest[file.write(rest) :]
 
 
 def _record(reception: DiskReception, end: int, now: datetime) -> None:
@@ -135,23 +126,20 @@ def _record(reception: DiskReception, end: int, now: datetime) -> None:
         reception.received_bytes = end
         if end == reception.size:
             move(reception, "check_file", actor=None, now=now)
-            log(reception, _("All %(n)d bytes are there.") % {"n": end}, now=now)
+            log(reception, language.gettext("All %(n)d bytes are there.") % {"n": end}, now=now)
 
 
 @contextmanager
 def _held(reception: DiskReception) -> Iterator[IO[bytes]]:
-    """The file, locked; the instance is read again."""
+    """The file, locked, not longer than what counts; the instance is read again."""
     path = upload_path(reception)
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    with os.fdopen(handle, "r+b", buffering=0) as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            text = _("A piece of this image is being written just now. Ask how far it is, then go on.")
-            raise ConditionRefused(text, code="upload_busy") from error
+    with pieces.locked(path) as file:
         reception.refresh_from_db()
+        if reception.state in {State.REVOKED, State.EXPIRED, State.ERROR, State.DONE}:
+            path.unlink(missing_ok=True)
+        elif (there := pieces.keep(file, reception.received_bytes)) < reception.received_bytes:
+            # The disk lost something: it goes on from there.
+            DiskReception.objects.filter(pk=reception.pk).update(received_bytes=there)
+            reception.received_bytes = there
         yield file
-    if reception.state in {State.REVOKED, State.EXPIRED, State.ERROR, State.DONE}:
-        with suppress(FileNotFoundError):
-            path.unlink()

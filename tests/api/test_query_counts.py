@@ -53,7 +53,7 @@ def readable(path: str, reader: str) -> bool:
         "cis/<str:number>/tokens/", "environments/<str:number>/", "images/<str:number>/", "disks/<str:number>/",
         "ci-groups/<str:number>/", "connections/<str:number>/", "deployments/<str:number>/push-log/",
         "standard-changes/<str:number>/", "service-tokens/<str:number>/", "gateway-tokens/<str:number>/",
-        "registrations/<str:number>/",
+        "registrations/<str:number>/", "reports/",
     )  # fmt: skip
     return reader != "owner" or not path.startswith(for_staff)
 

@@ -38,7 +38,7 @@ def incident(anna) -> Incident:
 
 def error(answer: Any) -> tuple[int, str, str | None]:
     body = answer.json()
-    assert set(body) == {"type", "errors"}
+    assert {"type", "errors"} <= set(body) <= {"type", "errors", "facts"}
     first = body["errors"][0]
     assert set(first) == {"code", "detail", "attr"}
     assert first["detail"]
@@ -92,6 +92,21 @@ def test_somebody_else_edited_meanwhile(as_user):
     assert first.json()["version"] == change.version + 1
     second = as_user(rita).patch(path, {"description": "Two", "expected_version": change.version})
     assert error(second)[:2] == (409, "edit_conflict")
+    facts = second.json()["facts"]
+    assert facts["version"] == change.version + 1
+    assert [(one["who"], one["field"], one["after"]) for one in facts["changes"] if one["field"] == "description"] == [
+        ("rita", "description", "One")
+    ]
+
+
+def test_a_verb_is_done_only_to_the_version_that_if_match_names(incident, desk, as_user):
+    client, path = as_user(desk), f"/api/v1/incidents/{incident.number}/"
+    assert client.patch(path, {"urgency": "high"}, headers={"if-match": '"1"'}).json()["version"] == 2
+    stale = client.post(f"{path}start/", headers={"if-match": '"1"'})
+    assert error(stale)[:2] == (409, "edit_conflict")
+    assert stale.json()["facts"]["changes"][0]["field"] == "urgency"
+    assert client.post(f"{path}start/", headers={"if-match": "newest"}).status_code == 400
+    assert client.post(f"{path}start/", headers={"if-match": '"2"'}).json()["state"] == "in_progress"
 
 
 def test_a_missing_right_is_refused_before_the_input_is_read(incident, anna, as_user):

@@ -4,8 +4,9 @@ from datetime import timedelta
 
 import pytest
 
+from cmdb.impact import dependencies_of
 from cmdb.models import InstalledVersion, Relation
-from cmdb.services import dependencies_of, record_installed, record_removed
+from cmdb.services import record_installed, record_removed
 from tests.factories import NOW, make_ci, make_product, make_version
 
 pytestmark = pytest.mark.django_db

@@ -223,21 +223,6 @@ def test_counts_add_up() -> None:
     assert (numbers + found[empty.pk]) == numbers
 
 
-def test_the_event_position_grows_with_every_step_of_the_batch_only() -> None:
-    billing, _, new = two_versions()
-    cis = make_fleet(2, billing, "1.0")
-    batch, other = make_batch(), make_batch("ROL-0000002")
-    (mine,) = queue(batch, cis[:1], new)
-    before = services.last_event_position([batch.pk])
-    (its,) = queue(other, cis[1:], new)
-    end(its, "failed")
-
-    assert services.last_event_position([batch.pk]) == before
-    end(mine, "failed")
-    assert services.last_event_position([batch.pk]) > services.last_event_position([other.pk]) > before
-    assert services.last_event_position([]) == 0
-
-
 def test_the_number_of_queries_does_not_grow_with_the_fleet(django_assert_num_queries) -> None:
     billing, _, new = two_versions()
     cis = make_fleet(30, billing, "1.0")
@@ -247,8 +232,6 @@ def test_the_number_of_queries_does_not_grow_with_the_fleet(django_assert_num_qu
         assert services.queue_deployments(batch, ci_ids=[ci.pk for ci in cis], package=package, now=NOW) == 30
     with django_assert_num_queries(1):
         services.counts([batch.pk])
-    with django_assert_num_queries(1):
-        services.last_event_position([batch.pk])
     with django_assert_num_queries(1):
         services.mark_overdue([batch.pk], now=LATER)
     with django_assert_num_queries(8):  # a savepoint; the order, who is next, three steps, how far it is

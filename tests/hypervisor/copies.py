@@ -72,4 +72,5 @@ class Copies:
 
     def nothing_is_left(self) -> bool:
         kept = [path for kind in ("environments", "images") for path in (self.machines / kind).glob("*")]
+        kept += [*self.machines.glob("h-*"), *self.machines.glob("incoming/*")]
         return not kept and len(machines_below(self.machines)) <= 1  # the owner, without a machine

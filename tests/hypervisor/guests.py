@@ -1,5 +1,6 @@
 """The tiny guest as a production CI, and looking into disks and processes from outside."""
 
+import hashlib
 import json
 import subprocess
 from collections.abc import Callable
@@ -38,6 +39,11 @@ def _install(root: Path) -> None:
         (folder / "app.txt").write_text(f"billing {version}")
         (folder / "software.json").write_text(json.dumps({"product": "billing", "version": version}))
     (root / "srv/till/billing/current").symlink_to("versions/1.0")
+
+
+def sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def until(condition: Callable[[], object], *, seconds: float, say: Callable[[], str] = str) -> None:

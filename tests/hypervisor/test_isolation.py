@@ -7,12 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from test_environments.drivers.libvirt import host, probing
-from test_environments.drivers.libvirt.errands import Report, _pack, _read
-from test_environments.drivers.libvirt.network import Namespace, interfaces_of
-from test_environments.drivers.libvirt.small_systems.build import for_errands
-from tests.hypervisor.guests import machines_below, until
-from tests.hypervisor.scenes import PROVENANCE, SECONDS, Machines, media
+from test_environments.drivers.libvirt import probing
+from test_environments.drivers.libvirt.errands import Report
+from test_environments.drivers.libvirt.network import Namespace
+from tests.hypervisor.guests import machines_below
+from tests.hypervisor.scenes import PROVENANCE, Machines
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -21,29 +20,6 @@ pytestmark = pytest.mark.timeout(600)
 def portal() -> Iterator[str]:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-
-
-def test_a_machine_reaches_the_portal_and_no_other_door_of_the_host(machines: Machines, portal: str) -> None:
-    environment = machines.create(machines.image())
-    machines.deliver(environment, portal)
-    machines.driver.start(environment, machines.bound())
-    process = machines.driver.observe(environment, machines.bound()).process
-    assert process == host.process_of(str(environment))
-    assert interfaces_of(process) == ["lo"]
-
-    proof = machines.driver.probe(environment, machines.bound())
-    assert proof.holds, proof
-    assert len(proof.probes) >= 3
-    until(lambda: machines.says(environment, "agent 1.1.0 for copy-1"), seconds=SECONDS)
-
-
-def test_the_same_probe_outside_of_the_namespace_finds_the_doors(place: Path, portal: str) -> None:
-    with probing.doors() as doors:
-        plan = probing.Plan(portal, doors)
-        report = probe_in_the_open(place, plan)
-    proof = plan.proof(report)
-    assert not proof.holds
-    assert [probe.is_reached for probe in proof.probes][: 1 + len(doors)] == [True] * (1 + len(doors)), proof
 
 
 def test_what_is_allowed_to_one_machine_is_reached_by_it_and_by_no_other(
@@ -104,18 +80,3 @@ def test_a_namespace_has_lo_and_ends_with_who_uses_it() -> None:
         assert [line.split(":")[0].strip() for line in inner.stdout.splitlines()[2:]] == ["lo"]
     finally:
         namespace.close()
-
-
-def probe_in_the_open(place: Path, plan: probing.Plan) -> Report:
-    """The probe machine with QEMU's user network in the host's own namespace."""
-    kernel, initramfs = for_errands(media(), place / "boot")
-    order, log = place / "order.raw", place / "errand.log"
-    order.write_bytes(_pack(plan.order))
-    command = [
-        *("qemu-system-x86_64", "-machine", "q35", "-accel", "tcg", "-cpu", "max", "-m", "160", "-no-reboot"),
-        *("-display", "none", "-monitor", "none", "-serial", f"file:{log}", "-nic", "user,model=virtio-net-pci"),
-        *("-kernel", kernel, "-initrd", initramfs, "-append", "console=ttyS0 quiet panic=-1 itsm.errand=probe"),
-        *("-drive", f"file={order},format=raw,if=virtio"),
-    ]
-    subprocess.run(command, check=True, timeout=SECONDS)
-    return _read(order, log, "probe")

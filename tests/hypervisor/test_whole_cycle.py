@@ -1,4 +1,9 @@
-"""From the disk of a physical machine to two releases tried in copies of it, and back to nothing."""
+"""All that a machine goes through, once, in about three minutes on a host with nothing else to do.
+
+A physical machine sends its disk by the capture medium; two linked clones of the image boot side by side with other
+hardware, closed off; one is copied while it runs; their agents install a good and a bad release; one goes back to what
+it was, and to a snapshot; nothing is left.
+"""
 
 import io
 import json
@@ -17,6 +22,7 @@ from distribution.models import Batch, Deployment, DeploymentState
 from software.models import Product, Version
 from software.services import create_version, store_artifact
 from test_environments.drivers.bound import Bound
+from test_environments.drivers.errors import NotFound, Unavailable, Unsupported
 from test_environments.drivers.interface import (
     CaptureOrder,
     Clone,
@@ -31,10 +37,15 @@ from test_environments.drivers.interface import (
     Recipe,
     StoppedHow,
 )
+from test_environments.drivers.libvirt import host, probing
 from test_environments.drivers.libvirt.driver import Libvirt
+from test_environments.drivers.libvirt.network import interfaces_of
+from test_environments.drivers.libvirt.physical import Incoming
 from tests.agent.ci import archive
 from tests.factories import make_ci, make_product, make_user
-from tests.hypervisor.guests import Source, machines_below, read_file, until
+from tests.hypervisor.guests import Source, machines_below, read_file, sha256, until
+from tests.hypervisor.open_probe import probe_in_the_open
+from tests.hypervisor.physical import expected, send_disk
 from tests.hypervisor.scenes import PROVENANCE, SECONDS, media
 from tests.hypervisor.steps import Steps
 from tickets.clock import database_now
@@ -53,8 +64,9 @@ class Scene:
 
     def __init__(self, place: Path, disk: Path, portal_url: str) -> None:
         self.portal_url = portal_url
-        options = {"sources": disk.parent, "media": media()}
+        options = {"sources": place, "media": media()}
         self.disk = disk
+        self.incoming = Incoming(place / "incoming", media())
         self.driver = Libvirt(place, portal=PROVENANCE.portal, options=options, say=print)
         self.till = make_ci("till-7", agent_id="till-7")
         self.product = make_product("billing")
@@ -63,8 +75,9 @@ class Scene:
     def bound(self) -> Bound:
         return Bound(SECONDS)
 
-    def capture(self) -> Image:
-        order = CaptureOrder(uuid4(), Kind.PHYSICAL, "disk", self.disk.name, Consistency.COLD, PROVENANCE)
+    def capture(self, method: str, location: str, consistency: Consistency = Consistency.COLD) -> Image:
+        kind = Kind.VM if method == "domain" else Kind.PHYSICAL
+        order = CaptureOrder(uuid4(), kind, method, location, consistency, PROVENANCE)
         return self.driver.capture(order, self.bound())
 
     def copy(self, name: str) -> ConfigurationItem:
@@ -125,10 +138,53 @@ def state(deployment: Deployment) -> str:
     return Deployment.objects.values_list("state", flat=True).get(pk=deployment.pk)
 
 
+def image_of_the_physical_machine(scene: Scene, work: Path, steps: Steps) -> Image:
+    """By the medium: the machine's disk stays as it is, and what arrived is the same, by its checksum."""
+    before = sha256(scene.disk)
+    scene.incoming.receiver(expected("till-7")).close()
+    with pytest.raises(Unavailable, match="has not arrived"):
+        scene.capture("medium", "till-7")
+    with steps.measured("a physical machine boots the medium and sends 112 MB"):
+        received = send_disk(scene.disk, scene.incoming, "till-7", work)
+    assert received.sha256 == before == sha256(scene.disk)
+    assert [card["driver"] for card in received.inventory["network"]] == ["e1000"]
+    assert received.inventory["disk_bytes"] == scene.disk.stat().st_size
+    with steps.measured("its image is taken"):
+        image = scene.capture("medium", "till-7")
+    assert image.source_sha256 == before
+    return image
+
+
+def is_closed_off(scene: Scene, environment: UUID, work: Path) -> None:
+    """As a probe in its place finds; the same probe in the open finds the doors of this host."""
+    process = scene.driver.observe(environment, scene.bound()).process
+    assert process == host.process_of(str(environment))
+    assert interfaces_of(process) == ["lo"]
+    proof = scene.driver.probe(environment, scene.bound())
+    assert proof.holds, proof
+    assert len(proof.probes) >= 3
+    with probing.doors() as doors:
+        plan = probing.Plan(scene.portal_url, doors)
+        control = plan.proof(probe_in_the_open(work, plan))
+    assert not control.holds
+    assert [probe.is_reached for probe in control.probes][: 1 + len(doors)] == [True] * (1 + len(doors)), control
+
+
+def is_copied_while_it_runs(scene: Scene, environment: UUID) -> None:
+    name = f"env-{environment}"
+    copy = scene.capture("domain", name, Consistency.CRASH)
+    assert (copy.baseline, copy.consistency) == ({"billing": "1.0"}, Consistency.CRASH)
+    assert scene.driver.observe(environment, scene.bound()).power is Power.RUNNING
+    with pytest.raises(Unsupported, match="frozen"):  # no guest agent in it
+        scene.capture("domain", name, Consistency.FROZEN)
+    with pytest.raises(NotFound):
+        scene.capture("domain", "nobody")
+    scene.driver.delete_image(copy.image, scene.bound())
+
+
 def test_a_good_and_a_bad_release_are_tried_in_two_clones_of_a_physical_machine(scene: Scene, place: Path, tmp_path):
     steps = Steps()
-    with steps.measured("the image of a disk of 112 MB is taken"):
-        image = scene.capture()
+    image = image_of_the_physical_machine(scene, tmp_path, steps)
     assert (image.baseline, image.versions) == ({"billing": "1.0"}, {"billing": ("0.9", "1.0")})
     copies = scene.copy("copy-1"), scene.copy("copy-2")
     tokens = [issue_agent_token(copy, actor=None, now=database_now()) for copy in copies]
@@ -145,6 +201,11 @@ def test_a_good_and_a_bad_release_are_tried_in_two_clones_of_a_physical_machine(
             lambda: [running(copy, scene.product) for copy in copies] == ["1.0", "1.0"],
             seconds=SECONDS, say=lambda: scene.consoles(one, other),
         )  # fmt: skip
+    assert "root on /dev/vda2, network by virtio_net" in scene.driver.console(one), "other hardware than it had"
+    with steps.measured("closed off, with the control; copied while it runs"), ThreadPoolExecutor(2) as both:
+        proofs = both.submit(is_closed_off, scene, one, tmp_path), both.submit(is_copied_while_it_runs, scene, other)
+        for proof in proofs:
+            proof.result()
     steps.memory("the process of a machine with 256 MB", scene.driver.observe(one, scene.bound()).process)
 
     with socket.create_server(("127.0.0.1", 0)) as control:  # on the host, beside the portal

@@ -75,6 +75,12 @@ def test_everybody_sees_only_what_he_may_see() -> None:
             text = client.get(f"/calendar/?view={view}&rows={rows}&date={NOW + DAY:%Y-%m-%d}").content.decode()
             assert story.change.title not in text
             assert not [ci.name for ci in story.cis if ci.name in text]
+    # Who sees the change does not see its CIs by that.
+    Change.objects.filter(pk=story.change.pk).update(requester=story.outsider)
+    day = f"{NOW + DAY:%Y-%m-%d}"
+    assert story.change.number in client.get(f"/calendar/?view=day&date={day}").content.decode()
+    text = client.get(f"/calendar/?view=timeline&rows=ci&date={day}").content.decode()
+    assert not [ci.name for ci in story.cis if ci.name in text]
 
 
 def test_filters_narrow_it() -> None:

@@ -9,13 +9,13 @@ from django.core.cache import cache
 from django.test import Client
 from icalendar import Calendar
 
-from accounts.models import CalendarFeed
+from accounts.models import CalendarFeed, User
 from changes.models import Change, Freeze
 from itsm_portal.calendar.feeds import MOST_FEEDS, feed_of, make_feed
 from itsm_portal.views.calendar_feeds import PER_HOUR
 from tests.factories import make_ci, make_user
 from tickets.clock import database_now
-from tickets.exceptions import InvalidInput
+from tickets.exceptions import InvalidInput, PermissionRefused
 from tickets.services import create_ticket
 
 pytestmark = pytest.mark.django_db
@@ -65,6 +65,23 @@ def test_the_address_is_shown_once_and_kept_as_a_digest() -> None:
     assert Client().get(address).status_code == 200
     feed.refresh_from_db()
     assert feed.last_used_at is not None
+
+
+def test_a_service_account_has_no_feed() -> None:
+    robot = make_user("robot", "change manager")
+    values = {"now": database_now(), "name": "x", "kinds": ["freeze"]}
+    _feed, secret = make_feed(actor=robot, **values)
+    User.objects.filter(pk=robot.pk).update(is_service_account=True)
+    assert feed_of(secret, now=database_now()) is None
+    robot.refresh_from_db()
+    with pytest.raises(PermissionRefused):
+        make_feed(actor=robot, **values)
+
+
+def test_a_refused_address_stands_in_no_log(caplog: pytest.LogCaptureFixture) -> None:
+    secret = token_urlsafe(32)
+    assert Client().get(f"/feeds/{secret}.ics").status_code == 404
+    assert secret not in caplog.text
 
 
 def test_other_programs_read_what_the_owner_may_see_and_no_text() -> None:

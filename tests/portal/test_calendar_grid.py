@@ -10,7 +10,7 @@ import pytest
 from cmdb.windows import occurrence, occurrences
 from itsm_portal.calendar import grid
 from itsm_portal.calendar.entries import Entry
-from itsm_portal.calendar.planned_waves import planned_waves
+from itsm_portal.calendar.planned_waves import earliest_waves
 
 BERLIN = ZoneInfo("Europe/Berlin")
 MONDAY = date(2026, 11, 2)
@@ -107,11 +107,11 @@ def test_every_place_that_the_layout_gives_has_its_class() -> None:
 
 def test_planned_waves_open_one_problem_free_period_after_the_other() -> None:
     policy = {"waves": [{"count": 1}, {"rest": True}], "soak_seconds": 7200}
-    spans = planned_waves(policy, (), start=at(2, 9), now=at(1, 0))
+    spans = earliest_waves(policy, (), start=at(2, 9), now=at(1, 0))
     assert [(span.number, span.start, span.end) for span in spans] == [
         (1, at(2, 9), at(2, 11)), (2, at(2, 11), at(2, 13)),
     ]  # fmt: skip
-    assert planned_waves({"waves": "nonsense"}, (), start=at(2, 9), now=at(1, 0)) == []
+    assert earliest_waves({"waves": "nonsense"}, (), start=at(2, 9), now=at(1, 0)) == []
 
 
 @pytest.mark.parametrize("weekdays", ["1", "15", "1234567"])

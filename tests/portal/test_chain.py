@@ -1,9 +1,14 @@
 """The chain: the same steps from each of its members, only what the reader may see, constant queries."""
 
 import pytest
+from django.core.mail import get_connection
+from rest_framework.test import APIClient
 
 from incidents.models import Incident
 from itsm_portal.chain import chain_of, chain_text
+from notifications.mail import compose
+from notifications.models import Outbox
+from notifications.services import notify
 from tests.factories import NOW
 from tests.portal.story import tell_story
 
@@ -58,7 +63,7 @@ def test_the_requester_sees_the_chain_behind_his_own_incident() -> None:
 
 def test_the_chain_as_text_and_as_json() -> None:
     story = tell_story(3)
-    text = chain_text(story.incidents[0], story.manager)
+    text = chain_text(chain_of(story.incidents[0], story.manager))
     assert text.startswith(f"{story.incidents[0].number} (on hold) → {story.problem.number} (fix in progress)")
     assert text.endswith("→ srv-001: Billing 2.0")
     json = chain_of(story.incidents[0], story.manager).to_json()
@@ -70,3 +75,43 @@ def test_the_queries_do_not_grow_with_the_number_of_tickets(django_assert_num_qu
     story.manager.has_perm("x.y")
     with django_assert_num_queries(7):
         chain_of(story.problem, story.manager)
+
+
+def mail_to(person, thread: str) -> tuple[str, str]:
+    """Text and HTML of a mail in this thread."""
+    notify(event="test", recipient=person, thread=thread, subject="News", text="There is news.", now=NOW)
+    mail = compose(Outbox.objects.get(event="test", recipient=person), get_connection())
+    return str(mail.body), str(mail.alternatives[0][0])
+
+
+def test_a_mail_carries_the_chain_as_its_reader_may_see_it(settings) -> None:
+    settings.PORTAL_URL = "https://portal.example.org"
+    story = tell_story(3)
+    number = story.incidents[0].number
+    for text in mail_to(story.requester, number):
+        assert "→" in text
+        assert story.release.number in text
+    html = mail_to(story.manager, number)[1]
+    assert f'href="https://portal.example.org/releases/{story.release.number}/"' in html
+    # He is told, but may see nothing of it.
+    assert story.release.number not in "".join(mail_to(story.outsider, number))
+    assert "→" not in "".join(mail_to(story.desk, "operations"))
+
+
+def test_every_object_of_the_api_carries_its_chain_for_its_reader() -> None:
+    story = tell_story(3)
+    client = APIClient()
+    client.force_authenticate(story.manager)
+    for folder, one in (
+        ("incidents", story.incidents[0]), ("problems", story.problem), ("changes", story.change),
+        ("releases", story.release), ("rollouts", story.rollout), ("cis", story.cis[0]),
+    ):  # fmt: skip
+        chain = client.get(f"/api/v1/{folder}/{one.number}/").json()["chain"]
+        assert chain == client.get(f"/api/v1/chain/{one.number}/").json(), folder
+        assert chain[3]["links"][0]["number"] == story.release.number, folder
+    assert "chain" not in client.get("/api/v1/incidents/").json()["results"][0]
+    client.force_authenticate(story.requester)
+    # Of his own CI nobody tells him which incidents of others hang together with it.
+    seen = client.get(f"/api/v1/cis/{story.cis[0].number}/").json()["chain"]
+    foreign = [one.number for one in story.incidents if one.requester != story.requester]
+    assert not [number for number in foreign if number in str(seen)]

@@ -7,8 +7,9 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from django.test import Client
+from django.urls import reverse
 
-from accounts.models import Team
+from accounts.models import Team, User
 from incidents.models import Incident
 from incidents.services import report_incident, start_incident
 from tests.factories import NOW, make_ci, make_user
@@ -76,7 +77,17 @@ def test_pages_show_every_row_once_forwards_and_backwards(is_descending: bool) -
 def test_a_place_that_is_none_leads_to_the_first_page(desk) -> None:
     reported(2)
     client = login(desk)
-    for place in ("x", "[]", "[1]", '["a",1]', "[1,1e400]", "[null,1]", '["\\u0000",1]', "[1,99999999999999999999]"):
+    for place in (
+        "x",
+        "[]",
+        "[1]",
+        '["a",1]',
+        "[1,1e400]",
+        "[null,1]",
+        '["\\u0000",1]',
+        "[1,99999999999999999999]",
+        "[" * 2000,
+    ):
         for sort in ("number", "updated_at", "title", "priority"):
             answer = client.get("/incidents/", {"sort": sort, "after": place})
             assert answer.status_code == 200, (place, sort)
@@ -153,6 +164,42 @@ def keep(client: Client, **values: str):
     return client.post("/lists/keep/", {"page": "incident_list", "name": "Mine", "query": "scope=mine", **values})
 
 
+# Every list, and who sees all of it.
+LISTS = [
+    "incident_list", "problem_list", "change_list", "freeze_list", "standard_list", "release_list", "rollout_list",
+    "ci_list", "group_list", "registration_list", "gateway_list", "product_list", "environment_list", "image_list",
+    "disk_list",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", LISTS)
+def test_a_list_has_its_filters_and_each_of_its_heads_sorts(name: str) -> None:
+    client = login(User.objects.create_superuser("root"))
+    shown = client.get(reverse(name))
+    form = shown.context["filter"].form
+    assert form.fields
+    for field in form:
+        assert f'name="{field.html_name}"' in shown.content.decode(), field.html_name
+    for head in shown.context["headers"]:
+        if head.url:
+            assert client.get(head.url).status_code == 200, head.name
+
+
+def test_a_view_belongs_to_its_list_and_not_to_its_section() -> None:
+    client = login(User.objects.create_superuser("root"))
+    page = client.get("/changes/freezes/").context["save_form"].initial["page"]
+    kept = client.post("/lists/keep/", {"page": page, "name": "Mine", "query": "q=x"})
+    assert kept["Location"] == "/changes/freezes/?q=x"
+    assert client.get("/changes/").context["saved_views"] == []
+
+
+def test_a_view_that_is_refused_leads_back_to_its_list(desk) -> None:
+    client = login(desk)
+    assert keep(client, name="")["Location"] == "/incidents/?scope=mine"
+    assert keep(client, query="q=" + 900 * "ä")["Location"].startswith("/incidents/?q=")
+    assert not SavedView.objects.exists()
+
+
 def test_a_view_is_kept_shown_and_forgotten(desk) -> None:
     client = login(desk)
     assert (
@@ -212,12 +259,27 @@ def test_what_the_verb_needs_is_asked_once(desk) -> None:
     assert set(Incident.objects.values_list("state", flat=True)) == {"cancelled"}
 
 
+def test_what_was_typed_stays_where_nothing_was_done(desk) -> None:
+    (incident,) = reported(1)
+    refused = login(desk).post("/incidents/bulk/assign/", {"pick": [incident.number], "comment": "to whom?"})
+    assert [result.is_done for result in refused.context["results"]] == [False]
+    assert refused.context["form"] is not None
+
+
+def test_a_mark_between_words_is_no_word(desk) -> None:
+    reported(2)
+    assert len(numbers(login(desk), "/incidents/?q=Printer+-+smokes")) == 2
+
+
+def test_behind_a_place_that_has_emptied_the_first_page_comes(desk) -> None:
+    reported(3)
+    assert len(numbers(login(desk), "/incidents/?sort=number&after=[1,999999]")) == 3
+
+
 def test_several_rows_need_the_same_right_as_one(desk) -> None:
     (incident,) = reported(1)
     uma = login(incident.requester)
-    assert uma.get("/incidents/").context["actions"] == [] or "assign" not in {
-        action.name for action in uma.get("/incidents/").context["actions"]
-    }
+    assert "assign" not in {action.name for action in uma.get("/incidents/").context["actions"]}
     (result,) = uma.post("/incidents/bulk/resolve/", {"pick": [incident.number], "resolution": "x"}).context["results"]
     assert not result.is_done
     stranger = login(make_user("stranger", "requester"))

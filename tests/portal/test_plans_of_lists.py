@@ -1,6 +1,7 @@
 """Lists and searches of a large portal are answered by indexes, and never look at every ticket."""
 
 import json
+import re
 from io import StringIO
 
 import pytest
@@ -23,8 +24,12 @@ ADDRESSES = (
     "/incidents/?scope=all&priority=1", "/incidents/?scope=all&q=E4711",
     "/incidents/?team={team}", "/incidents/?assignee={agent}", "/incidents/?scope=all&requester={person}",
     "/changes/", "/problems/", "/search/?q=certificate",
-    "/search/?q=E4711",
+    "/search/?q=E4711", "/search/?q=slow+closing",
 )  # fmt: skip
+# What few rows have, or none, is not looked for in order: in a large table the database may choose to go through all of
+# it from the newest on. With the rows of this test it does not yet, so the statement is looked at, not its plan.
+RARE = ("/search/?q=E4711", "/search/?q=slow+closing")
+IN_ORDER = re.compile(r'(@@|LIKE UPPER)[^"]+\)+ ORDER BY "incidents_incident"."id" DESC LIMIT')
 
 
 def scanned(plan: dict) -> set[str]:
@@ -60,4 +65,6 @@ def test_no_list_and_no_search_reads_a_large_table_from_end_to_end() -> None:
                     plan = cursor.fetchone()[0]
                 plan = json.loads(plan) if isinstance(plan, str) else plan
                 bad += [f"{person} {address}: {table}" for table in scanned(plan[0]["Plan"]) & BIG]
+                if address in RARE and IN_ORDER.search(query["sql"]):
+                    bad.append(f"{person} {address}: in order, from the newest on: {query['sql']}")
     assert bad == []

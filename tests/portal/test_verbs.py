@@ -119,6 +119,17 @@ def test_a_requester_does_not_find_a_ci_of_somebody_else() -> None:
     assert foreign.name not in client.get("/cis/options/?field=ci&ci=srv").content.decode()
 
 
+def test_who_reads_no_internal_notes_is_offered_none_and_cannot_send_one() -> None:
+    story = tell_story(3)
+    incident = next(one for one in story.incidents if one.requester == story.requester and one.state == "on_hold")
+    address = f"/incidents/{incident.number}/comment/"
+    client = login(story.requester)
+    assert "Internal note" in login(story.desk).post(address, {"text": "Hm", "preview": "1"}).content.decode()
+    assert "Internal note" not in client.post(address, {"text": "Hm", "preview": "1"}).content.decode()
+    assert client.post(address, {"text": "For you alone", "public": "0"}).status_code == 400
+    assert not incident.entries.filter(text="For you alone").exists()
+
+
 def test_an_internal_note_is_not_shown_to_the_requester() -> None:
     story = tell_story(2)
     address = f"/incidents/{story.incidents[0].number}/"

@@ -6,6 +6,7 @@ import shutil
 import socket
 import subprocess
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 
 SSHD = shutil.which("sshd", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
@@ -20,9 +21,12 @@ def can_set_passwords() -> bool:
 
 
 class SshServer:
-    """Lets this test's user in with its key; with `password` also by that one. `log` is what the server wrote."""
+    """Lets this test's user in with its key; with `password` also by that one. `log` is what the server wrote.
 
-    def __init__(self, folder: Path, password: str | None = None) -> None:
+    `within` is a command in front of the server's: where its sessions are.
+    """
+
+    def __init__(self, folder: Path, password: str | None = None, *, within: Sequence[str] = ()) -> None:
         folder.mkdir()
         self.folder = folder
         self.log = folder / "log"
@@ -31,7 +35,7 @@ class SshServer:
                 ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", name, "-f", str(folder / name)], check=True
             )
         shutil.copy(folder / "user.pub", folder / "authorized_keys")
-        self._command = [str(SSHD), "-i", "-f", str(self._config()), "-E", str(self.log)]
+        self._command = [*within, str(SSHD), "-i", "-f", str(self._config()), "-E", str(self.log)]
         if password is not None:
             self._command = ["unshare", "--mount", "sh", "-c", self._with_shadow(password)]
         self._listener = socket.create_server(("127.0.0.1", 0))

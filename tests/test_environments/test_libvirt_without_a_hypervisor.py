@@ -1,21 +1,25 @@
 """What the libvirt driver does before any machine: errors, orders, reports, files of its small system."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
 from test_environments.drivers import errors
 from test_environments.drivers.bound import Bound
-from test_environments.drivers.interface import Delivery, Provenance, Recipe
+from test_environments.drivers.interface import CreateOrder, Delivery, NetworkMode, Provenance, Recipe
 from test_environments.drivers.libvirt import orders
 from test_environments.drivers.libvirt.connection import Connection, error_for
 from test_environments.drivers.libvirt.driver import Libvirt
+from test_environments.drivers.libvirt.environment_files import write_about
 from test_environments.drivers.libvirt.errands import parse_report
 from test_environments.drivers.libvirt.hypervisor import url_inside
 from test_environments.drivers.libvirt.machine import Disk, Machine, describe, read_provenance
 from test_environments.drivers.libvirt.small_systems.initramfs import Initramfs
+from test_environments.drivers.libvirt.uris import read_uri
 
 HOSTILE = 'till "7" <&\'>'
 
@@ -76,6 +80,38 @@ def test_unknown_options_and_values_are_refused(tmp_path: Path) -> None:
     for options in ({"colour": "red"}, {"accelerator": "warp"}, {"hardware": "steam"}):
         with pytest.raises(errors.Unsupported):
             Libvirt(tmp_path, portal="x", options=options, say=print)
+
+
+@pytest.mark.parametrize(
+    ("uri", "why"),
+    [
+        ("xen:///system", "cannot use"), ("qemu+tcp://host/system", "cannot use"), ("qemu:///other", "cannot use"),
+        ("qemu+ssh:///system", "cannot use"), ("qemu+ssh://user:secret@host/system", "cannot use"),
+        ("qemu:///embed?root=/srv/x", "TEST_ENVIRONMENT_MACHINES"), ("qemu:///system?socket=sock", "absolute path"),
+        ("qemu+ssh://host/system?no_verify=1", "known_hosts"), ("qemu+ssh://host/system?command=/bin/x", "refused"),
+        ("qemu+ssh://host/system?keyfile=/a%20b", "blanks"), ("qemu+ssh://host/embed", "cannot use"),
+    ],
+)  # fmt: skip
+def test_a_uri_that_cannot_be_kept_to_is_refused_with_what_to_write(tmp_path: Path, uri: str, why: str) -> None:
+    with pytest.raises(errors.Unsupported, match=why):
+        Libvirt(tmp_path, portal="x", options={"uri": uri}, say=print)
+
+
+@pytest.mark.parametrize("uri", ["qemu:///session", "qemu:///system", "qemu+ssh://libvirt@host/system"])
+def test_machines_of_a_daemon_get_no_network_and_the_text_says_what_to_do(uri: str) -> None:
+    assert "TEST_ENVIRONMENT_LIBVIRT_URI to qemu:///embed" in read_uri(uri).why_not_closed()
+    assert read_uri("qemu:///embed").why_not_closed() == ""
+
+
+def test_another_host_is_reached_with_its_key_checked_and_nothing_forwarded(tmp_path: Path) -> None:
+    uri = read_uri("qemu+ssh://libvirt@host:2222/system?keyfile=/etc/itsm/key&known_hosts=/etc/itsm/known_hosts")
+    opened = uri.to_open(tmp_path / "h")
+    command = (tmp_path / "h" / "ssh").read_text()
+    assert opened.startswith("qemu+ssh://libvirt@host:2222/system?keyfile=/etc/itsm/key&command=")
+    assert "known_hosts" not in opened
+    for option in ("StrictHostKeyChecking=yes", "ForwardAgent=no", "BatchMode=yes", "IdentityAgent=none"):
+        assert f"-o{option} " in command
+    assert "-oUserKnownHostsFile=/etc/itsm/known_hosts" in command
 
 
 def test_importing_the_driver_needs_no_library() -> None:
@@ -149,3 +185,46 @@ def test_the_same_parts_give_the_same_first_file_system() -> None:
         return system.packed()
 
     assert packed("bin/sh", "init") == packed("init", "bin/sh")
+
+
+@pytest.mark.parametrize(
+    ("noted", "now", "made"),
+    [
+        ({"uri": "qemu:///embed"}, "qemu:///system", "qemu:///embed"),
+        ({}, "qemu+ssh://root@example.org/system", "qemu:///embed"),
+        ({"uri": "qemu:///session"}, "qemu:///embed", "qemu:///session"),
+        ({"uri": "qemu:///system?socket=/a"}, "qemu:///system?socket=/b", "qemu:///system?socket=/a"),
+    ],
+)
+def test_an_environment_of_another_hypervisor_is_refused(tmp_path: Path, noted, now: str, made: str) -> None:
+    driver = Libvirt(tmp_path, portal="x", options={"uri": now}, say=print)
+    environment, bound = uuid4(), Bound(5)
+    folder = tmp_path / "environments" / str(environment)
+    folder.mkdir(parents=True)
+    write_about(folder, {**noted, "network": "isolated", "has_identity": True, "portal_url": "http://127.0.0.1:8000"})
+    delivery = Delivery("http://127.0.0.1:8000", "copy-1", "token")
+    order = CreateOrder(
+        environment, uuid4(), "a" * 64, Provenance("x", "ENV-1", "till", "2026"), network=NetworkMode.NONE
+    )
+    for verb in (
+        lambda: driver.create(order, bound),
+        lambda: driver.stop(environment, bound, grace_seconds=0),
+        lambda: driver.start(environment, bound),
+        lambda: driver.probe(environment, bound),
+        lambda: driver.deliver(environment, delivery, bound),
+        lambda: driver.snapshot(environment, uuid4(), bound),
+        lambda: driver.revert(environment, None, bound),
+        lambda: driver.destroy(environment, bound),
+    ):
+        with pytest.raises(
+            errors.Unsupported, match=f"made under {re.escape(made)}, .* is {re.escape(now)} now. Set it back"
+        ):
+            verb()
+    assert folder.exists()
+
+
+def test_another_key_leads_to_the_same_hypervisor() -> None:
+    where = "qemu+ssh://root@example.org/system"
+    with_keys = read_uri(f"{where}?keyfile=/etc/itsm/key&known_hosts=/etc/itsm/known_hosts")
+    assert with_keys.identity == read_uri(where).identity == where
+    with_keys.check_made_under(where)

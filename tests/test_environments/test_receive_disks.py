@@ -3,8 +3,6 @@
 import hashlib
 import secrets
 import socket
-import ssl
-import threading
 from collections.abc import Iterator
 from contextlib import suppress
 from datetime import timedelta
@@ -20,15 +18,14 @@ from test_environments import services
 from test_environments.drivers.libvirt.driver import Libvirt
 from test_environments.drivers.receiving import TOKEN_PLACE
 from test_environments.models import CopySource, DiskReception, GoldenImage
-from test_environments.runner.receptions import ReceptionDesk
 from test_environments.services.receptions import medium_path
 from test_environments.services.uploads import upload_path
 from tests.factories import NOW, make_ci, make_user
 from tests.test_environments.conftest import until
+from tests.test_environments.reception_desk import DISK, Desk, Sender, transfer
 from tickets.exceptions import ConditionRefused, InvalidInput, PermissionRefused, SeparationOfDuties, TransitionRefused
 
 MEDIUM = b"\0" * 700_000 + b"token=" + TOKEN_PLACE + b"\nport=1\n" + b"\0" * 700_000
-DISK = b"a disk" * 1000 + b"\0" * 3_000_000
 
 
 @pytest.fixture
@@ -163,56 +160,6 @@ def test_an_upload_that_cannot_be_is_refused_before_a_byte_of_it(till, engineer,
         )
 
 
-class Sender:
-    """Speaks the medium's side."""
-
-    def __init__(self, certificate: Path) -> None:
-        self._address = settings.TEST_ENVIRONMENT_RECEIVER[:2]
-        self._context = ssl.create_default_context(cafile=str(certificate))
-
-    def send(self, *parts: bytes) -> bytes:
-        with (
-            socket.create_connection(self._address, timeout=30) as line,
-            self._context.wrap_socket(line, server_hostname="capture") as secure,
-        ):
-            with suppress(OSError):
-                for part in parts:
-                    secure.sendall(part)
-                return secure.recv(4096)
-            return b""
-
-
-def transfer(secret: str, disk: bytes = DISK, inventory: str = '{"maker": "x"}') -> list[bytes]:
-    checksum = hashlib.sha256(disk).hexdigest()
-    return [f"ITSM-CAPTURE 1\n{secret}\n{inventory}\n{len(disk)}\n".encode(), disk, f"{checksum}\n".encode()]
-
-
-class Desk:
-    """The test host's part that receives disks, in a thread as the host's loop has it."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self._stop = threading.Event()
-        self._driver = Libvirt(folder, portal="x", options={}, say=print)
-        self._desk = ReceptionDesk({"libvirt": self._driver}, print)
-        self._thread = threading.Thread(target=self._run)
-        self._thread.start()
-
-    def _run(self) -> None:
-        from django.db import connection
-
-        while not self._stop.is_set():
-            self._desk.turn(NOW)
-            self._stop.wait(0.1)
-        self._desk.close()
-        connection.close()
-
-    def end(self) -> None:
-        self._stop.set()
-        self._thread.join(60)
-        self._driver.close()
-
-
 @pytest.fixture
 def desk(transactional_db, tmp_path: Path) -> Iterator[Desk]:
     desk = Desk(tmp_path / "machines")
@@ -230,6 +177,33 @@ def expected(till, engineer) -> tuple[DiskReception, str]:
     reception, secret = order(till, engineer)
     medium_path(reception).write_bytes(MEDIUM)
     return reception, secret
+
+
+def test_who_only_keeps_a_place_is_cut(desk, till, engineer, monkeypatch):
+    monkeypatch.setattr("test_environments.drivers.libvirt.receiver._GREETING_SECONDS", 0.5)
+    reception, _secret = expected(till, engineer)
+    until(lambda: state_of(reception) == "waiting")
+    with socket.create_connection(settings.TEST_ENVIRONMENT_RECEIVER[:2], timeout=30) as line:
+        line.sendall(b"\x16\x03\x01\x02\x00")  # the head of a record, and then a byte of it now and then
+        until(lambda: _is_cut(line))
+
+
+def _is_cut(line: socket.socket) -> bool:
+    try:
+        line.sendall(b"\x01")
+    except OSError:
+        return True
+    return False
+
+
+def test_what_nobody_expected_fails_with_its_reason(desk, till, engineer, monkeypatch):
+    def broken(*args: object) -> None:
+        raise RuntimeError("the moon is full\0")
+
+    monkeypatch.setattr(Libvirt, "receive", broken)
+    reception, _secret = expected(till, engineer)
+    until(lambda: state_of(reception) == "error")
+    assert reception.last_error == "RuntimeError: the moon is full"
 
 
 def test_a_disk_that_arrives_ends_in_an_image_that_waits_for_its_approval(desk, till, engineer, tmp_path):

@@ -105,9 +105,9 @@ def moment(value: datetime | None) -> SafeString:
     if local.date() == today:
         text = date_format(local, "H:i:s")
     elif abs(local.date() - today) < timedelta(days=180):
-        text = date_format(local, "j M H:i")
+        text = f"{date_format(local, 'MONTH_DAY_FORMAT')} {local:%H:%M}"
     else:
-        text = date_format(local, "j M Y")
+        text = date_format(local, "SHORT_DATE_FORMAT")
     return format_html(
         '<time datetime="{}" title="{}">{}</time>', value.isoformat(), date_format(local, "Y-m-d H:i:s T"), text
     )
@@ -147,3 +147,9 @@ def query(context: dict[str, Any], **changes: Any) -> str:
             parameters[name] = value
     encoded = parameters.urlencode()
     return f"?{encoded}" if encoded else "?"
+
+
+@register.inclusion_tag("tickets/_edit_link.html", takes_context=True)
+def edit_link(context: dict[str, Any], name: str, label: str) -> dict[str, Any]:
+    """A pencil that opens the form of one fact in its place (`#inline-<name>`), where the person may edit it."""
+    return {"url": (context.get("editable") or {}).get(name, ""), "name": name, "label": label}

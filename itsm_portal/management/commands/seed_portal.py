@@ -9,6 +9,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import connection
 
 from incidents.models import Incident
+from itsm_portal.seeding.copying import word_indexes_afterwards
 from itsm_portal.seeding.live import start_live_rollout
 from itsm_portal.seeding.rollouts import make_past_rollouts, versions_needed
 from itsm_portal.seeding.tickets import make_tickets
@@ -45,12 +46,14 @@ class Command(BaseCommand):
             cursor.execute("SET statement_timeout = 0")
         # Not for secrets: the data is to be the same again.
         world = World(database_now(), random.Random(options["seed"]), options["days"], options["password"])  # noqa: S311
-        make_people(world, options["tickets"])
-        make_library(world, versions_needed(options["rollouts"], len(PRODUCTS)))
-        self._say(f"{len(world.requesters)} people, {len(world.products)} products")
-        make_cis(world, options["cis"])
-        self._say(f"{options['cis']} CIs")
-        written = make_tickets(world, options["tickets"], self._say)
+        with word_indexes_afterwards():
+            make_people(world, options["tickets"])
+            make_library(world, versions_needed(options["rollouts"], len(PRODUCTS)))
+            self._say(f"{len(world.requesters)} people, {len(world.products)} products")
+            make_cis(world, options["cis"])
+            self._say(f"{options['cis']} CIs")
+            written = make_tickets(world, options["tickets"], self._say)
+        self._say("indexes of words")
         if options["rollouts"]:
             self._say(f"{make_past_rollouts(world, options['rollouts'] - 1, written.keys[Release])} past rollouts")
             rollout = start_live_rollout(world)

@@ -15,11 +15,12 @@ import struct
 import subprocess
 import time
 from pathlib import Path
+from typing import BinaryIO
 
 from test_environments.drivers.bound import Bound
 from test_environments.drivers.errors import Capacity, DriverError, Failed, SourceChanged, Unavailable, Unsupported
+from test_environments.drivers.receiving import FORMATS
 
-FORMATS = {".raw": "raw", ".img": "raw", ".qcow2": "qcow2", ".vmdk": "vmdk", ".vhdx": "vhdx"}
 LARGEST = 4 * 10**12  # bytes that an image may unfold to
 _INFO_SECONDS = 30.0
 _CHECK_SECONDS = 900.0
@@ -73,7 +74,7 @@ def take_copy(source: Path, target: Path, bound: Bound) -> str:
     Raises SourceChanged, Failed, Interrupted.
     """
     digest = hashlib.sha256()
-    with open(source, "rb") as foreign, open(target, "xb") as copy:
+    with open(source, "rb") as foreign, _new(target) as copy:
         before = os.fstat(foreign.fileno())
         while block := foreign.read(_BLOCK):
             digest.update(block)
@@ -87,6 +88,11 @@ def take_copy(source: Path, target: Path, bound: Bound) -> str:
         if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns) or copy.tell() != after.st_size:
             raise SourceChanged(f"{source.name} changed while it was read; switch its machine off, or try again.")
     return digest.hexdigest()
+
+
+def _new(path: Path) -> BinaryIO:
+    """What it holds is nobody else's."""
+    return open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb")
 
 
 def check_foreign(copy: Path, format_: str, bound: Bound) -> int:
@@ -190,11 +196,16 @@ def _run(
     if limits is not None:
         command = ["prlimit", f"--as={_MEMORY}", "--core=0", "--nofile=64", *limits, "--", *command]
         if os.geteuid() == 0:
-            nobody = ["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups", "--no-new-privs", "--"]
-            command = ["unshare", "--net", "--", *nobody, *command]
+            nobody = ["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups", "--no-new-privs"]
+            command = ["unshare", "--net", "--", *nobody, "--pdeathsig=KILL", "--", *command]
     try:
         process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            errors="replace",  # names in a foreign image need not be text
         )
     except OSError as error:
         raise Unavailable(f"qemu-img cannot be started ({error}). On Debian: apt install qemu-utils.") from None

@@ -16,12 +16,7 @@ from typing import Any
 from uuid import UUID
 
 from test_environments.drivers.bound import Bound
-from test_environments.drivers.errors import (
-    Conflict,
-    DriverError,
-    NotFound,
-    Unsupported,
-)
+from test_environments.drivers.errors import Conflict, DriverError, Failed, NotFound, Unsupported
 from test_environments.drivers.interface import (
     Capabilities,
     CaptureOrder,
@@ -41,7 +36,7 @@ from test_environments.drivers.interface import (
     Started,
     StoppedHow,
 )
-from test_environments.drivers.libvirt import host, hypervisor, orders, probing
+from test_environments.drivers.libvirt import host, orders, probing
 from test_environments.drivers.libvirt.accelerators import EVIDENCE, Accelerators
 from test_environments.drivers.libvirt.disk_images import need_room
 from test_environments.drivers.libvirt.endpoints import Endpoint, from_json, hosts_lines, resolve
@@ -58,6 +53,7 @@ from test_environments.drivers.libvirt.hypervisors import Hypervisors, Opened
 from test_environments.drivers.libvirt.images import Images, first_provenance, provenance_of
 from test_environments.drivers.libvirt.machine import HARDWARE, NAMESPACE, Disk, Machine, describe, read_provenance
 from test_environments.drivers.libvirt.physical import Incoming
+from test_environments.drivers.libvirt.uris import EMBED, read_uri
 from test_environments.drivers.receiving import ArrivedDisk, ExpectedDisk, Progress
 from test_environments.drivers.store import Store
 
@@ -69,7 +65,7 @@ _BOOT_SECONDS = 90.0
 class Libvirt(Driver):
     """Options:
 
-    uri          `qemu:///embed` (default: a libvirt of our own, closed off), or that of a daemon
+    uri          `qemu:///embed` (default: a libvirt of our own, closed off), or that of a daemon: see `uris.py`
     sources      the folder below which disk images lie that may be taken
     accelerator  `tcg` (default: emulated) or `kvm`, which is tried by a real start first
     hardware     `paravirtual` (default) or `common`: what systems without virtio drivers need
@@ -96,8 +92,9 @@ class Libvirt(Driver):
         self._image_store = Store(work_folder / "images")
         self._images = Images(self._image_store, Path(options.get("sources", work_folder)), self._incoming)
         self._environments = Store(work_folder / "environments")
+        self._uri = read_uri(str(options.get("uri", EMBED)))
         self._hypervisors = Hypervisors(
-            str(options.get("uri", hypervisor.EMBED)), work_folder, media, str(options.get("user", "libvirt-qemu")),
+            self._uri, work_folder, media, str(options.get("user", "libvirt-qemu")),
             folders=[self._image_store.root, self._environments.root], say=say,
         )  # fmt: skip
         self._accelerators = Accelerators(accelerator, self._boot)
@@ -121,8 +118,13 @@ class Libvirt(Driver):
         except NotFound:
             return ()
 
+    @classmethod
+    def why_no_network(cls, options: Mapping[str, Any]) -> str:
+        return read_uri(str(options.get("uri", EMBED))).why_not_closed()
+
     def open(self, bound: Bound) -> None:
         """Machines that a killed runner left go on; they get their ways out back."""
+        self._hypervisor.check_folder(bound)
         for key in self._environments.all():
             with suppress(NotFound):
                 about, there = read_about(self._environments.path(key)), self._of(key).hypervisor
@@ -134,7 +136,7 @@ class Libvirt(Driver):
 
     def capabilities(self, bound: Bound) -> Capabilities:
         found = self._hypervisor.connection.call("hello", bound)
-        networks = {NetworkMode.NONE} | ({NetworkMode.ISOLATED} if self._hypervisor.is_embedded else set())
+        networks = {NetworkMode.NONE} | (set() if self._uri.why_not_closed() else {NetworkMode.ISOLATED})
         accelerators = self._accelerators.working()
         return Capabilities(
             kinds=frozenset({Kind.VM, Kind.PHYSICAL}),
@@ -146,7 +148,8 @@ class Libvirt(Driver):
             has_snapshots=True,
             can_probe=True,
             free=Resources(
-                memory_mb=host.free_memory_mb(), disk_growth_mb=shutil.disk_usage(self._folder).free // 10**6
+                memory_mb=self._hypervisor.free_memory_mb(bound),
+                disk_growth_mb=shutil.disk_usage(self._folder).free // 10**6,
             ),
             detail={name: str(found[name]) for name in ("uri", "libvirt", "qemu")},
         )  # fmt: skip
@@ -169,6 +172,7 @@ class Libvirt(Driver):
         if order.kind is Kind.FILES or order.method not in _METHODS:
             raise Unsupported(f"The driver libvirt does not take {order.kind} by {order.method}.")
         here = self._here
+        here.hypervisor.check_folder(bound)
         with plain_errors():
             return self._images.capture(
                 order, bound, user=self._hypervisors.user, connection=here.hypervisor.connection, errands=here.errands
@@ -185,21 +189,23 @@ class Libvirt(Driver):
 
     def create(self, order: CreateOrder, bound: Bound) -> None:
         bound.check()
-        if order.network is NetworkMode.HOST or (
-            order.network is NetworkMode.ISOLATED and not self._hypervisor.is_embedded
-        ):
-            raise Unsupported(f"This hypervisor gives no network “{order.network}”.")
+        if order.network is NetworkMode.HOST:
+            raise Unsupported("A machine never gets the network of its host; ask for “isolated” or “none”.")
+        if order.network is NetworkMode.ISOLATED and (why := self._uri.why_not_closed()):
+            raise Unsupported(why)
         if order.allowed_endpoints and order.network is not NetworkMode.ISOLATED:
             raise Unsupported("Endpoints can be allowed to a machine in the isolated network only.")
         endpoints = resolve(order.allowed_endpoints)
         accelerator = order.accelerator or self._accelerators.wanted
         if why := self._accelerators.why_not(accelerator):
             raise Unsupported(why)
+        self._check_uri(order.environment)
+        self._hypervisor.check_folder(bound)
         about = self._images.about(order, bound)
         if self._of(order.environment).hypervisor.is_alive(str(order.environment), bound):
             raise Conflict("It runs; stop it first.")
         memory = order.resources.memory_mb or self._memory_mb
-        host.need_memory(memory)
+        self._hypervisor.need_memory(memory, bound)
         growth = (order.resources.disk_growth_mb or self._growth_mb) * 10**6
         is_full = order.clone is Clone.FULL
         need_room(self._folder, growth + (about["image_bytes"] if is_full else 0))
@@ -208,7 +214,7 @@ class Libvirt(Driver):
             "image_sha256": order.image_sha256, "versions": dict(order.versions), "agent": about["agent"],
             "network": str(order.network), "accelerator": accelerator, "memory_mb": memory,
             "processors": order.resources.processors or 1, "growth_mb": growth // 10**6,
-            "endpoints": [dataclasses.asdict(endpoint) for endpoint in endpoints],
+            "endpoints": [dataclasses.asdict(endpoint) for endpoint in endpoints], "uri": self._uri.identity,
         }  # fmt: skip
         with plain_errors():
             folder = self._environments.begin(order.environment)
@@ -244,9 +250,13 @@ class Libvirt(Driver):
         if not files.about["has_identity"]:
             raise Conflict("The machine has no identity yet.")
         there.settle(uuid, bound)
-        if not there.is_alive(uuid, bound):
-            host.need_memory(files.about["memory_mb"])
+        power = there.power(uuid, bound)
+        if power is not Power.RUNNING:
             need_room(self._folder, self._growth_mb * 10**6 // 4)
+        if power is Power.PAUSED:  # it stands still since the disk was full
+            there.connection.call("go_on", bound, uuid=uuid)
+        elif power is not Power.RUNNING:
+            there.need_memory(files.about["memory_mb"], bound)
             is_isolated = files.about["network"] == NetworkMode.ISOLATED
             if is_isolated:
                 there.open_ways(files.about["portal_url"])
@@ -267,6 +277,7 @@ class Libvirt(Driver):
         )  # fmt: skip
 
     def stop(self, environment: UUID, bound: Bound, *, grace_seconds: float) -> StoppedHow:
+        self._check_uri(environment)
         uuid, there = str(environment), self._of(environment).hypervisor
         if not there.is_alive(uuid, bound):
             return StoppedHow.ALREADY
@@ -291,10 +302,10 @@ class Libvirt(Driver):
         try:
             accelerator = str(there.connection.call("accelerator", bound, uuid=str(environment)))
         except DriverError:
-            if not there.is_embedded or host.process_of(str(environment)) is not None:
+            if not there.is_here or there.process_of(str(environment)) is not None:
                 raise
             return Observation(Power.CRASHED, disk_bytes=disk, why="The machine was killed a moment ago.")
-        process = host.process_of(str(environment))
+        process = there.process_of(str(environment))
         return Observation(power, process, host.resident_mb(process), disk, why, EVIDENCE[accelerator], accelerator)
 
     def snapshot(self, environment: UUID, snapshot: UUID, bound: Bound) -> None:
@@ -308,7 +319,8 @@ class Libvirt(Driver):
             files.go_back(snapshot)
 
     def destroy(self, environment: UUID, bound: Bound) -> None:
-        uuid, endpoints = str(environment), self._endpoints_of(environment)
+        uuid = str(environment)
+        self._check_uri(environment)
         for opened in self._hypervisors.all():
             opened.errands.end(f"errand-{environment}", bound)
             if opened.hypervisor.look(uuid, bound) is not None:
@@ -317,8 +329,7 @@ class Libvirt(Driver):
                     opened.hypervisor.connection.call("forget", bound, uuid=uuid)
         with plain_errors():
             self._environments.remove(environment, bound.check)
-        if all(self._endpoints_of(key) != endpoints for key in self._environments.all()):
-            self._hypervisors.drop(endpoints)
+        self._hypervisors.keep_only(lambda: {self._endpoints_of(key) for key in self._environments.all()})
 
     def list_owned(self, bound: Bound) -> list[Owned]:
         owned: dict[UUID, Owned] = {}
@@ -355,7 +366,13 @@ class Libvirt(Driver):
     def _files(self, environment: UUID) -> EnvironmentFiles:
         if not self._environments.has(environment):
             raise NotFound("The environment is not there; it has to be made again.")
+        self._check_uri(environment)
         return EnvironmentFiles(self._environments.path(environment), self._hypervisors.user)
+
+    def _check_uri(self, environment: UUID) -> None:
+        """Raises Unsupported for one of another hypervisor; which made it is noted only since there are others."""
+        with suppress(NotFound, Failed):  # half made, or spoilt: it can go
+            self._uri.check_made_under(read_about(self._environments.path(environment)).get("uri", EMBED))
 
     def _at_rest(self, environment: UUID, bound: Bound) -> EnvironmentFiles:
         files = self._files(environment)

@@ -6,15 +6,13 @@ each exactly these ports are served and passed on.
 
 import ipaddress
 import json
-import re
 import socket
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from test_environments.drivers.errors import Unavailable, Unsupported
+from test_environments.drivers.interface import ENDPOINT, MOST_ENDPOINTS
 
-_TEXT = re.compile(r"([A-Za-z0-9](?:[A-Za-z0-9.-]{0,251}[A-Za-z0-9])?):([0-9]{1,5})")
-MOST = 16
 # QEMU's own addresses in the user network of a machine.
 _MACHINE_NETWORK = ipaddress.ip_network("10.0.2.0/24")
 
@@ -30,13 +28,13 @@ class Endpoint:
 
 def resolve(texts: tuple[str, ...]) -> tuple[Endpoint, ...]:
     """The endpoints with their IPv4 addresses of now, sorted. Raises Unsupported, Unavailable (an unknown name)."""
-    if len(texts) > MOST:
-        raise Unsupported(f"At most {MOST} endpoints can be allowed, not {len(texts)}.")
+    if len(texts) > MOST_ENDPOINTS:
+        raise Unsupported(f"At most {MOST_ENDPOINTS} endpoints can be allowed, not {len(texts)}.")
     return tuple(sorted({_resolve(text) for text in texts}))
 
 
 def _resolve(text: str) -> Endpoint:
-    found = _TEXT.fullmatch(text)
+    found = ENDPOINT.fullmatch(text)
     if found is None or not 0 < int(found[2]) < 65536:
         raise Unsupported(f"{text!r} is no endpoint: name a host and a port, such as licence.example.org:27000.")
     name, port = found[1], int(found[2])

@@ -7,8 +7,6 @@ import shutil
 from itertools import pairwise
 from pathlib import Path
 
-from test_environments.drivers.errors import Capacity
-
 RESERVE_MB = 256  # that machines leave to the host
 _QEMU = b"/usr/bin/qemu-system-"
 _PROGRAMS = (
@@ -34,15 +32,6 @@ def free_memory_mb() -> int:
         if line.startswith("MemAvailable:"):
             return max(0, int(line.split()[1]) * 1024 // 10**6 - RESERVE_MB)
     return 0
-
-
-def need_memory(megabytes: int) -> None:
-    """Raises Capacity."""
-    free = free_memory_mb()
-    if free < megabytes:
-        raise Capacity(
-            f"The machine needs {megabytes} MB of memory, {free} MB are free. Stop or destroy an environment."
-        )
 
 
 def process_of(uuid: str) -> int | None:

@@ -4,15 +4,25 @@
 URIs the machines belong to a daemon whose network is not ours to close: they get no network at all.
 """
 
+import tempfile
 import threading
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
+from uuid import uuid4
 
 from test_environments.drivers.bound import Bound
-from test_environments.drivers.errors import Conflict, Failed, GuestUnresponsive, NotFound, Unavailable
+from test_environments.drivers.errors import (
+    Capacity,
+    Conflict,
+    Failed,
+    GuestUnresponsive,
+    NotFound,
+    Unavailable,
+    Unsupported,
+)
 from test_environments.drivers.interface import Power
 from test_environments.drivers.libvirt import host
 from test_environments.drivers.libvirt.connection import Connection
@@ -20,8 +30,8 @@ from test_environments.drivers.libvirt.endpoints import Endpoint
 from test_environments.drivers.libvirt.machine import HOST_ADDRESS
 from test_environments.drivers.libvirt.network import Namespace, Relay, interfaces_of
 from test_environments.drivers.libvirt.ownership import QemuUser
+from test_environments.drivers.libvirt.uris import HypervisorUri, Owner
 
-EMBED = "qemu:///embed"
 RUNNING, BLOCKED, PAUSED, SHUTTING_DOWN, OFF, CRASHED = 1, 2, 3, 4, 5, 6
 ALIVE = frozenset({RUNNING, BLOCKED, PAUSED, SHUTTING_DOWN})
 PAUSED_BY_DISK = 5
@@ -50,14 +60,16 @@ class Hypervisor:
 
     def __init__(
         self,
-        uri: str,
+        uri: HypervisorUri,
         folder: Path,
         user: QemuUser,
         *,
         endpoints: tuple[Endpoint, ...] = (),
         say: Callable[[str], None],
     ) -> None:
-        self.is_embedded = uri == EMBED
+        self.uri = uri
+        self.is_here = uri.owner is not Owner.REMOTE  # its processes and memory are this host's
+        self._is_folder_seen = uri.is_embedded
         self._endpoints = endpoints
         self._folder = folder
         self._user = user
@@ -65,12 +77,11 @@ class Hypervisor:
         self._lock = threading.Lock()
         self._namespace: Namespace | None = None
         self._relays: dict[tuple[str, int], Relay] = {}
-        full = f"{EMBED}?root={folder}" if self.is_embedded else uri
-        self.connection = Connection(full, enter=self._enter, say=say)
+        self.connection = Connection(uri.to_open(folder), enter=self._enter, say=say)
 
     def _enter(self) -> list[str]:
         """What to put in front of the owner's command; prepares the folder of an embedded libvirt."""
-        if not self.is_embedded:
+        if not self.uri.is_embedded:
             return []
         if len(str(self._folder)) > _LONGEST_ROOT:
             raise Unavailable(f"The path {self._folder} is too long: at most {_LONGEST_ROOT} characters.")
@@ -97,7 +108,8 @@ class Hypervisor:
         name, port = address_of(url)
         namespace = self._closed_network()
         ways = {(LOOPBACK, port): (name, port)}
-        ways |= {(endpoint.address, endpoint.port): (endpoint.name, endpoint.port) for endpoint in self._endpoints}
+        # By its address: the name may mean another machine by now, even this host.
+        ways |= {(endpoint.address, endpoint.port): (endpoint.address, endpoint.port) for endpoint in self._endpoints}
         with self._lock:
             for inside, outside in ways.items():
                 found = self._relays.get(inside)
@@ -113,6 +125,40 @@ class Hypervisor:
                     raise Unavailable(text) from None
                 self._relays[inside] = Relay(listener, *outside, say=self._say)
 
+    def check_folder(self, bound: Bound) -> None:
+        """Raises Unsupported where a daemon does not see our files under our paths, Unavailable."""
+        if self._is_folder_seen:
+            return
+        with tempfile.TemporaryDirectory(prefix="seen-", dir=self._folder) as place:
+            Path(place).chmod(0o755)
+            mark = Path(place, uuid4().hex)
+            mark.touch(0o644)
+            if mark.name not in self.connection.call("files_in", bound, folder=place):
+                raise Unsupported(
+                    f"The hypervisor of {self.uri} does not find the files in {self._folder.parent}. Machines need "
+                    "them under the same path: mount that folder there, let the daemon's user pass through the folders "
+                    "above it, or use qemu:///embed."
+                )
+        self._is_folder_seen = True
+
+    def free_memory_mb(self, bound: Bound) -> int:
+        """What could be given to machines now. Raises Unavailable."""
+        if self.is_here:
+            return host.free_memory_mb()
+        return max(0, int(self.connection.call("free_memory_mb", bound)) - host.RESERVE_MB)
+
+    def need_memory(self, megabytes: int, bound: Bound) -> None:
+        """Raises Capacity, Unavailable."""
+        free = self.free_memory_mb(bound)
+        if free < megabytes:
+            raise Capacity(
+                f"The machine needs {megabytes} MB of memory, {free} MB are free. Stop or destroy an environment."
+            )
+
+    def process_of(self, uuid: str) -> int | None:
+        """The QEMU process of a machine, None without one and on another host."""
+        return host.process_of(uuid) if self.is_here else None
+
     def look(self, uuid: str, bound: Bound | None = None) -> dict[str, Any] | None:
         """State of a machine, None when libvirt does not know it. Raises Unavailable."""
         try:
@@ -125,13 +171,23 @@ class Hypervisor:
         found = self.look(uuid, bound)
         return found is not None and found["state"] in ALIVE
 
+    def power(self, uuid: str, bound: Bound) -> Power:
+        """OFF also of a machine that libvirt does not know."""
+        found = self.look(uuid, bound)
+        return power_of(found["state"], found["reason"])[0] if found else Power.OFF
+
     def settle(self, uuid: str, bound: Bound) -> None:
         """A machine that was killed “runs” on for a moment: waits until libvirt has noticed."""
-        if self.is_embedded and self.is_alive(uuid, bound) and host.process_of(uuid) is None:
+        if self.is_here and self.is_alive(uuid, bound) and host.process_of(uuid) is None:
             bound.wait(lambda: not self.is_alive(uuid), seconds=_KILL_SECONDS)
 
     def ask_to_stop(self, uuid: str, bound: Bound, *, grace_seconds: float) -> bool:
-        """Presses the power button, again and again; whether the machine went off in time."""
+        """Presses the power button, again and again; whether the machine went off in time.
+
+        One that stands still (the disk of its host is full) hears nothing and is not asked.
+        """
+        if self.power(uuid, bound) is Power.PAUSED:
+            return False
         end = Bound(min(grace_seconds, bound.left))
         while end.left:
             bound.check()
@@ -145,13 +201,13 @@ class Hypervisor:
         """Back when nothing of the machine runs. Raises GuestUnresponsive."""
         with suppress(NotFound, Conflict):
             self.connection.call("kill", bound, uuid=uuid)
-        is_gone = bound.wait(lambda: not self.is_alive(uuid) and host.process_of(uuid) is None, seconds=_KILL_SECONDS)
+        is_gone = bound.wait(lambda: not self.is_alive(uuid) and self.process_of(uuid) is None, seconds=_KILL_SECONDS)
         if not is_gone:
             raise GuestUnresponsive("The machine does not end, also not by force; look at its QEMU process.")
 
     def check_closed(self, uuid: str, bound: Bound) -> None:
         """Ends a machine at once that could reach more than it may. Raises Failed."""
-        process = host.process_of(uuid) if self.is_embedded else None
+        process = host.process_of(uuid) if self.uri.is_embedded else None
         if process is None:
             return
         with suppress(FileNotFoundError):

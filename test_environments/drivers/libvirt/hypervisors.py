@@ -21,6 +21,7 @@ from test_environments.drivers.libvirt.errands import Errands
 from test_environments.drivers.libvirt.hypervisor import Hypervisor
 from test_environments.drivers.libvirt.ownership import QemuUser
 from test_environments.drivers.libvirt.small_systems.build import for_errands
+from test_environments.drivers.libvirt.uris import HypervisorUri
 
 _WAYS = "ways"
 
@@ -37,7 +38,14 @@ class Hypervisors:
     """Those of one URI below one folder. `folders` are made for the driver's own things."""
 
     def __init__(
-        self, uri: str, folder: Path, media: Path, user: str, *, folders: list[Path], say: Callable[[str], None]
+        self,
+        uri: HypervisorUri,
+        folder: Path,
+        media: Path,
+        user: str,
+        *,
+        folders: list[Path],
+        say: Callable[[str], None],
     ) -> None:
         self._uri = uri
         self._folder = folder
@@ -63,8 +71,8 @@ class Hypervisors:
                     path.mkdir(mode=0o711, parents=True, exist_ok=True)
                     path.chmod(0o711)
                 root = self._folder / mark
+                root.mkdir(mode=0o711, exist_ok=True)
                 if endpoints:
-                    root.mkdir(mode=0o711, exist_ok=True)
                     write_endpoints(root / _WAYS, endpoints)
                     self._share_knowledge(root)
                 found = Hypervisor(self._uri, root, user, endpoints=endpoints, say=self._say)
@@ -86,15 +94,17 @@ class Hypervisors:
                 found.append(self.at(read_endpoints(ways)))
         return found
 
-    def drop(self, endpoints: tuple[Endpoint, ...]) -> None:
-        """Ends that of these endpoints, whose last machine is gone; never the first."""
-        if not endpoints:
-            return
-        mark = _mark(endpoints)
+    def keep_only(self, used: Callable[[], set[tuple[Endpoint, ...]]]) -> None:
+        """Ends those whose last machine is gone; never the first. `used`: all that machines may reach, asked under the
+        lock, so that nobody begins meanwhile.
+        """
         with self._lock:
-            if opened := self._opened.pop(mark, None):
-                opened.hypervisor.close()
-            shutil.rmtree(self._folder / mark, ignore_errors=True)
+            marks = {_mark(endpoints) for endpoints in used()}
+            for root in self._folder.glob("h-*"):
+                if root.name not in marks:
+                    if opened := self._opened.pop(root.name, None):
+                        opened.hypervisor.close()
+                    shutil.rmtree(root, ignore_errors=True)
 
     def close(self) -> None:
         """Machines run on."""

@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Callable
 from typing import Any
+from xml.sax.saxutils import escape
 
 try:
     import libvirt
@@ -61,12 +62,36 @@ class Owner:
             "pid": os.getpid(),
         }
 
+    def free_memory_mb(self) -> int:
+        """Memory of the hypervisor's host that is free or can be freed."""
+        found = self._hypervisor().getMemoryStats(libvirt.VIR_NODE_MEMORY_STATS_ALL_CELLS)  # kB
+        return sum(found.get(name, 0) for name in ("free", "buffers", "cached")) * 1024 // 10**6
+
+    def files_in(self, folder: str) -> list[str]:
+        """Names of the files that the hypervisor's host has in this folder; none where it cannot read it."""
+        name = f"itsm-{os.path.basename(folder)}"
+        xml = f"<pool type='dir'><name>{escape(name)}</name><target><path>{escape(folder)}</path></target></pool>"
+        try:
+            pool = self._hypervisor().storagePoolCreateXML(xml, 0)
+        except libvirt.libvirtError:
+            if not self._hypervisor().isAlive():
+                raise
+            return []
+        try:
+            return list(pool.listVolumes())
+        finally:
+            pool.destroy()
+
     def define(self, xml: str) -> None:
         """Makes the machine known, or changes it; it takes effect at its next start."""
         self._hypervisor().defineXML(xml)
 
     def start(self, uuid: str) -> None:
         self._machine(uuid).create()
+
+    def go_on(self, uuid: str) -> None:
+        """Lets a paused machine run again."""
+        self._machine(uuid).resume()
 
     def run(self, xml: str) -> None:
         """Starts a machine that is forgotten when it ends."""

@@ -1,6 +1,6 @@
 """Takes one disk, over TLS, from the one medium that has the token.
 
-What arrives is hostile input: bounded in length and time, checked against the sender's sha256, and opened only by
+What arrives is hostile input: bounded in length and time, checked against the sender's sha256, and started only by
 errands. The certificate lies beside the disk and stays, so that a medium is good for the next runner, too.
 """
 
@@ -68,8 +68,7 @@ class Receiver:
             self._socket.shutdown(socket.SHUT_RDWR)
         self._socket.close()
         for line in list(self._lines):
-            with suppress(OSError):
-                line.shutdown(socket.SHUT_RDWR)
+            _cut(line)
         with self._transfer:
             if self.arrived is None:
                 (self._place / "disk.raw").unlink(missing_ok=True)
@@ -86,32 +85,42 @@ class Receiver:
             threading.Thread(target=self._serve, args=(line, str(address[0])), daemon=True).start()
 
     def _serve(self, line: socket.socket, address: str) -> None:
-        self._lines.add(line)
         try:
-            line.settimeout(_GREETING_SECONDS)
-            with self._context.wrap_socket(line, server_side=True) as secure, secure.makefile("rb") as stream:
+            with self._context.wrap_socket(line, server_side=True, do_handshake_on_connect=False) as secure:
                 self._lines.add(secure)
+                # All of it in time: a byte now and then keeps no place.
+                greeting = threading.Timer(_GREETING_SECONDS, _cut, [secure])
+                greeting.start()
                 try:
-                    sha256 = self._take(stream, secure, address)
-                except (Failed, Capacity) as error:
-                    self._say(f"capture: from {address}: {error}")
-                    secure.sendall(f"refused {error}\n".encode())
-                else:
-                    self._say(f"capture: the disk from {address} has arrived, sha256 {sha256}")
-                    secure.sendall(f"accepted {sha256}\n".encode())
-                self._lines.discard(secure)
-        except OSError as error:
+                    secure.settimeout(_GREETING_SECONDS)
+                    secure.do_handshake()
+                    self._answer(secure, address, greeting)
+                finally:
+                    greeting.cancel()
+                    self._lines.discard(secure)
+        except (OSError, ValueError) as error:  # ValueError: it was cut in the middle of the handshake
             self._say(f"capture: from {address}: {error}")
         finally:
-            self._lines.discard(line)
             self._callers.release()
 
-    def _take(self, stream: BinaryIO, line: socket.socket, address: str) -> str:
+    def _answer(self, line: ssl.SSLSocket, address: str, greeting: threading.Timer) -> None:
+        try:
+            sha256 = self._take(line, address, greeting)
+        except (Failed, Capacity) as error:
+            self._say(f"capture: from {address}: {error}")
+            line.sendall(f"refused {error}\n".encode())
+        else:
+            self._say(f"capture: the disk from {address} has arrived, sha256 {sha256}")
+            line.sendall(f"accepted {sha256}\n".encode())
+
+    def _take(self, line: ssl.SSLSocket, address: str, greeting: threading.Timer) -> str:
         """Reads one transfer. Raises Failed, Capacity, OSError."""
-        greeting, token = _line(stream), _line(stream)
+        stream = line.makefile("rb")
+        name, token = _line(stream), _line(stream)
         told = hashlib.sha256(token.encode()).hexdigest()
-        if greeting != "ITSM-CAPTURE 1" or not hmac.compare_digest(told, self._token_sha256):
+        if name != "ITSM-CAPTURE 1" or not hmac.compare_digest(told, self._token_sha256):
             raise Failed("This medium is not expected (any more).")
+        greeting.cancel()
         line.settimeout(_QUIET_SECONDS)
         if not self._transfer.acquire(blocking=False):
             raise Failed("A transfer is under way already.")
@@ -147,6 +156,11 @@ class Receiver:
             self._socket.shutdown(socket.SHUT_RDWR)
         self._socket.close()
         return sha256
+
+
+def _cut(line: socket.socket) -> None:
+    with suppress(OSError):
+        line.shutdown(socket.SHUT_RDWR)
 
 
 def note_arrival(place: Path, disk: str, arrived: ArrivedDisk) -> None:

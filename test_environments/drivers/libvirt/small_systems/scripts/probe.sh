@@ -2,9 +2,11 @@
 mkdir -p /run/order
 tar -xf $order -C /run/order || finish failed the order cannot be read
 ip link set lo up
-ip link set eth0 up || finish failed there is no network card
-ip addr add 10.0.2.15/24 dev eth0
-ip route add default via 10.0.2.2
+# Without a network card every target is tried nevertheless.
+if ip link set eth0 up; then
+    ip addr add 10.0.2.15/24 dev eth0
+    ip route add default via 10.0.2.2
+fi
 while read -r host port; do
     # -e needs a connection before it runs anything
     if nc -w 4 "$host" "$port" -e /bin/true < /dev/null 2>/dev/null; then

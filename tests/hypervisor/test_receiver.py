@@ -1,94 +1,20 @@
-"""From a physical machine, by the capture medium, to a virtual one that boots; and a copy of that while it runs."""
+"""The receiver of physical machines' disks: whom it believes, and what it leaves of whom it does not."""
 
 import hashlib
 import socket
 import ssl
-import subprocess
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from test_environments.drivers.errors import NotFound, Unavailable, Unsupported
-from test_environments.drivers.interface import Consistency, Power, Recipe
-from test_environments.drivers.libvirt.medium import make_medium
+from test_environments.drivers.errors import Unavailable, Unsupported
 from test_environments.drivers.libvirt.physical import Incoming
 from test_environments.drivers.libvirt.receiver import Receiver
-from test_environments.drivers.receiving import ExpectedDisk, with_token
-from tests.hypervisor.guests import Source, until
-from tests.hypervisor.scenes import SECONDS, Machines, media
-
-pytestmark = pytest.mark.timeout(900)
-
-SECRET = "the-43-characters-that-only-this-medium-has"
-
-
-def boot(medium: Path, disk: Path, log: Path) -> "subprocess.Popen[bytes]":
-    """An emulated PC with a BIOS, an IDE disk, an Intel network card, and the medium in a USB port."""
-    command = [
-        *("qemu-system-x86_64", "-machine", "pc", "-accel", "tcg", "-cpu", "max", "-m", "256", "-no-reboot"),
-        *("-display", "none", "-monitor", "none", "-serial", f"file:{log}", "-nic", "user,model=e1000"),
-        *("-drive", f"file={disk},format=raw,if=ide,index=0", "-device", "qemu-xhci"),
-        *("-drive", f"if=none,id=stick,file={medium},format=raw,readonly=on"),
-        *("-device", "usb-storage,drive=stick,bootindex=0,removable=on"),
-    ]
-    return subprocess.Popen(command)
-
-
-def expected(name: str) -> ExpectedDisk:
-    return ExpectedDisk(name, hashlib.sha256(SECRET.encode()).hexdigest(), "127.0.0.1", 0)
-
-
-def sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def test_a_physical_machine_becomes_a_virtual_one_and_is_copied_while_it_runs(
-    machines: Machines, place: Path, tmp_path: Path, physical: Source
-) -> None:
-    disk = physical.write(tmp_path / "till-7.raw")
-    before, log = sha256(disk), tmp_path / "screen.log"
-    incoming = Incoming(place / "incoming", media())
-    receiver = incoming.receiver(expected("till-7"))
-    bare, medium = tmp_path / "bare.img", tmp_path / "medium.img"
-    there = ExpectedDisk("till-7", "", "10.0.2.2", receiver.port)  # as the machine sees this host
-    make_medium(bare, there, receiver.certificate, media(), pause_seconds=1)
-    medium.write_bytes(b"".join(with_token(bare, SECRET)))
-    with pytest.raises(Unavailable, match="has not arrived"):
-        machines.capture("medium", "till-7")
-    machine = boot(medium, disk, log)
-    try:
-        until(lambda: receiver.arrived, seconds=SECONDS, say=lambda: log.read_text(errors="replace")[-2000:])
-        machine.wait(60)  # it switches itself off
-    finally:
-        machine.kill()
-        machine.wait()
-        receiver.close()
-    received = incoming.received("till-7")
-    assert received.sha256 == before == sha256(disk), "the machine's disk is as it was"
-    assert [card["driver"] for card in received.inventory["network"]] == ["e1000"]
-    assert received.inventory["disk_bytes"] == disk.stat().st_size
-
-    image = machines.capture("medium", "till-7")
-    assert image.source_sha256 == before
-    assert image.baseline == {"billing": "1.0"}
-    environment = machines.create(image)
-    machines.deliver(environment, "http://127.0.0.1:9", Recipe("schedulers", remove=("etc/cron.d/*",)))
-    machines.driver.start(environment, machines.bound())
-    until(
-        lambda: machines.says(environment, "agent 1.1.0 for copy-1"),
-        seconds=SECONDS, say=lambda: machines.driver.console(environment),
-    )  # fmt: skip
-    assert machines.says(environment, "root on /dev/vda2, network by virtio_net")
-
-    copy = machines.capture("domain", f"env-{environment}", Consistency.CRASH)
-    assert (copy.baseline, copy.consistency) == ({"billing": "1.0"}, Consistency.CRASH)
-    assert machines.driver.observe(environment, machines.bound()).power is Power.RUNNING
-    with pytest.raises(Unsupported, match="frozen"):  # no guest agent in it
-        machines.capture("domain", f"env-{environment}", Consistency.FROZEN)
-    with pytest.raises(NotFound):
-        machines.capture("domain", "nobody")
+from tests.hypervisor.guests import until
+from tests.hypervisor.physical import SECRET, expected
+from tests.hypervisor.scenes import media
 
 
 class Sender:

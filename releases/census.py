@@ -80,6 +80,7 @@ def census_of(rollout: Rollout, waves: Sequence[Wave], *, now: datetime) -> Cens
         cursor.execute(_LAST_END, asked)
         last = cursor.fetchone()[0]
         end = now if rollout.finished_at is None else max(rollout.finished_at, last or rollout.finished_at)
+        end = max(end, rollout.started_at)  # the clock of another host may be behind that of the one that started it
         span = max((end - rollout.started_at).total_seconds(), 1)
         width = next((one for one in _WIDTHS if span / one < _MOST_COLUMNS), _WIDTHS[-1])
         cursor.execute(_ENDS, {**asked, "width": width})

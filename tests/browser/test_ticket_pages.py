@@ -89,7 +89,7 @@ def test_somebody_is_mentioned_by_keyboard_and_the_text_is_looked_at_before(brow
     page.wait_for_selector(".watchers:has-text('Cora Board')")
     page.click("#watchers-title ~ .card-actions button:has-text('Follow')")
     page.wait_for_selector(".watchers:has-text('Dana Desk')")
-    page.click(".timeline-only a:has-text('Changes')")
+    page.click(".timeline-only a:has-text('What changed')")
     page.wait_for_selector("#entries[data-only=changes]")
     assert page.locator("#entries .is-comment").count() == 0
     assert said == []

@@ -265,6 +265,15 @@ def test_the_first_and_the_last_column_are_divided_by_what_has_elapsed_of_them()
     assert found.rates(found.installed)[-1] == 60 / 25
 
 
+def test_a_clock_behind_that_of_the_one_who_started_breaks_no_page() -> None:
+    """The clocks of two hosts differ by seconds."""
+    story = tell_story(4)
+    waves = list(story.rollout.waves.all())
+    found = census_of(story.rollout, waves, now=story.rollout.started_at - timedelta(hours=2))
+    assert (found.width, len(found.updated)) == (1, 1)
+    assert len(charts_of(found, waves)) == 2
+
+
 def test_more_failures_than_the_threshold_allows_never_reach_it_until_somebody_accepts_them() -> None:
     story = tell_story(40)
     succeeded = Deployment.objects.filter(state="succeeded")

@@ -14,7 +14,7 @@ from rest_framework.parsers import BaseParser
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from cmdb import groups, registration, services
+from cmdb import baselines, groups, registration, services
 from cmdb.drift import accept_drift
 from cmdb.impact import graph_of
 from cmdb.models import AgentProfile, CIClass, CIGroup, ConfigurationItem, MaintenanceWindow
@@ -41,6 +41,12 @@ from cmdb.serializers import (
     WhichTokenSerializer,
     WriteGroupSerializer,
 )
+from cmdb.serializers_baseline import (
+    BaselineSerializer,
+    ComparedBaselineSerializer,
+    RecordBaselineSerializer,
+    WhichBaselineSerializer,
+)
 from tickets.api import Call, NumberFilter, ObjectViewSet
 from tickets.clock import now_of
 from tickets.exceptions import InvalidInput
@@ -56,6 +62,14 @@ def revoke_token(ci: ConfigurationItem, *, actor: Any, now: datetime, token: int
     if found is None:
         raise InvalidInput(_("%(ci)s has no token %(token)d.") % {"ci": ci, "token": token}, field="token")
     services.revoke_agent_token(found, actor=actor, now=now)
+
+
+def remove_baseline(ci: ConfigurationItem, *, actor: Any, now: datetime, baseline: int) -> None:
+    """Forgets a baseline of this CI."""
+    found = ci.baselines.filter(pk=baseline).first()
+    if found is None:
+        raise InvalidInput(_("%(ci)s has no baseline %(key)d.") % {"ci": ci, "key": baseline}, field="baseline")
+    baselines.remove_baseline(found, actor=actor, now=now)
 
 
 class CsvParser(BaseParser):
@@ -121,6 +135,14 @@ class CIViewSet(ObjectViewSet):
         "revoke_token": Call(revoke_token, WhichTokenSerializer, MANAGE),
         "request_attributes": Call(services.request_attributes, permission=MANAGE),
         "accept_drift": Call(accept_drift, WhichProductSerializer, MANAGE),
+        "record_baseline": Call(
+            baselines.record_baseline,
+            RecordBaselineSerializer,
+            MANAGE,
+            gives=BaselineSerializer,
+            status=status.HTTP_201_CREATED,
+        ),
+        "remove_baseline": Call(remove_baseline, WhichBaselineSerializer, MANAGE),
     }
 
     def visible(self) -> Any:
@@ -149,6 +171,15 @@ class CIViewSet(ObjectViewSet):
     def drifts(self, request: Request, **kwargs: Any) -> Response:
         """Where it ran something else than what was expected, newest first."""
         return self.paged(self.get_object().drifts.select_related("product"), DriftSerializer)
+
+    @extend_schema(responses=ComparedBaselineSerializer(many=True))
+    @action(detail=True, methods=["get"], filter_backends=[])
+    def baselines(self, request: Request, **kwargs: Any) -> Response:
+        """Its states that somebody recorded, newest first, each compared with what the CI is now."""
+        ci = self.get_object()
+        look = baselines.Look(ci, request.user)
+        rows = ci.baselines.select_related("recorded_by")
+        return self.paged(rows, ComparedBaselineSerializer, look=look)
 
     @extend_schema(parameters=[ImpactDepthSerializer], responses=ImpactSerializer)
     @action(detail=True, methods=["get"], filter_backends=[])

@@ -10,6 +10,7 @@ from cmdb.views_admission import (
     RegistrationReject,
     RegistrationReopen,
 )
+from cmdb.views_baseline import CIBaseline, CIBaselineRecord
 from cmdb.views_csv import CIExport, CIImport
 from cmdb.views_group import CIGroupCreate, CIGroupDetail, CIGroupEdit, CIGroupList
 from cmdb.views_impact import CIImpact
@@ -33,6 +34,8 @@ urlpatterns = [
     path("gateways/<str:number>/end/", GatewayRevoke.as_view(), name="gateway_revoke"),
     path("<str:number>/", CIDetail.as_view(), name="ci_detail"),
     path("<str:number>/impact/", CIImpact.as_view(), name="ci_impact"),
+    path("<str:number>/baselines/new/", CIBaselineRecord.as_view(), name="ci_baseline_record"),
+    path("<str:number>/baselines/<int:key>/", CIBaseline.as_view(), name="ci_baseline"),
     path("<str:number>/accept-drift/", CIAcceptDrift.as_view(), name="ci_accept_drift"),
     path("<str:number>/request-attributes/", CIRequestAttributes.as_view(), name="ci_request_attributes"),
     path("<str:number>/token/", CIToken.as_view(), name="ci_token"),

@@ -61,7 +61,7 @@ class CIPage(ObjectPage):
 
 
 class CIDetail(CIPage):
-    """Facts, lifecycle and health, versions with their history, tickets, deployments, the agent and its tokens."""
+    """Facts, lifecycle and health, versions with history, baselines, tickets, deployments, the agent and its tokens."""
 
     related = (
         "ci_class__maintenance_window", "owner", "team", "agent_profile", "maintenance_window", "copy_of",
@@ -85,6 +85,7 @@ class CIDetail(CIPage):
             attributes=sorted(ci.attributes.items()) if isinstance(ci.attributes, dict) else [],
             window=_window_of(ci, request),
             drifts=list(ci.drifts.filter(ended_at=None).select_related("product")),
+            baselines=list(ci.baselines.defer("state").select_related("recorded_by")),
             attribute_changes=list(ci.attribute_changes.all()[:20]),
             may_manage=may_manage,
             tokens=list(ci.agent_tokens.order_by("-id")[:5]) if may_manage else [],

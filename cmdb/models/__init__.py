@@ -1,4 +1,5 @@
 from cmdb.models.admission import GatewayToken, Registration, TrustedAuthority
+from cmdb.models.baseline import Baseline
 from cmdb.models.connections import Connection, Credential
 from cmdb.models.groups import CIGroup
 from cmdb.models.items import (
@@ -16,6 +17,7 @@ __all__ = [
     "AgentProfile",
     "AgentToken",
     "AttributeChange",
+    "Baseline",
     "CIClass",
     "CIGroup",
     "ConfigurationItem",

@@ -58,6 +58,7 @@ def staff_pages_of(story: Story) -> dict[str, str]:
         "new change": f"/changes/new/?problems={story.problem.number}",
         "new release": f"/releases/new/?changes={story.change.number}",
         "new ci": "/cis/new/",
+        "new baseline": f"/cis/{story.cis[0].number}/baselines/new/",
         "ci connection": f"/cis/{story.cis[0].number}/connection/",
         "waiting devices": "/cis/waiting/",
         "gateways": "/cis/gateways/",

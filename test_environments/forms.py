@@ -108,6 +108,19 @@ class EnvironmentForm(PortalForm):
         return data
 
 
+def conversion_field() -> forms.ChoiceField:
+    """What is done to the system on the disk of another machine; nothing unless somebody says so."""
+    return forms.TypedChoiceField(
+        label=_("Drivers of the system"), initial=GoldenImage.Conversion.KEEP, required=False,
+        empty_value=GoldenImage.Conversion.KEEP.value,
+        choices=[
+            (GoldenImage.Conversion.KEEP.value, _("It keeps its own")),
+            (GoldenImage.Conversion.VIRT_V2V.value, _("virt-v2v puts those for virtual machines into it")),
+        ],
+        help_text=_("virt-v2v knows the usual systems only, and must be installed on the test host."),
+    )  # fmt: skip
+
+
 class ImageForm(PortalForm):
     """An image of one CI. `instance` is its source of copies."""
 
@@ -127,6 +140,7 @@ class ImageForm(PortalForm):
         r"^[0-9a-f]{64}$", label=_("Checksum of the source"), required=False,
         help_text=_("SHA-256, where the sender has told it; another one refuses the image."),
     )  # fmt: skip
+    conversion = conversion_field()
 
     def prepare(self) -> None:
         source: CopySource = self.instance
@@ -134,6 +148,8 @@ class ImageForm(PortalForm):
             del self.fields["consistency"]
         else:
             del self.fields["expected_sha256"]
+        if source.method not in CopySource.FOREIGN:
+            del self.fields["conversion"]
         self.fields["reason"].required = not source.is_files
 
 

@@ -5,6 +5,7 @@ from typing import Any
 from django import forms
 from django.utils.translation import gettext_lazy as _
 
+from test_environments.forms import conversion_field
 from test_environments.services.receptions import LONGEST
 from tickets.forms import PortalForm
 
@@ -19,6 +20,8 @@ class DiskForm(PortalForm):
         r"^[0-9a-fA-F]{64}$", label=_("Checksum of the disk"), required=False,
         help_text=_("SHA-256, where it is known; another one refuses the disk."),
     )  # fmt: skip
+
+    conversion = conversion_field()
 
 
 class MediumForm(DiskForm):

@@ -120,7 +120,8 @@ class ImageListSerializer(serializers.ModelSerializer):
     class Meta:
         model = GoldenImage
         fields = [
-            "id", "number", "state", "state_label", "source", "source_name", "driver", "kind", "method", "consistency",
+            "id", "number", "state", "state_label", "source", "source_name", "driver", "kind", "method", "conversion",
+            "consistency",
             "classification", "approval", "approved_by", "approved_at", "references", "is_kept", "retain_until",
             "requested_by", "created_at", "captured_at", "deleted_at",
         ]  # fmt: skip
@@ -147,9 +148,14 @@ class ImageSerializer(ViewerMixin, ImageListSerializer):
 
 
 class RequestImageSerializer(serializers.Serializer):
-    """Which production CI to capture, and what for. `expected_sha256` is of the source, where it is known."""
+    """Which production CI to capture, and what for. `expected_sha256` is of the source, where it is known.
+
+    `conversion`: what is done to the system on the disk of another machine; `virt_v2v` needs that program on the test
+    host.
+    """
 
     source = NumberField(ConfigurationItem)  # type: ignore[assignment]
     reason = serializers.CharField(max_length=255, allow_blank=True, default="")
     consistency = serializers.ChoiceField(choices=GoldenImage.Consistency.choices, required=False)
     expected_sha256 = serializers.RegexField(r"^[0-9a-f]{64}$", required=False, allow_blank=True)
+    conversion = serializers.ChoiceField(choices=GoldenImage.Conversion.choices, required=False)

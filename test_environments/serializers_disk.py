@@ -23,8 +23,8 @@ class DiskListSerializer(serializers.ModelSerializer):
     class Meta:
         model = DiskReception
         fields = [
-            "id", "number", "state", "state_label", "ci", "ci_name", "method", "format", "size", "received_bytes",
-            "image", "requested_by", "created_at", "expires_at", "arrived_at",
+            "id", "number", "state", "state_label", "ci", "ci_name", "method", "format", "conversion", "size",
+            "received_bytes", "image", "requested_by", "created_at", "expires_at", "arrived_at",
         ]  # fmt: skip
 
 
@@ -47,12 +47,16 @@ class DiskSerializer(ViewerMixin, DiskListSerializer):
 
 
 class OrderDiskSerializer(serializers.Serializer):
-    """The disk of a CI. For one that is released for uploads: `filename` and `size` of the image."""
+    """The disk of a CI. For one that is released for uploads: `filename` and `size` of the image.
+
+    `conversion` `virt_v2v` needs that program on the test host.
+    """
 
     ci = NumberField(ConfigurationItem)  # type: ignore[assignment]
     reason = serializers.CharField(max_length=255)
     hours = serializers.IntegerField(min_value=1, max_value=LONGEST, default=24)
     expected_sha256 = serializers.RegexField(r"^[0-9a-fA-F]{64}$", required=False, allow_blank=True)
+    conversion = serializers.ChoiceField(choices=GoldenImage.Conversion.choices, required=False)
     filename = serializers.CharField(max_length=255, required=False)
     size = serializers.IntegerField(min_value=1, max_value=2**62, required=False)
     machine_address = serializers.CharField(max_length=18, required=False, allow_blank=True)

@@ -55,6 +55,13 @@ class Consistency(StrEnum):
     CRASH = "crash"  # as if the power had failed
 
 
+class Conversion(StrEnum):
+    """What is done to the system on the disk of another machine."""
+
+    KEEP = "keep"  # nothing: it keeps its own drivers
+    VIRT_V2V = "virt_v2v"  # virt-v2v puts those for our machines into it
+
+
 class Clone(StrEnum):
     """Whether an environment keeps reading its image (fast, small) or holds all of it itself."""
 
@@ -105,6 +112,7 @@ class Capabilities:
     methods: frozenset[str]
     clones: frozenset[Clone]
     networks: frozenset[NetworkMode]
+    conversions: frozenset[Conversion]
     evidence: Evidence
     accelerators: tuple[str, ...] = ()
     has_snapshots: bool = False
@@ -142,6 +150,7 @@ class CaptureOrder:
     provenance: Provenance
     expected_sha256: str = ""  # of the source, where the sender has told it
     masking: tuple["Recipe", ...] = ()  # applied to the image before anybody can clone it
+    conversion: Conversion = Conversion.KEEP  # of what `disk`, `medium` and `upload` bring
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +168,7 @@ class Image:
     versions: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # product: all versions it holds
     inventory: Mapping[str, Any] = field(default_factory=dict)  # disks, network cards, firmware, system
     masked: tuple[str, ...] = ()  # the paths that masking changed
+    said: str = ""  # by the program that converted it
 
 
 @dataclass(frozen=True, slots=True)

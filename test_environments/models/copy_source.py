@@ -52,6 +52,8 @@ class CopySource(models.Model):
 
     # These take what is received in the portal, each under a name of its own.
     RECEIVED = (Method.MEDIUM, Method.UPLOAD)
+    # These bring the disk of another machine, whose system may be adapted.
+    FOREIGN = (Method.DISK, *RECEIVED)
 
     def __str__(self) -> str:
         return f"{self.ci_id}: {self.folder or self.method}"

@@ -74,6 +74,7 @@ class DiskReception(StatefulModel):
     ci = models.ForeignKey("cmdb.ConfigurationItem", models.PROTECT, related_name="disk_receptions")
     method = models.CharField(max_length=10, choices=Method)
     format = models.CharField(max_length=10, choices=Format, default=Format.RAW)
+    conversion = models.CharField(max_length=10, choices=GoldenImage.Conversion, default=GoldenImage.Conversion.KEEP)
     state = StateField(default=State.REQUESTED, choices=State)
     reason = models.CharField(max_length=255, help_text=_("What the copy is needed for; who approves it reads it."))
     # Of the secret that the medium carries; its text was shown once.

@@ -58,6 +58,10 @@ class GoldenImage(StatefulModel):
         FROZEN = "frozen", _("file systems frozen")
         CRASH = "crash", _("as after a power failure")
 
+    class Conversion(models.TextChoices):
+        KEEP = "keep", _("keeps its own drivers")
+        VIRT_V2V = "virt_v2v", _("adapted by virt-v2v")
+
     class Classification(models.TextChoices):
         PUBLIC = "public", _("public")
         INTERNAL = "internal", _("internal")
@@ -81,6 +85,7 @@ class GoldenImage(StatefulModel):
     method = models.CharField(max_length=10)
     location = models.CharField(max_length=255)
     consistency = models.CharField(max_length=10, choices=Consistency)
+    conversion = models.CharField(max_length=10, choices=Conversion, default=Conversion.KEEP)
     state = StateField(default=State.REQUESTED, choices=State)
     last_error = models.TextField(blank=True)
     error_from = models.CharField(max_length=32, blank=True)

@@ -5,7 +5,7 @@ from typing import Any
 from django.conf import settings
 from django.utils.translation import gettext as _
 
-from test_environments.drivers.interface import CaptureOrder, Consistency, Image, Kind, Provenance, Recipe
+from test_environments.drivers.interface import CaptureOrder, Consistency, Conversion, Image, Kind, Provenance, Recipe
 from test_environments.failpoint import reach
 from test_environments.models import GoldenImage, NeutralisingRecipe
 from test_environments.runner.jobs import Job
@@ -47,6 +47,8 @@ class ImageJob(Job):
         reach("imaged")
         with self.held() as (image, now):
             move(image, "become_ready", actor=None, now=now, update={**FREE, **_facts(taken, order, now)})
+            if taken.said:
+                log(image, _("It was adapted by virt-v2v, which said:\n%(said)s") % {"said": taken.said}, now=now)
             log(image, _("Captured: %(mb)d MB.") % {"mb": taken.image_bytes // 1_000_000}, now=now)
         reach("image_ready")
 
@@ -68,6 +70,7 @@ def _order(image: GoldenImage) -> CaptureOrder:
         provenance=provenance_of(image),
         expected_sha256=image.expected_sha256,
         masking=tuple(recipe_of(row) for row in masking),
+        conversion=Conversion(image.conversion),
     )
 
 

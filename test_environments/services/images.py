@@ -31,14 +31,15 @@ def request_image(
     reason: str = "",
     consistency: str = GoldenImage.Consistency.COLD,
     expected_sha256: str = "",
+    conversion: str = GoldenImage.Conversion.KEEP,
     is_kept: bool = True,
     received: DiskReception | None = None,
 ) -> GoldenImage:
     """Asks for a golden image of `source`; the test host takes it once it is approved.
 
     Software files that are at most internal stand under the approval of the administrator who released them. `received`
-    is the disk of it that arrived. Refuses: without the right; a source that cannot be copied, or whose disk has to be
-    received first.
+    is the disk of it that arrived. `conversion`: of the disk of another machine. Refuses: without the right; a source
+    that cannot be copied, or whose disk has to be received first.
     """
     check_permission(actor, "test_environments.manage_environments", _("capture a production CI"))
     found = check_source(source)
@@ -50,6 +51,7 @@ def request_image(
             _("The disk of %(ci)s has to arrive first. Order it under “Disks”; its image is then asked for by itself.")
             % {"ci": source}
         )
+    check_conversion(found, conversion)
     asks = received is not None or needs_approval(found)
     if asks and not reason.strip() and actor is not None:
         raise InvalidInput(_("Say what the copy is needed for: whoever approves it reads it."), field="reason")
@@ -63,6 +65,7 @@ def request_image(
             consistency=_consistency(found, consistency),
             classification=found.classification,
             expected_sha256=expected_sha256,
+            conversion=conversion,
             reason=reason,
             is_kept=is_kept,
             state=State.REQUESTED if asks else State.APPROVED,
@@ -79,6 +82,13 @@ def request_image(
         )
         log(image, text, now=now, actor=actor)
     return image
+
+
+def check_conversion(source: CopySource, conversion: str) -> None:
+    """Refuses to adapt what does not bring the disk of another machine."""
+    if conversion != GoldenImage.Conversion.KEEP and source.method not in CopySource.FOREIGN:
+        text = _("Only the disk of another machine can be adapted, not: %(method)s.")
+        raise InvalidInput(text % {"method": source.get_method_display()}, field="conversion")
 
 
 def _kind(source: CopySource) -> str:

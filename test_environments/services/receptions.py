@@ -21,7 +21,7 @@ from django.utils.translation import gettext as _
 from accounts import language
 from cmdb.models import ConfigurationItem
 from test_environments.drivers.receiving import ArrivedDisk, Progress, with_token
-from test_environments.models import CopySource, DiskReception
+from test_environments.models import CopySource, DiskReception, GoldenImage
 from test_environments.services.images import request_image
 from test_environments.services.log import log
 from test_environments.services.sources import check_source
@@ -45,6 +45,7 @@ def order_reception(
     gateway: str = "",
     disk: str = "",
     expected_sha256: str = "",
+    conversion: str = GoldenImage.Conversion.KEEP,
 ) -> tuple[DiskReception, str]:
     """Expects the disk of a physical machine; the test host makes its capture medium. Returns it with the secret.
 
@@ -68,7 +69,7 @@ def order_reception(
     token = secrets.token_urlsafe(32)
     values = {
         "token_sha256": _digest(token), "machine_address": machine_address, "gateway": gateway, "disk": disk,
-        "expected_sha256": expected_sha256.lower(),
+        "expected_sha256": expected_sha256.lower(), "conversion": conversion,
     }  # fmt: skip
     ports = range(receiver[1], receiver[2] + 1)
     reception = _create_on_free_port(ci, ports, actor=actor, now=now, reason=reason, hours=hours, **values)
@@ -223,7 +224,7 @@ def arrive(reception: DiskReception, disk: ArrivedDisk, *, now: datetime) -> Non
         with transaction.atomic():
             image = request_image(
                 reception.ci, actor=reception.requested_by, now=now, reason=reception.reason, received=reception,
-                expected_sha256=disk.sha256,
+                expected_sha256=disk.sha256, conversion=reception.conversion,
             )  # fmt: skip
             update = {
                 "sha256": disk.sha256, "size": disk.size, "received_bytes": disk.size, "last_error": "",

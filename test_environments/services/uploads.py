@@ -21,7 +21,7 @@ from cmdb.models import ConfigurationItem
 from software import pieces
 from software.storage import DISK_FULL, StorageFull
 from test_environments.drivers.receiving import FORMATS
-from test_environments.models import CopySource, DiskReception
+from test_environments.models import CopySource, DiskReception, GoldenImage
 from test_environments.services.log import log
 from test_environments.services.receptions import MANAGE, check_order, create_reception
 from tickets.exceptions import ConditionRefused, InvalidInput, TransitionRefused
@@ -42,6 +42,7 @@ def begin_disk_upload(
     size: int,
     expected_sha256: str = "",
     hours: int = 24,
+    conversion: str = GoldenImage.Conversion.KEEP,
 ) -> DiskReception:
     """Announces a disk image of `size` bytes. The ending of the name says its format; nothing is guessed.
 
@@ -69,7 +70,7 @@ def begin_disk_upload(
         raise StorageFull(_("There is no room for this image. Make room, then upload it."))
     return create_reception(
         ci, actor=actor, now=now, reason=reason, hours=hours, method=DiskReception.Method.UPLOAD, format=format_,
-        state=State.WAITING, size=size, expected_sha256=expected_sha256.lower(),
+        state=State.WAITING, size=size, expected_sha256=expected_sha256.lower(), conversion=conversion,
     )  # fmt: skip
 
 

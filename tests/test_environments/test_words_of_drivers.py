@@ -18,6 +18,7 @@ from test_environments.models import GoldenImage, TestEnvironment
         (TestEnvironment.Network, interface.NetworkMode),
         (GoldenImage.Kind, interface.Kind),
         (GoldenImage.Consistency, interface.Consistency),
+        (GoldenImage.Conversion, interface.Conversion),
     ],
 )
 def test_rows_and_drivers_use_the_same_words_in_the_same_order(stored: type[TextChoices], said: type[StrEnum]) -> None:

@@ -30,6 +30,7 @@ from test_environments.drivers.interface import (
     CaptureOrder,
     Clone,
     Consistency,
+    Conversion,
     CreateOrder,
     Delivery,
     Driver,
@@ -85,6 +86,7 @@ class FileCopy(Driver):
             methods=frozenset({"folder"}),
             clones=frozenset({Clone.FULL}),
             networks=frozenset({NetworkMode.HOST}),
+            conversions=frozenset({Conversion.KEEP}),
             evidence=Evidence.FILE_COPY,
             has_snapshots=True,
             free=Resources(memory_mb=-1, disk_growth_mb=free // 1_000_000),
@@ -93,6 +95,8 @@ class FileCopy(Driver):
     def capture(self, order: CaptureOrder, bound: Bound) -> Image:
         if order.kind is not Kind.FILES or order.method != "folder":
             raise Unsupported(f"The driver file_copy takes folders, not {order.kind} by {order.method}.")
+        if order.conversion is not Conversion.KEEP:
+            raise Unsupported("Files have no drivers that could be adapted.")
         if self._images.has(order.image):
             return _image_of(order.image, self._about(self._images, order.image))
         for attempt in range(1, _TRIES + 1):
@@ -289,7 +293,8 @@ def _running(baseline: Mapping[str, str], held: Mapping[str, list[str]], wanted:
 
 
 def _image_of(key: UUID, about: dict[str, Any]) -> Image:
-    facts = {f.name: about[f.name] for f in dataclasses.fields(Image) if f.name != "image"}
+    known = {"said": "", **about}
+    facts = {f.name: known[f.name] for f in dataclasses.fields(Image) if f.name != "image"}
     facts["versions"] = {product: tuple(labels) for product, labels in facts["versions"].items()}
     facts["masked"] = tuple(facts["masked"])
     return Image(**{**facts, "image": key, "consistency": Consistency(facts["consistency"])})

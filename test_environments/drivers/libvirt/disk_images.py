@@ -8,17 +8,15 @@ privileges or network, within limits of memory, processor time, time and written
 import hashlib
 import json
 import os
-import pwd
 import shutil
 import signal
 import struct
-import subprocess
-import time
 from pathlib import Path
 from typing import BinaryIO
 
 from test_environments.drivers.bound import Bound
 from test_environments.drivers.errors import Capacity, DriverError, Failed, SourceChanged, Unavailable, Unsupported
+from test_environments.drivers.libvirt import programs
 from test_environments.drivers.receiving import FORMATS
 
 LARGEST = 4 * 10**12  # bytes that an image may unfold to
@@ -101,7 +99,7 @@ def check_foreign(copy: Path, format_: str, bound: Bound) -> int:
     `copy` is ours alone (see `take_copy`). Raises Unsupported, Unavailable, Failed, Interrupted.
     """
     check_header(copy, format_)
-    _give_to_nobody(copy)
+    programs.give_to_nobody(copy)
     found = json.loads(
         _run(["info", "--output=json", "-f", format_, str(copy)], seconds=_INFO_SECONDS, limits=_reading(_INFO_SECONDS))
     )
@@ -126,7 +124,7 @@ def convert(copy: Path, format_: str, target: Path, bound: Bound) -> int:
     """
     size = check_foreign(copy, format_, bound)
     make_empty(target, size)
-    _give_to_nobody(target)
+    programs.give_to_nobody(target)
     # What is small and unfolds to much is stopped before it fills the disk.
     most = max(0, min(shutil.disk_usage(target.parent).free - _RESERVE, size + size // 100 + 64 * 1024**2))
     limits = [f"--cpu={_CONVERT_SECONDS}", f"--fsize={most}"]
@@ -164,20 +162,6 @@ def need_room(folder: Path, needed: int) -> None:
         )
 
 
-def _give_to_nobody(path: Path) -> None:
-    if os.geteuid() == 0:
-        nobody = pwd.getpwnam("nobody")
-        os.chown(path, nobody.pw_uid, nobody.pw_gid, follow_symlinks=False)
-    path.chmod(0o600)
-
-
-def take_back(path: Path) -> None:
-    """What had been given away for a look belongs to us alone again."""
-    if os.geteuid() == 0:
-        os.chown(path, 0, 0, follow_symlinks=False)
-    path.chmod(0o600)
-
-
 def _reading(seconds: float) -> list[str]:
     """The limits of a program that only looks."""
     return [f"--cpu={max(1, round(seconds))}", "--fsize=0"]
@@ -195,38 +179,15 @@ def _run(
     command = ["qemu-img", *arguments]
     if limits is not None:
         command = ["prlimit", f"--as={_MEMORY}", "--core=0", "--nofile=64", *limits, "--", *command]
-        if os.geteuid() == 0:
-            nobody = ["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups", "--no-new-privs"]
-            command = ["unshare", "--net", "--", *nobody, "--pdeathsig=KILL", "--", *command]
     try:
-        process = subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            errors="replace",  # names in a foreign image need not be text
-        )
+        ended = programs.run(command, seconds=seconds, bound=bound, as_nobody=limits is not None)
     except OSError as error:
+        if isinstance(error, TimeoutError):
+            raise Failed(f"qemu-img {arguments[0]} did not finish in time.") from None
         raise Unavailable(f"qemu-img cannot be started ({error}). On Debian: apt install qemu-utils.") from None
-    deadline = time.monotonic() + (min(seconds, bound.left) if bound else seconds)
-    try:
-        while True:
-            try:
-                output, errors = process.communicate(timeout=0.2)
-                break
-            except subprocess.TimeoutExpired:
-                if bound is not None:
-                    bound.check()
-                if time.monotonic() > deadline:
-                    raise Failed(f"qemu-img {arguments[0]} did not finish in time.") from None
-    finally:
-        if process.poll() is None:
-            process.kill()
-            process.communicate()
-    if process.returncode not in fine:
-        raise _why(arguments[0], process.returncode, errors.strip()[-500:])
-    return output
+    if ended.code not in fine:
+        raise _why(arguments[0], ended.code, ended.errors.strip()[-500:])
+    return ended.output
 
 
 def _why(what: str, code: int, text: str) -> DriverError:

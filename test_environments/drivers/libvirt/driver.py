@@ -21,6 +21,7 @@ from test_environments.drivers.interface import (
     Capabilities,
     CaptureOrder,
     Clone,
+    Conversion,
     CreateOrder,
     Delivery,
     Driver,
@@ -36,7 +37,7 @@ from test_environments.drivers.interface import (
     Started,
     StoppedHow,
 )
-from test_environments.drivers.libvirt import host, orders, probing
+from test_environments.drivers.libvirt import adapting, host, orders, probing
 from test_environments.drivers.libvirt.accelerators import EVIDENCE, Accelerators
 from test_environments.drivers.libvirt.disk_images import need_room
 from test_environments.drivers.libvirt.endpoints import Endpoint, from_json, hosts_lines, resolve
@@ -143,6 +144,7 @@ class Libvirt(Driver):
             methods=_METHODS,
             clones=frozenset({Clone.LINKED, Clone.FULL}),
             networks=frozenset(networks),
+            conversions=frozenset({Conversion.KEEP} if adapting.why_not() else Conversion),
             evidence=EVIDENCE[accelerators[0]],
             accelerators=accelerators,
             has_snapshots=True,

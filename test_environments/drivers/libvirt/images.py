@@ -9,8 +9,15 @@ from uuid import UUID
 
 from test_environments.drivers.bound import Bound
 from test_environments.drivers.errors import Conflict, DriverError, Failed, NotFound, Unsupported
-from test_environments.drivers.interface import CaptureOrder, Consistency, CreateOrder, Image, Provenance
-from test_environments.drivers.libvirt import capturing, orders
+from test_environments.drivers.interface import (
+    CaptureOrder,
+    Consistency,
+    Conversion,
+    CreateOrder,
+    Image,
+    Provenance,
+)
+from test_environments.drivers.libvirt import adapting, capturing, orders
 from test_environments.drivers.libvirt.connection import Connection
 from test_environments.drivers.libvirt.disk_images import sha256_of
 from test_environments.drivers.libvirt.environment_files import read_about, write_about
@@ -18,6 +25,7 @@ from test_environments.drivers.libvirt.errands import Errands, Report
 from test_environments.drivers.libvirt.ownership import QemuUser
 from test_environments.drivers.libvirt.physical import Incoming
 from test_environments.drivers.store import Store
+from test_environments.drivers.texts import Text as _
 
 DISK = "disk.qcow2"
 
@@ -61,6 +69,7 @@ class Images:
     ) -> Image:
         """Takes an image; raises the errors of `Driver.capture`."""
         take = self._way(order, user, connection)
+        is_adapted = _is_adapted(order)
         folder = self._store.begin(order.image)
         provenance = {"provenance": dataclasses.asdict(order.provenance)}
         try:
@@ -69,15 +78,17 @@ class Images:
             taken = take(folder, bound)
             if order.expected_sha256 and order.expected_sha256 != taken.source_sha256:
                 raise Failed(f"The source has the checksum {taken.source_sha256}, not {order.expected_sha256}.")
+            said = adapting.adapt(taken.disk, bound) if is_adapted else ""
             user.may_enter(folder)
             user.may_write(taken.disk)
             report = errands.run(
                 "prepare", order.image, folder, bound,
                 provenance=order.provenance, disk=taken.disk, order=orders.neutralise(order.masking),
             )  # fmt: skip
-            image = _image(order, taken, report, sha256_of(taken.disk, bound))
+            image = _image(order, taken, report, sha256_of(taken.disk, bound), said)
             user.may_read(taken.disk)
             facts = {k: v for k, v in dataclasses.asdict(image).items() if k != "image"}
+            facts["conversion"] = str(order.conversion)
             write_about(folder, {**provenance, **facts, "agent": report.agent, **_mark(taken.disk)})
             self._store.finish(order.image)
         except BaseException:
@@ -110,16 +121,29 @@ def first_provenance(folders: list[Path]) -> Provenance | None:
     return None
 
 
-def _image(order: CaptureOrder, taken: capturing.Taken, report: Report, sha256: str) -> Image:
+def _is_adapted(order: CaptureOrder) -> bool:
+    """Whether virt-v2v is asked for. Raises Unsupported, before anything is read."""
+    if order.conversion is Conversion.KEEP:
+        return False
+    if order.method == "domain":
+        raise Unsupported(_("A machine of this hypervisor has its drivers; let it keep them."))
+    if why := adapting.why_not():
+        raise Unsupported(why)
+    return True
+
+
+def _image(order: CaptureOrder, taken: capturing.Taken, report: Report, sha256: str, said: str) -> Image:
     return Image(
         order.image, "qcow2", taken.source_sha256, sha256, taken.source_bytes, taken.disk.stat().st_size,
         taken.consistency, report.baseline, report.versions,
         {"system": report.system, "disks": [{"bytes": taken.unfolded_bytes}], **taken.inventory}, report.changed,
+        said,
     )  # fmt: skip
 
 
 def _image_of(key: UUID, about: Mapping[str, Any]) -> Image:
-    facts = {f.name: about[f.name] for f in dataclasses.fields(Image) if f.name != "image"}
+    known = {"said": "", **about}  # of an image that an earlier version took
+    facts = {f.name: known[f.name] for f in dataclasses.fields(Image) if f.name != "image"}
     facts["versions"] = {product: tuple(labels) for product, labels in facts["versions"].items()}
     facts["masked"] = tuple(facts["masked"])
     return Image(**{**facts, "image": key, "consistency": Consistency(facts["consistency"])})

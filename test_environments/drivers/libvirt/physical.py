@@ -18,6 +18,7 @@ from test_environments.drivers.bound import Bound
 from test_environments.drivers.errors import NotFound, Unavailable, Unsupported
 from test_environments.drivers.libvirt import disk_images
 from test_environments.drivers.libvirt.medium import make_medium
+from test_environments.drivers.libvirt.programs import take_back
 from test_environments.drivers.libvirt.receiver import Receiver, note_arrival
 from test_environments.drivers.receiving import ArrivedDisk, ExpectedDisk, Progress
 
@@ -111,7 +112,7 @@ class Incoming:
             disk = place / f"disk.{format_}"
             sha256 = disk_images.take_copy(file, disk, bound)
             unfolded = disk_images.check_foreign(disk, format_, bound)
-            disk_images.take_back(disk)
+            take_back(disk)
             arrived = ArrivedDisk(sha256, size, {"format": format_, "disk_bytes": unfolded})
             note_arrival(place, disk.name, arrived)
         except BaseException:

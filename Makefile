@@ -119,9 +119,12 @@ texts: .venv/dev.stamp ## Finds the texts that are new and asks for their transl
 	@PORTAL_PROFILE=test DATABASE_URL=postgres://x@127.0.0.1:1/x REDIS_URL=redis://127.0.0.1:1/0 \
 		$(BIN)/python manage.py makemessages --all --no-location --no-obsolete $(addprefix -i ,$(NO_TEXTS))
 
+screenshots: .venv/dev.stamp $(PARTS) ## Plays the demo and takes the pictures of the user guide (needs Chromium; ARGS="--only home-requester")
+	@$(BIN)/python docs/screenshots.py $(ARGS)
+
 clean: ## Removes everything that the targets made, also below /var/tmp
 	@python=$(BIN)/python; test -x $$python || python=$(PYTHON); \
-		test ! -e .data || { $$python -m itsm_portal.embedded clean --data .data .data/test .data/machines .data/bench \
+		test ! -e .data || { $$python -m itsm_portal.embedded clean --data .data .data/screenshots .data/test .data/machines .data/bench \
 			.data/drill && $$python -m itsm_portal.demo.machines .data; }
 	@rm -rf .venv .tools .data static/vendor locale/.stamp locale/*/*/*.mo staticfiles node_modules .mypy_cache .ruff_cache .pytest_cache \
 		.hypothesis .import_linter_cache

@@ -209,36 +209,41 @@ class ReleaseDetail(DetailPage):
 
     def tab_plan(self, release: Release) -> dict[str, Any]:
         policy = RolloutPolicy.from_json(release.policy)
-        planned = planned_waves(release)
-        count = sum(wave.size for wave in planned)
-        lost, failed = without_way_back(release), failed_before(release)
         items = list(release.items.select_related("version__product"))
-        visible = ConfigurationItem.objects.visible_to(self.request.user).values("pk")
         return {
             "policy": policy,
             "waves": wave_text(policy.waves),
-            "target_count": count,
-            "wave_sizes": [wave.size for wave in planned if wave.size],
             "generations": [
                 (row, [(d.field, plan_text(d.field, d.before), plan_text(d.field, d.after)) for d in changes])
                 for row, changes in history(release)
             ],
+            "ways_back": items,
+            "is_impossible": any(item.way_back == WayBack.IMPOSSIBLE for item in items),
+            "exceptions": list(visible_exceptions(release, self.request.user)[:20]),
+            "is_ahead": release.state in EDITABLE,
+            **(self._ahead(release) if release.state in EDITABLE else {}),
+        }
+
+    def _ahead(self, release: Release) -> dict[str, Any]:
+        """Whom a plan means now and what stands against it: of interest until the rollout has its targets."""
+        planned = planned_waves(release)
+        lost, failed = without_way_back(release), failed_before(release)
+        visible = ConfigurationItem.objects.visible_to(self.request.user).values("pk")
+        return {
+            "target_count": sum(wave.size for wave in planned),
+            "wave_sizes": [wave.size for wave in planned if wave.size],
             "findings": findings(release, now=now_of(self.request), planned=planned),
             "some_targets": list(target_cis(release).filter(pk__in=visible).order_by("name")[:30]),
             "lost_count": lost.count(),
             "lost": list(lost.filter(pk__in=visible)[:20]),
             "failed_count": failed.count(),
             "failed_cis": list(failed.filter(pk__in=visible)[:20]),
-            "ways_back": items,
-            "is_impossible": any(item.way_back == WayBack.IMPOSSIBLE for item in items),
-            "exceptions": list(visible_exceptions(release, self.request.user)[:20]),
             "unsigned": self._unsigned(release),
-            "shows_dry_run": release.state in EDITABLE,
         }
 
     def _unsigned(self, release: Release) -> list[str]:
         """What a key holder still has to sign, while that can be asked for."""
-        if not settings.REQUIRE_SIGNATURES or release.state not in EDITABLE:
+        if not settings.REQUIRE_SIGNATURES:
             return []
         return services.missing_signatures(release, now=now_of(self.request)).lines()
 

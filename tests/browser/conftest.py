@@ -12,10 +12,15 @@ ARGUMENTS = [
 ]  # fmt: skip
 
 
+def chromium_path() -> str | None:
+    """Where the browser is; None: there is none."""
+    return os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
+
+
 @pytest.fixture(scope="session")
 def browser() -> Iterator:
     """A headless browser; the test is skipped where there is none."""
-    path = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
+    path = chromium_path()
     if path is None:
         pytest.skip("no Chromium on the PATH; name one with CHROMIUM")
     # The browser's event loop lives in this thread, and Django would take it for an asynchronous view.

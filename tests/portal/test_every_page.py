@@ -12,7 +12,7 @@ from django.urls import URLPattern, URLResolver
 
 from cmdb.models import Relation
 from itsm_portal import portal_urls
-from releases.models import RolloutEvent, RolloutException
+from releases.models import Release, RolloutEvent, RolloutException
 from tests.factories import NOW
 from tests.portal.pages import pages_of, staff_pages_of
 from tests.portal.story import tell_story
@@ -44,6 +44,20 @@ def test_a_page_costs_the_same_number_of_queries_at_any_size(who: str, size: int
             assert client.get(address).status_code == 200, name
         found[name] = len(queries)
     assert found == pinned, f"if this is meant, pin in {PINNED.name}: {json.dumps(found)}"
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("size", [6, 18])
+def test_a_plan_that_is_still_ahead_costs_the_same_at_any_size(size: int) -> None:
+    story = tell_story(size)
+    address = pages_of(story)["release plan"]
+    client = login(story.manager)
+    assert "Targets now" not in client.get(address).content.decode(), "it has its targets"
+    Release.objects.filter(pk=story.release.pk).update(state="planned")
+    with CaptureQueriesContext(connection) as queries:
+        text = client.get(address).content.decode()
+    assert "Targets now" in text
+    assert len(queries) == json.loads(PINNED.read_text())["plan ahead"]
 
 
 @pytest.mark.django_db

@@ -9,7 +9,7 @@ from typing import Any
 from django.db.models import Count, Q, Window
 from django.urls import reverse
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy
+from django.utils.translation import gettext_lazy, ngettext
 
 from changes.models import Change
 from cmdb.models import ConfigurationItem, InstalledVersion
@@ -248,18 +248,12 @@ def _ci_step(instance: Any, release: Any, rollout: Any, user: Any) -> Step:
         items = PackageItem.objects.filter(release=release).select_related("version__product").order_by("position")
         products = {item.product_id: item.version for item in items}
     ci = instance if isinstance(instance, ConfigurationItem) else getattr(instance, "ci", None)
-    is_here = isinstance(instance, ConfigurationItem)
     label = str(LABELS["ci"])
-    if ci is not None and (ci.owner_id == user.pk or user.has_perm("cmdb.see_all_cis")):
-        rows = InstalledVersion.objects.filter(ci=ci, valid_to__isnull=True).select_related("product")
-        if products:
-            rows = rows.filter(product_id__in=products)
-        installed = list(rows.order_by("-valid_from")[:SHOWN])
-        link = Link(ci.number, ci.name, ci.lifecycle, str(ci.get_lifecycle_display()), "", page_of_object(ci))
-        text = ", ".join(f"{row.product.name} {row.label}" for row in installed)
-        since = installed[0].valid_from if installed else None
-        missing = "" if installed else _("nothing installed")
-        return Step("ci", label, (link,), 1, is_here, text, missing, since=since)
+    if ci is not None:
+        sees = ci.owner_id == user.pk or user.has_perm("cmdb.see_all_cis")
+        # Who sees an incident sees for what the CI in it waits, and no more of that CI.
+        if sees or (products and isinstance(instance, Incident)):
+            return _on_ci(ci, products, is_here=ci is instance, is_linked=sees)
     if not products:
         return Step("ci", label, missing=_("nothing installed yet"))
     target = rollout.target_count if rollout is not None else None
@@ -270,11 +264,42 @@ def _ci_step(instance: Any, release: Any, rollout: Any, user: Any) -> Step:
     count = running.aggregate(n=Count("ci", distinct=True))["n"]
     names = ", ".join(str(version) for version in products.values())
     if not count:
-        later = rollout is not None and rollout.finished_at is not None
-        text = _("%(versions)s runs nowhere any more") if later else _("%(versions)s runs nowhere yet")
-        return Step("ci", label, missing=text % {"versions": names})
+        return _nowhere(names, list(products), among, rollout)
     if target:
         text = _("%(versions)s on %(count)d of %(target)d CIs") % {"versions": names, "count": count, "target": target}
     else:
         text = _("%(versions)s on %(count)d CIs") % {"versions": names, "count": count}
     return Step("ci", label, text=text)
+
+
+def _on_ci(ci: ConfigurationItem, products: dict[int, Any], *, is_here: bool, is_linked: bool) -> Step:
+    """What the CI runs of these products, of all where none is named."""
+    rows = InstalledVersion.objects.filter(ci=ci, valid_to__isnull=True).select_related("product")
+    if products:
+        rows = rows.filter(product_id__in=products)
+    installed = list(rows.order_by("-valid_from")[:SHOWN])
+    text = ", ".join(f"{row.product.name} {row.label}" for row in installed)
+    since = installed[0].valid_from if installed else None
+    missing = "" if installed else _("nothing installed")
+    label = str(LABELS["ci"])
+    if not is_linked:
+        return Step("ci", label, text=f"{ci.name}: {text}" if text else "", missing=missing, since=since)
+    link = Link(ci.number, ci.name, ci.lifecycle, str(ci.get_lifecycle_display()), "", page_of_object(ci))
+    return Step("ci", label, (link,), 1, is_here, text, missing, since=since)
+
+
+def _nowhere(names: str, products: list[int], among: Any, rollout: Any) -> Step:
+    """These versions run on no CI: not yet, not any more, or what came after them does."""
+    label = str(LABELS["ci"])
+    if rollout is None or rollout.finished_at is None:
+        return Step("ci", label, missing=_("%(versions)s runs nowhere yet") % {"versions": names})
+    if rollout.state == Rollout.State.COMPLETED:
+        later = InstalledVersion.objects.filter(product__in=products, valid_to__isnull=True, ci__in=among)
+        counted = later.values("product__name", "label").annotate(n=Count("ci")).order_by("-n")
+        if found := counted.first():
+            text = ngettext(
+                "followed by %(product)s %(label)s on %(n)d CI", "followed by %(product)s %(label)s on %(n)d CIs",
+                found["n"],
+            )  # fmt: skip
+            return Step("ci", label, text=text % {"product": found["product__name"], **found})
+    return Step("ci", label, missing=_("%(versions)s runs nowhere any more") % {"versions": names})

@@ -4,12 +4,15 @@ import pytest
 from django.core.mail import get_connection
 from rest_framework.test import APIClient
 
+from cmdb.models import ConfigurationItem
+from cmdb.services import record_installed
 from incidents.models import Incident
 from itsm_portal.chain import chain_of, chain_text
 from notifications.mail import compose
 from notifications.models import Outbox
 from notifications.services import notify
-from tests.factories import NOW
+from releases.models import Rollout
+from tests.factories import NOW, make_product
 from tests.portal.story import tell_story
 
 pytestmark = pytest.mark.django_db
@@ -36,6 +39,31 @@ def test_the_last_step_names_the_version_on_the_incidents_ci() -> None:
     story = tell_story(4)
     assert steps(story.incidents[0], story.manager)["ci"].text == "Billing 2.0"
     assert steps(story.release, story.manager)["ci"].text == "Billing 2.0 on 2 of 4 CIs"
+
+
+def test_who_has_an_incident_sees_what_its_ci_runs_of_what_he_waits_for_and_no_more() -> None:
+    story = tell_story(4)
+    incident = story.incidents[0]
+    ConfigurationItem.objects.filter(pk=incident.ci_id).update(owner=story.manager)
+    record_installed(incident.ci, product=make_product("ledger"), label="7", now=NOW)
+    found = steps(Incident.objects.get(pk=incident.pk), story.requester)["ci"]
+    assert (found.text, found.links) == (f"{incident.ci.name}: Billing 2.0", ())
+    assert "ledger 7" not in found.text
+    ci = ConfigurationItem.objects.get(pk=incident.ci_id)
+    assert not steps(ci, story.requester)["ci"].text, "of the CI itself he is told nothing"
+
+
+def test_what_came_after_a_completed_rollout_is_named() -> None:
+    story = tell_story(4)
+    billing = story.release.items.get().version.product
+    for ci in story.cis:
+        record_installed(ci, product=billing, label="3.0", now=NOW)
+    over = {"state": "completed", "finished_at": NOW}
+    Rollout.objects.filter(pk=story.rollout.pk).update(**over)
+    found = steps(Rollout.objects.get(pk=story.rollout.pk), story.manager)["ci"]
+    assert (found.text, found.missing) == ("followed by Billing 3.0 on 4 CIs", "")
+    Rollout.objects.filter(pk=story.rollout.pk).update(state="rolled_back")
+    assert steps(story.release, story.manager)["ci"].missing == "Billing 2.0 runs nowhere any more"
 
 
 def test_a_missing_step_offers_the_one_action_that_creates_it() -> None:

@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable
 
 from test_environments.drivers.errors import Failed, Interrupted
+from test_environments.drivers.texts import Text as _
 
 
 class Bound:
@@ -24,7 +25,7 @@ class Bound:
         if self._is_stopped():
             raise Interrupted
         if time.monotonic() >= self._deadline:
-            raise Failed(f"It did not finish within {self.seconds:.0f} seconds.")
+            raise Failed(_("It did not finish within %(seconds).0f seconds.", seconds=self.seconds))
 
     def wait(self, condition: Callable[[], object], *, every: float = 0.05, seconds: float | None = None) -> bool:
         """Waits until `condition` is true, at most for `seconds`, never beyond the deadline; whether it came true.

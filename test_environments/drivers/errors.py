@@ -6,6 +6,11 @@ class DriverError(Exception):
 
     may_pass = False
 
+    @property
+    def text(self) -> str:
+        """What it says, still fit for other languages (`texts.py`)."""
+        return self.args[0] if self.args else str(self)
+
 
 class NotFound(DriverError):
     """The source, image, environment or snapshot does not exist."""

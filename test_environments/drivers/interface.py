@@ -25,6 +25,7 @@ from uuid import UUID
 from test_environments.drivers.bound import Bound
 from test_environments.drivers.errors import Unsupported
 from test_environments.drivers.receiving import ArrivedDisk, ExpectedDisk, Progress
+from test_environments.drivers.texts import Text as _
 
 # What a machine may reach beside the portal is written `host:port`.
 ENDPOINT = re.compile(r"([A-Za-z0-9](?:[A-Za-z0-9.-]{0,251}[A-Za-z0-9])?):([0-9]{1,5})")
@@ -369,7 +370,7 @@ class Driver(ABC):
 
     def probe(self, environment: UUID, bound: Bound) -> IsolationProof:
         """Tries from inside what can be reached. Raises Unsupported, GuestUnresponsive."""
-        raise Unsupported(f"The driver {self.name} has no isolation to prove.")
+        raise Unsupported(_("The driver %(name)s has no isolation to prove.", name=self.name))
 
     def receive(
         self, expected: ExpectedDisk, medium: Path, bound: Bound, tell: Callable[[Progress], None]
@@ -379,14 +380,14 @@ class Driver(ABC):
         Called again with the same name it goes on: media that were handed out stay good. `tell` is called in this
         thread. Raises Unsupported, Unavailable (the address), Capacity, Failed; Interrupted when it is to end.
         """
-        raise Unsupported(f"The driver {self.name} receives no disks.")
+        raise Unsupported(_("The driver %(name)s receives no disks.", name=self.name))
 
     def take_in(self, name: str, file: Path, format_: str, bound: Bound) -> ArrivedDisk:
         """Takes an uploaded disk image of this format as it is, after a look at it as at something hostile.
 
         `file` stays. Raises Unsupported (leads out of itself, unfolds too far), Unavailable, Capacity, Failed.
         """
-        raise Unsupported(f"The driver {self.name} takes no disk images.")
+        raise Unsupported(_("The driver %(name)s takes no disk images.", name=self.name))
 
     def forget_disk(self, name: str, bound: Bound) -> None:  # noqa: B027
         """Removes a disk that arrived or was expected under this name; absent is fine."""

@@ -7,9 +7,11 @@ from typing import Any
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.utils.module_loading import import_string
+from django.utils.translation import gettext
 
 from test_environments.drivers.errors import Unsupported
 from test_environments.drivers.interface import Driver
+from test_environments.drivers.texts import say
 
 
 def open_drivers(say: Callable[[str], None]) -> dict[str, Driver]:
@@ -29,9 +31,9 @@ def why_no_network(name: str) -> str:
     if not entry:
         return ""
     try:
-        return _kind(name, entry).why_no_network(entry.get("options", {}))
+        return say(_kind(name, entry).why_no_network(entry.get("options", {})), gettext)
     except Unsupported as error:
-        return str(error)
+        return say(error, gettext)
 
 
 def _kind(name: str, entry: Mapping[str, Any]) -> type[Driver]:

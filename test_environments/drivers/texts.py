@@ -21,7 +21,7 @@ class Text(str):
 
 def say(text: object, gettext: Callable[[str], str]) -> str:
     """A text, or an error's, in the language of `gettext`; what has no template stays as it is."""
-    if isinstance(text, Exception) and text.args:
+    if isinstance(text, Exception) and text.args and isinstance(text.args[0], Text):
         text = text.args[0]
     if not isinstance(text, Text):
         return str(text)

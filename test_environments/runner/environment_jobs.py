@@ -7,6 +7,7 @@ from typing import Any
 
 from django.conf import settings
 from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
 from cmdb.models import ConfigurationItem, InstalledVersion
 from cmdb.services import issue_agent_token, record_removed
@@ -20,7 +21,9 @@ from test_environments.drivers.interface import (
     Power,
     Resources,
     Started,
+    StoppedHow,
 )
+from test_environments.drivers.texts import say
 from test_environments.failpoint import reach
 from test_environments.models import EnvironmentSnapshot, GoldenImage, NeutralisingRecipe, TestEnvironment
 from test_environments.runner.image_jobs import provenance_of, recipe_of
@@ -33,6 +36,11 @@ State = TestEnvironment.State
 
 # How long a copy has to shut down in order; an emulated machine needs some seconds, more on a busy host.
 STOP_SECONDS = 60.0
+_HOW = {
+    StoppedHow.ALREADY: gettext_lazy("it was off already"),
+    StoppedHow.GRACEFUL: gettext_lazy("in order"),
+    StoppedHow.FORCED: gettext_lazy("by force"),
+}
 _UP = (Power.RUNNING, Power.STARTING)
 
 
@@ -98,7 +106,7 @@ class EnvironmentJob(Job):
         how = self.driver.stop(self.uuid, self.bound, grace_seconds=STOP_SECONDS)
         with self.held() as (environment, now):
             self.free(now)
-            log(environment, _("Stopped (%(how)s).") % {"how": str(how)}, now=now)
+            log(environment, _("Stopped (%(how)s).") % {"how": _HOW[how]}, now=now)
 
     def do_snapshot(self) -> None:
         reach("snapshotting")
@@ -142,15 +150,14 @@ class EnvironmentJob(Job):
     def _check_capacity(self, wanted: Resources) -> None:
         free = self.driver.capabilities(self.bound).free
         if free.memory_mb >= 0 and wanted.memory_mb > free.memory_mb:
-            raise Capacity(
-                f"It needs {wanted.memory_mb} MB of memory; {free.memory_mb} MB are free. "
-                "Stop or destroy a test environment, or ask for less."
+            text = _(
+                "It needs %(needed)d MB of memory; %(free)d MB are free. Stop or destroy a test environment, "
+                "or ask for less."
             )
+            raise Capacity(text % {"needed": wanted.memory_mb, "free": free.memory_mb})
         if wanted.disk_growth_mb > free.disk_growth_mb:
-            raise Capacity(
-                f"It may grow by {wanted.disk_growth_mb} MB; {free.disk_growth_mb} MB are free. "
-                "Destroy a test environment or make room."
-            )
+            text = _("It may grow by %(needed)d MB; %(free)d MB are free. Destroy a test environment or make room.")
+            raise Capacity(text % {"needed": wanted.disk_growth_mb, "free": free.disk_growth_mb})
 
     def _deliver(self) -> None:
         """Gives the copy an identity that it never had before, after everything was taken out that must not run."""
@@ -170,14 +177,15 @@ class EnvironmentJob(Job):
             return
         proof = self.driver.probe(self.uuid, self.bound)
         with self.held() as (environment, now):
-            told = {"at": now.isoformat(), "holds": proof.holds, "probes": [asdict(probe) for probe in proof.probes]}
+            probes = [{**asdict(probe), "detail": say(probe.detail, _)} for probe in proof.probes]
+            told = {"at": now.isoformat(), "holds": proof.holds, "probes": probes}
             TestEnvironment.objects.filter(pk=environment.pk).update(isolation=told)
         if not proof.holds:
             wrong = [probe.target for probe in proof.probes if probe.is_reached != probe.is_wanted]
-            raise Failed(
-                "Its isolation does not hold, so it was not started. Look at the network of the test host: "
-                f"{', '.join(wrong) or 'nothing that could be told'}."
+            text = _(
+                "Its isolation does not hold, so it was not started. Look at the network of the test host: %(targets)s."
             )
+            raise Failed(text % {"targets": ", ".join(wrong) or _("nothing that could be told")})
 
     def _want_running(self) -> None:
         with self.held() as (environment, now):

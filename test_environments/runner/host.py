@@ -22,6 +22,7 @@ from test_environments.drivers.bound import Bound
 from test_environments.drivers.errors import DriverError, Interrupted
 from test_environments.drivers.interface import Driver, Observation, Power
 from test_environments.drivers.registry import open_drivers
+from test_environments.drivers.texts import say
 from test_environments.models import EnvironmentConsole, GoldenImage, TestEnvironment
 from test_environments.runner import environment_jobs, image_jobs
 from test_environments.runner.jobs import Job, LeaseLost, TryAgain, claim
@@ -137,7 +138,7 @@ class Host:
         else:
             self._restarts.ended(key)
             if self._restarts.is_given_up(key):
-                why = _("The copy's agent ended again and again:\n%(log)s") % {"log": seen.why}
+                why = _("The copy's agent ended again and again:\n%(log)s") % {"log": say(seen.why, _)}
         if why:
             self._restarts.forget(key)
             with suppress(TransitionRefused):

@@ -15,9 +15,11 @@ from typing import Any
 from django.db import transaction
 from django.utils.translation import gettext as _
 
+from accounts import language
 from test_environments.drivers.bound import Bound
 from test_environments.drivers.errors import DriverError, Interrupted
 from test_environments.drivers.interface import Driver
+from test_environments.drivers.texts import say
 from test_environments.failpoint import reach
 from test_environments.models import GoldenImage, TestEnvironment
 from test_environments.services.images import FREE
@@ -119,12 +121,13 @@ class Job:
             self._end_in(error)
 
     def _end_in(self, error: DriverError) -> None:
+        text = say(error, language.gettext)
         with self.held() as (row, now):
             is_early = now - row.updated_at < PATIENCE
             if error.may_pass and is_early:
-                self.free(now, last_error=str(error)[:4000])
+                self.free(now, last_error=text[:4000])
             else:
-                self.fail(row, now, str(error))
+                self.fail(row, now, text)
         if error.may_pass and is_early:
             raise TryAgain
 

@@ -15,10 +15,13 @@ import psycopg
 from django.conf import settings
 from django.db import DatabaseError, InterfaceError, connection
 
+from accounts import language
 from test_environments.drivers.bound import Bound
 from test_environments.drivers.errors import DriverError, Interrupted
 from test_environments.drivers.interface import Driver
 from test_environments.drivers.receiving import ExpectedDisk, Progress
+from test_environments.drivers.texts import Text as _
+from test_environments.drivers.texts import say
 from test_environments.failpoint import reach
 from test_environments.models import CopySource, DiskReception, GoldenImage
 from test_environments.services.receptions import (
@@ -77,7 +80,7 @@ class ReceptionDesk:
         driver = self._drivers.get(_driver_of(row))
         if driver is None and kind != "clear":
             with suppress(TransitionRefused):
-                fail_reception(row, now=now, text=f"The driver {_driver_of(row)} is not set up on this test host.")
+                fail_reception(row, now=now, text=_not_set_up(row))
             return
         stop = threading.Event()
         # What is removed may lie with any driver: the CI may have been released for another one meanwhile.
@@ -109,6 +112,11 @@ def _driver_of(row: DiskReception) -> str:
     return str(CopySource.objects.filter(ci=row.ci_id).values_list("driver", flat=True).first() or "libvirt")
 
 
+def _not_set_up(row: DiskReception) -> str:
+    text = language.gettext("The driver “%(name)s” is not set up on this test host (TEST_ENVIRONMENT_DRIVERS).")
+    return text % {"name": _driver_of(row)}
+
+
 def _work(kind: str, row: DiskReception, drivers: Sequence[Driver], stop: threading.Event) -> None:
     try:
         for driver in drivers:
@@ -119,10 +127,10 @@ def _work(kind: str, row: DiskReception, drivers: Sequence[Driver], stop: thread
         raise
     except DriverError as error:
         if error.may_pass:
-            DiskReception.objects.filter(pk=row.pk).update(last_error=str(error)[:4000])
+            DiskReception.objects.filter(pk=row.pk).update(last_error=say(error, language.gettext)[:4000])
             stop.wait(_PAUSE_SECONDS)
             return
-        _fail(row, str(error), stop)
+        _fail(row, say(error, language.gettext), stop)
     except TransitionRefused:
         pass  # it was ended meanwhile; the next turn clears it
     except _LOST:
@@ -145,7 +153,7 @@ def _fail(row: DiskReception, text: str, stop: threading.Event) -> None:
 
 def _receive(row: DiskReception, driver: Driver, stop: threading.Event) -> None:
     if row.state == State.RECEIVING:  # with a host that is gone
-        note_progress(row, Progress(refusal="The test host was started anew; send again."), now=database_now())
+        note_progress(row, Progress(refusal=_("The test host was started anew; send again.")), now=database_now())
     address, _first, _last = settings.TEST_ENVIRONMENT_RECEIVER or ("", 0, 0)
     medium = medium_path(row)
     medium.parent.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -56,7 +56,7 @@ def _observe(driver: Driver, key: UUID) -> Observation:
     try:
         return driver.observe(key, Bound(LOOK_SECONDS))
     except DriverError as error:
-        return Observation(Power.UNKNOWN, why=str(error))
+        return Observation(Power.UNKNOWN, why=error.text)
 
 
 def _quietly(read: Callable[[], str]) -> str:

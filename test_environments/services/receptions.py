@@ -21,6 +21,7 @@ from django.utils.translation import gettext as _
 from accounts import language
 from cmdb.models import ConfigurationItem
 from test_environments.drivers.receiving import ArrivedDisk, Progress, with_token
+from test_environments.drivers.texts import say
 from test_environments.models import CopySource, DiskReception, GoldenImage
 from test_environments.services.images import request_image
 from test_environments.services.log import log
@@ -201,10 +202,11 @@ def note_progress(reception: DiskReception, progress: Progress, *, now: datetime
             move(reception, "receive", actor=None, now=now, update={**values, "inventory": inventory, "last_error": ""})
             log(reception, _("%(sender)s begins to send.") % {"sender": progress.sender or "–"}, now=now)
         elif not progress.size and progress.refusal:
-            values = {"size": 0, "received_bytes": 0, "last_error": progress.refusal[:4000]}
+            refusal = say(progress.refusal, language.gettext)
+            values = {"size": 0, "received_bytes": 0, "last_error": refusal[:4000]}
             if reception.state == State.RECEIVING:
                 move(reception, "wait_again", actor=None, now=now, update=values)
-            log(reception, progress.refusal, now=now, is_problem=True)
+            log(reception, refusal, now=now, is_problem=True)
         elif not DiskReception.objects.filter(pk=reception.pk, state=State.RECEIVING).update(**values):
             reception.refresh_from_db()
             if reception.state not in DiskReception.EXPECTED:

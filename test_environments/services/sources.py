@@ -7,6 +7,7 @@ from django.utils.translation import gettext as _
 
 from cmdb.models import ConfigurationItem
 from test_environments.drivers.file_copy.sources import why_not_a_source
+from test_environments.drivers.texts import say
 from test_environments.models import CopySource, DiskReception, GoldenImage
 from tickets.exceptions import ConditionRefused
 
@@ -38,7 +39,7 @@ def check_source(source: ConfigurationItem) -> CopySource:
     if why:
         raise ConditionRefused(
             _("%(ci)s cannot be copied: %(why)s An administrator corrects it under “Sources of copies”.")
-            % {"ci": source, "why": why}
+            % {"ci": source, "why": say(why, _)}
         )
     return found
 

@@ -20,6 +20,7 @@ from uuid import UUID
 from test_environments.drivers.bound import Bound
 from test_environments.drivers.errors import Failed, GuestUnresponsive, Interrupted
 from test_environments.drivers.interface import StoppedHow
+from test_environments.drivers.texts import Text as _
 from test_environments.failpoint import reach
 
 CLOSE_SECONDS = 5.0
@@ -56,13 +57,13 @@ class Agents:
             return
         end_processes_in(folder)
         if not bound.wait(lambda: not is_locked(folder), seconds=KILL_SECONDS):
-            raise Failed(f"Another process holds the lock of the copy in {folder}.")
+            raise Failed(_("Another process holds the lock of the copy in %(folder)s.", folder=folder))
         if self._is_closed.is_set():
             raise Interrupted
         try:
             process = _spawn(self._command, folder)
         except OSError as error:
-            raise Failed(f"Its agent cannot be started: {error}") from error
+            raise Failed(_("Its agent cannot be started: %(error)s", error=error)) from error
         self._processes[key] = process
         self._say(f"environment {key}: agent started as process {process.pid}")
         reach("started")
@@ -79,7 +80,9 @@ class Agents:
                 how = StoppedHow.FORCED
                 ending.kill()
                 if not bound.wait(lambda: ending.poll() is not None, seconds=KILL_SECONDS):
-                    raise GuestUnresponsive(f"Its agent (process {ending.pid}) does not end, not even by force.")
+                    raise GuestUnresponsive(
+                        _("Its agent (process %(pid)s) does not end, not even by force.", pid=ending.pid)
+                    )
             self._say(f"environment {key}: agent stopped ({how})")
         self._processes.pop(key, None)
         if end_processes_in(folder) and how is StoppedHow.ALREADY:

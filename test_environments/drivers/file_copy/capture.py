@@ -16,6 +16,7 @@ from pathlib import Path
 
 from test_environments.drivers.errors import Failed, NotFound, SourceChanged, Unsupported
 from test_environments.drivers.file_copy.sources import why_not_a_source
+from test_environments.drivers.texts import Text as _
 
 SEGMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}")
 NOT_COPIED = frozenset({"agent.json", "agent.log", "token", "agent.token"})
@@ -61,14 +62,16 @@ def open_folder(root: Path, folder: str) -> Iterator[int]:
         handle = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:
         raise NotFound(
-            f"The folder of sources cannot be read ({error.strerror}). See TEST_ENVIRONMENT_SOURCES."
+            _("The folder of sources cannot be read (%(reason)s). See TEST_ENVIRONMENT_SOURCES.", reason=error.strerror)
         ) from error
     try:
         for part in folder.split("/"):
             try:
                 below = os.open(part, _FOLDER, dir_fd=handle)
             except OSError as error:
-                raise Failed(f"The folder {folder} cannot be read ({error.strerror}).") from error
+                raise Failed(
+                    _("The folder %(folder)s cannot be read (%(reason)s).", folder=folder, reason=error.strerror)
+                ) from error
             os.close(handle)
             handle = below
         yield handle
@@ -90,12 +93,12 @@ def open_file(root: int, path: str) -> Iterator[int]:
             handle = below
         file = os.open(name, _FILE, dir_fd=handle)
     except OSError as error:
-        raise SourceChanged(f"{path} changed while it was read; try again.") from error
+        raise SourceChanged(_("%(path)s changed while it was read; try again.", path=path)) from error
     finally:
         os.close(handle)
     try:
         if not stat.S_ISREG(os.fstat(file).st_mode):
-            raise SourceChanged(f"{path} changed while it was read; try again.")
+            raise SourceChanged(_("%(path)s changed while it was read; try again.", path=path))
         yield file
     finally:
         os.close(file)
@@ -125,7 +128,12 @@ def read_source(handle: int, folder: str) -> Capture:
                 if running:
                     baseline[name] = running
     if not baseline:
-        raise Failed(f"The folder {folder} holds no running software: no <product>/current leads to a version.")
+        raise Failed(
+            _(
+                "The folder %(folder)s holds no running software: no <product>/current leads to a version.",
+                folder=folder,
+            )
+        )
     return Capture(folder, baseline, versions, tuple(software), tuple(files))
 
 
@@ -150,7 +158,12 @@ def _read_product(
         # While the agent repairs a version, `current` leads to `.old-<version>` for a moment.
         running = target.removeprefix("versions/").removeprefix(".old-")
         if not target.startswith("versions/") or running not in labels:
-            raise SourceChanged(f"{product}/current does not lead to a version. Try again when no update is under way.")
+            raise SourceChanged(
+                _(
+                    "%(product)s/current does not lead to a version. Try again when no update is under way.",
+                    product=product,
+                )
+            )
     files += [
         _file_entry(handle, name, f"{product}/")
         for name, mode in children.items()
@@ -171,14 +184,16 @@ def _read_tree(parent: int, name: str, prefix: str, entries: list[Entry]) -> Non
             elif stat.S_ISLNK(mode):
                 entries.append(Entry(f"{path}/{child}", "link", 0o777, target=os.readlink(child, dir_fd=handle)))
             else:
-                raise Unsupported(f"{path}/{child} is not a plain file.")
+                raise Unsupported(_("%(path)s/%(child)s is not a plain file.", path=path, child=child))
 
 
 def _file_entry(handle: int, name: str, prefix: str) -> Entry:
     try:
         facts = os.stat(name, dir_fd=handle, follow_symlinks=False)
     except OSError as error:
-        raise SourceChanged(f"{prefix}{name} changed while it was read; try again.") from error
+        raise SourceChanged(
+            _("%(prefix)s%(name)s changed while it was read; try again.", prefix=prefix, name=name)
+        ) from error
     return Entry(prefix + name, "file", stat.S_IMODE(facts.st_mode) & 0o777, facts.st_size, facts.st_mtime_ns)
 
 
@@ -199,7 +214,7 @@ def _below(handle: int, name: str) -> Iterator[int]:
     try:
         below = os.open(name, _FOLDER, dir_fd=handle)
     except OSError as error:
-        raise SourceChanged(f"{name} changed while it was read; try again.") from error
+        raise SourceChanged(_("%(name)s changed while it was read; try again.", name=name)) from error
     try:
         yield below
     finally:

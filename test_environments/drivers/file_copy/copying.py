@@ -8,6 +8,7 @@ from pathlib import Path
 
 from test_environments.drivers.errors import Capacity, Failed, SourceChanged, Unsupported
 from test_environments.drivers.file_copy.capture import Capture, Entry, open_file, open_folder, read_source
+from test_environments.drivers.texts import Text as _
 from test_environments.failpoint import reach
 
 _BLOCK = 1024 * 1024
@@ -25,8 +26,11 @@ def copy_source(
     free = shutil.disk_usage(target.parent).free
     if capture.bytes > free:
         raise Capacity(
-            f"The copy needs {capture.bytes // 1_000_000 + 1} MB; {free // 1_000_000} MB are free. "
-            "Destroy a test environment or make room."
+            _(
+                "The copy needs %(needed)s MB; %(free)s MB are free. Destroy a test environment or make room.",
+                needed=capture.bytes // 1000000 + 1,
+                free=free // 1000000,
+            )
         )
     target.mkdir(mode=0o700)
     tree = hashlib.sha256()
@@ -37,7 +41,7 @@ def copy_source(
             tree.update(_line(entry, content))
         now = read_source(handle, capture.folder)
         if (now.software, now.baseline) != (capture.software, capture.baseline):
-            raise SourceChanged("The source was updated while it was copied; try again.")
+            raise SourceChanged(_("The source was updated while it was copied; try again."))
     tree.update(_runs(capture))
     for product, label in running.items():
         (target / product / "current").symlink_to(f"versions/{label}")
@@ -83,7 +87,7 @@ def _write(root: int, entry: Entry, target: Path, check: Callable[[], None]) -> 
         return entry.target
     digest = _copy_file(root, entry, target, check)
     if _digest(target, check) != digest:
-        raise Failed(f"{entry.path} could not be copied without errors: check the disk.")
+        raise Failed(_("%(path)s could not be copied without errors: check the disk.", path=entry.path))
     target.chmod(entry.mode)
     reach("copying")
     return digest.hex()
@@ -103,7 +107,7 @@ def _copy_file(root: int, entry: Entry, target: Path, check: Callable[[], None])
         after.st_size,
         after.st_mtime_ns,
     ) or target.stat().st_size != after.st_size:
-        raise SourceChanged(f"{entry.path} changed while it was read; try again.")
+        raise SourceChanged(_("%(path)s changed while it was read; try again.", path=entry.path))
     return digest.digest()
 
 
@@ -124,7 +128,7 @@ def _check_link(target: Path, entry: Entry) -> None:
 
 
 def _leads_out(entry: Entry) -> str:
-    return f"{entry.path} is a link that leads out of its version; such software cannot be copied."
+    return _("%(path)s is a link that leads out of its version; such software cannot be copied.", path=entry.path)
 
 
 def remove_tree(folder: Path, check: Callable[[], None] = lambda: None) -> None:

@@ -47,6 +47,7 @@ from test_environments.drivers.interface import (
     StoppedHow,
 )
 from test_environments.drivers.store import Store
+from test_environments.drivers.texts import Text as _
 from test_environments.failpoint import reach
 
 _TRIES = 3
@@ -62,7 +63,7 @@ class FileCopy(Driver):
         self, work_folder: Path, *, portal: str, options: Mapping[str, Any], say: Callable[[str], None]
     ) -> None:
         if unknown := sorted(set(options) - _OPTIONS):
-            raise Unsupported(f"The driver file_copy knows no option {', '.join(unknown)}.")
+            raise Unsupported(_("The driver file_copy knows no option %(unknown)s.", unknown=", ".join(unknown)))
         self._portal = portal
         self._sources = Path(options.get("sources", work_folder))
         self._work_folder = work_folder
@@ -94,9 +95,15 @@ class FileCopy(Driver):
 
     def capture(self, order: CaptureOrder, bound: Bound) -> Image:
         if order.kind is not Kind.FILES or order.method != "folder":
-            raise Unsupported(f"The driver file_copy takes folders, not {order.kind} by {order.method}.")
+            raise Unsupported(
+                _(
+                    "The driver file_copy takes folders, not %(kind)s by %(method)s.",
+                    kind=order.kind,
+                    method=order.method,
+                )
+            )
         if order.conversion is not Conversion.KEEP:
-            raise Unsupported("Files have no drivers that could be adapted.")
+            raise Unsupported(_("Files have no drivers that could be adapted."))
         if self._images.has(order.image):
             return _image_of(order.image, self._about(self._images, order.image))
         for attempt in range(1, _TRIES + 1):
@@ -115,7 +122,13 @@ class FileCopy(Driver):
         try:
             read = copy_source(self._sources, found, new / "root", running=found.baseline, check=bound.check)
             if order.expected_sha256 and order.expected_sha256 != read:
-                raise Failed(f"The source has the checksum {read}, not the expected {order.expected_sha256}.")
+                raise Failed(
+                    _(
+                        "The source has the checksum %(found)s, not the expected %(expected)s.",
+                        found=read,
+                        expected=order.expected_sha256,
+                    )
+                )
             masked = neutralise(new / "root", order.masking)
             image = Image(
                 image=order.image,
@@ -140,20 +153,20 @@ class FileCopy(Driver):
     def delete_image(self, image: UUID, bound: Bound) -> None:
         for key in self._environments.all():
             if self._environments.has(key) and self._about(self._environments, key)["image"] == str(image):
-                raise Conflict(f"The environment {key} was made from this image; destroy it first.")
+                raise Conflict(_("The environment %(key)s was made from this image; destroy it first.", key=key))
         with _plain_errors():
             self._images.remove(image, bound.check)
 
     def create(self, order: CreateOrder, bound: Bound) -> None:
         if order.clone is not Clone.FULL or order.network is not NetworkMode.HOST or order.accelerator:
-            raise Unsupported("The driver file_copy makes full copies on the host's own network, without a machine.")
+            raise Unsupported(_("The driver file_copy makes full copies on the host's own network, without a machine."))
         if not self._images.has(order.image):
-            raise NotFound("The image is not there; capture it again.")
+            raise NotFound(_("The image is not there; capture it again."))
         if self._agents.process_of(order.environment) is not None:
-            raise Conflict("It runs; stop it first.")
+            raise Conflict(_("It runs; stop it first."))
         about = self._about(self._images, order.image)
         if about["image_sha256"] != order.image_sha256:
-            raise Conflict("The image is another one than the portal knows; capture it again.")
+            raise Conflict(_("The image is another one than the portal knows; capture it again."))
         running = _running(about["baseline"], about["versions"], order.versions)
         with _plain_errors():
             new = self._environments.begin(order.environment)
@@ -170,7 +183,7 @@ class FileCopy(Driver):
         """Copies the image into the new folder `root`, and sees that it is still what was taken."""
         found = read_folder(self._images.path(image), "root")
         if copy_source(self._images.path(image), found, root, running=running, check=bound.check) != image_sha256:
-            raise Failed("The image was changed on the disk; capture it again.")
+            raise Failed(_("The image was changed on the disk; capture it again."))
 
     def deliver(self, environment: UUID, delivery: Delivery, bound: Bound) -> tuple[str, ...]:
         folder = self._at_rest(environment)
@@ -190,10 +203,10 @@ class FileCopy(Driver):
 
     def start(self, environment: UUID, bound: Bound) -> Started:
         if not self._environments.has(environment):
-            raise NotFound("The copy is not there; it has to be made again.")
+            raise NotFound(_("The copy is not there; it has to be made again."))
         folder = self._environments.path(environment)
         if not (folder / "token").exists():
-            raise Conflict("The copy has no identity yet.")
+            raise Conflict(_("The copy has no identity yet."))
         with _plain_errors():
             self._agents.start(environment, folder, bound)
         return Started(Power.RUNNING, Evidence.FILE_COPY)
@@ -210,7 +223,10 @@ class FileCopy(Driver):
         if process.poll() is None:
             return Observation(Power.RUNNING, process=process.pid, evidence=Evidence.FILE_COPY)
         log = last_lines(self._environments.path(environment) / "agent.log")
-        return Observation(Power.CRASHED, why=f"The copy's agent ended with {process.returncode}:\n{log}")
+        return Observation(
+            Power.CRASHED,
+            why=_("The copy's agent ended with %(code)s:\n%(log)s", code=process.returncode, log=log),
+        )
 
     def snapshot(self, environment: UUID, snapshot: UUID, bound: Bound) -> None:
         folder = self._at_rest(environment)
@@ -234,7 +250,7 @@ class FileCopy(Driver):
                 self._fill(new, UUID(about["image"]), about["image_sha256"], about["running"], bound)
             else:
                 if not (folder / "snapshots" / str(snapshot)).is_dir():
-                    raise NotFound("There is no such snapshot of this copy.")
+                    raise NotFound(_("There is no such snapshot of this copy."))
                 _copy_tree(folder / "snapshots" / str(snapshot), new, bound)
             remove_tree(folder / "root", bound.check)
             os.rename(new, folder / "root")
@@ -261,17 +277,19 @@ class FileCopy(Driver):
     def _at_rest(self, environment: UUID) -> Path:
         """The folder of a copy that does not run. Raises NotFound, Conflict."""
         if not self._environments.has(environment):
-            raise NotFound("The copy is not there; it has to be made again.")
+            raise NotFound(_("The copy is not there; it has to be made again."))
         process = self._agents.process_of(environment)
         if process is not None and process.poll() is None:
-            raise Conflict("It runs; stop it first.")
+            raise Conflict(_("It runs; stop it first."))
         return self._environments.path(environment)
 
     def _about(self, store: Store, key: UUID) -> dict[str, Any]:
         try:
             found: dict[str, Any] = json.loads((store.path(key) / "about.json").read_text())
         except (OSError, ValueError) as error:
-            raise Failed(f"{store.path(key) / 'about.json'} cannot be read: {error}") from error
+            raise Failed(
+                _("%(file)s cannot be read: %(error)s", file=store.path(key) / "about.json", error=error)
+            ) from error
         return found
 
 
@@ -287,8 +305,15 @@ def _plain_errors() -> Iterator[None]:
 def _running(baseline: Mapping[str, str], held: Mapping[str, list[str]], wanted: Mapping[str, str]) -> dict[str, str]:
     for product, label in wanted.items():
         if label not in held.get(product, ()):
-            found = ", ".join(held.get(product, ())) or "none"
-            raise Unsupported(f"The source does not hold {product} {label}. Its versions: {found}.")
+            found = ", ".join(held.get(product, ())) or _("none")
+            raise Unsupported(
+                _(
+                    "The source does not hold %(product)s %(label)s. Its versions: %(found)s.",
+                    product=product,
+                    label=label,
+                    found=found,
+                )
+            )
     return {**baseline, **wanted}
 
 

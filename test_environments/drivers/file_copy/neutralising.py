@@ -8,6 +8,7 @@ from pathlib import Path, PurePosixPath
 from test_environments.drivers.errors import Unsupported
 from test_environments.drivers.file_copy.copying import remove_tree
 from test_environments.drivers.interface import Recipe
+from test_environments.drivers.texts import Text as _
 
 
 def neutralise(root: Path, recipes: Sequence[Recipe]) -> tuple[str, ...]:
@@ -31,7 +32,13 @@ def neutralise(root: Path, recipes: Sequence[Recipe]) -> tuple[str, ...]:
 def _parts(recipe: Recipe, pattern: str) -> tuple[str, ...]:
     path = PurePosixPath(pattern)
     if path.is_absolute() or not path.parts or ".." in path.parts:
-        raise Unsupported(f"The recipe “{recipe.name}” names {pattern!r}, which leads out of the copy.")
+        raise Unsupported(
+            _(
+                "The recipe “%(name)s” names %(pattern)r, which leads out of the copy.",
+                name=recipe.name,
+                pattern=pattern,
+            )
+        )
     return path.parts
 
 

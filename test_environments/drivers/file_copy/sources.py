@@ -4,7 +4,9 @@ import os
 import stat
 from pathlib import Path, PurePosixPath
 
-NOTATION = "Name a folder below the folder of sources, like shop/till-7: no slash or dot in front."
+from test_environments.drivers.texts import Text as _
+
+NOTATION = _("Name a folder below the folder of sources, like shop/till-7: no slash or dot in front.")
 
 
 def is_relative_folder(folder: str) -> bool:
@@ -28,9 +30,9 @@ def why_not_a_source(root: Path, folder: str) -> str:
         try:
             mode = os.lstat(path).st_mode
         except OSError:
-            return f"The folder {folder} does not exist."
+            return _("The folder %(folder)s does not exist.", folder=folder)
         if stat.S_ISLNK(mode):
-            return f"The folder {folder} is reached through a link; name the real folder."
+            return _("The folder %(folder)s is reached through a link; name the real folder.", folder=folder)
         if not stat.S_ISDIR(mode):
-            return f"{folder} is not a folder."
+            return _("%(folder)s is not a folder.", folder=folder)
     return ""

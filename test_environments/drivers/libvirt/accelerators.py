@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from test_environments.drivers.errors import DriverError
 from test_environments.drivers.interface import Evidence
+from test_environments.drivers.texts import Text as _
 
 EVIDENCE = {"tcg": Evidence.EMULATED, "kvm": Evidence.ACCELERATED}
 
@@ -19,13 +20,20 @@ class Accelerators:
     def why_not(self, accelerator: str) -> str:
         """Why it cannot be used, empty if it can; found out once, by a machine that has to come up."""
         if accelerator not in {"tcg", self.wanted}:
-            return f"The accelerator {accelerator} is not switched on; see the driver's settings."
+            return _(
+                "The accelerator %(accelerator)s is not switched on; see the driver's settings.",
+                accelerator=accelerator,
+            )
         if accelerator not in self._refusals:
             try:
                 self._boot(accelerator)
                 self._refusals[accelerator] = ""
             except DriverError as error:
-                self._refusals[accelerator] = f"No machine comes up with {accelerator} on this host: {error}"
+                self._refusals[accelerator] = _(
+                    "No machine comes up with %(accelerator)s on this host: %(error)s",
+                    accelerator=accelerator,
+                    error=error,
+                )
         return self._refusals[accelerator]
 
     def working(self) -> tuple[str, ...]:

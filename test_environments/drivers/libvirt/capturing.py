@@ -16,6 +16,7 @@ from test_environments.drivers.libvirt.hypervisor import ALIVE
 from test_environments.drivers.libvirt.machine import disks_of
 from test_environments.drivers.libvirt.ownership import QemuUser
 from test_environments.drivers.libvirt.physical import Received
+from test_environments.drivers.texts import Text as _
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,9 +35,9 @@ def source_path(sources: Path, location: str) -> Path:
     """The file of a location below the folder of sources; no link leads out. Raises NotFound, Unsupported."""
     path = (sources / location).resolve()
     if not path.is_relative_to(sources.resolve()):
-        raise Unsupported(f"{location} leads out of the folder of sources.")
+        raise Unsupported(_("%(location)s leads out of the folder of sources.", location=location))
     if not path.is_file():
-        raise NotFound(f"There is no disk image {location} in the folder of sources.")
+        raise NotFound(_("There is no disk image %(location)s in the folder of sources.", location=location))
     return path
 
 
@@ -56,7 +57,7 @@ def take_received(received: Received, folder: Path, bound: Bound) -> Taken:
     """Converts a disk that arrived, once more checked. Raises as `take_file`."""
     taken = take_file(received.disk, folder, bound, Consistency.COLD)  # its name says the format
     if taken.source_sha256 != received.sha256:
-        raise Failed("The disk was changed after it had arrived; receive it again.")
+        raise Failed(_("The disk was changed after it had arrived; receive it again."))
     return replace(taken, inventory=received.inventory)
 
 
@@ -69,11 +70,19 @@ def take_machine(connection: Connection, order: CaptureOrder, folder: Path, boun
     try:
         disks = disks_of(connection.call("description", bound, uuid=uuid))
     except ValueError as error:
-        raise Unsupported(str(error)) from None
+        raise Unsupported(error.args[0]) from None
     if len(disks) != 1:
-        raise Unsupported(f"The machine {order.location} has {len(disks)} disks; only those with one can be copied.")
+        raise Unsupported(
+            _(
+                "The machine %(location)s has %(n)s disks; only those with one can be copied.",
+                location=order.location,
+                n=len(disks),
+            )
+        )
     if connection.call("look", bound, uuid=uuid)["state"] not in ALIVE:
-        raise Unsupported(f"The machine {order.location} is off: take its disk by the method disk.")
+        raise Unsupported(
+            _("The machine %(location)s is off: take its disk by the method disk.", location=order.location)
+        )
     target, _path = disks[0]
     size = int(connection.call("disk_size", bound, uuid=uuid, target=target))
     disk_images.need_room(folder, size)
@@ -104,7 +113,11 @@ def _freeze(connection: Connection, uuid: str, bound: Bound) -> None:
         connection.call("freeze", bound, uuid=uuid)
     except DriverError as error:
         raise Unsupported(
-            f"Its file systems cannot be frozen ({error}). Install the QEMU guest agent in it, or ask for “crash”."
+            _(
+                "Its file systems cannot be frozen (%(error)s). Install the QEMU guest agent in it, or ask "
+                "for “crash”.",
+                error=error,
+            )
         ) from None
 
 
@@ -126,4 +139,4 @@ def _wait_for_copy(connection: Connection, uuid: str, bound: Bound) -> None:
             connection.call("end_copy", uuid=uuid)
         bound.check()
     if not state["is_done"]:
-        raise Failed(f"The copy of the running machine failed: {state['text'] or 'no reason given'}.")
+        raise Failed(_("The copy of the running machine failed: %(why)s.", why=state["text"] or _("no reason given")))

@@ -26,14 +26,16 @@ from test_environments.drivers.errors import (
     Unavailable,
     Unsupported,
 )
+from test_environments.drivers.texts import Text as _
 
 CALL_SECONDS = 30.0
 _GREETING_SECONDS = 5.0
 _OWNER = Path(__file__).with_name("owner.py")
 _NO_LIBRARY = -1
-HOW_TO_INSTALL = (
-    "libvirt-python is not installed. On Debian: apt install libvirt-daemon-system qemu-system-x86 qemu-utils "
-    "libvirt-dev gcc pkg-config busybox-static, then pip install -r requirements/libvirt.txt."
+HOW_TO_INSTALL = _(
+    "libvirt-python is not installed. On Debian: apt install libvirt-daemon-system "
+    "qemu-system-x86 qemu-utils libvirt-dev gcc pkg-config busybox-static, then pip install -r "
+    "requirements/libvirt.txt."
 )
 
 # libvirt's error numbers (virterror.h), by what they mean to us.
@@ -52,11 +54,11 @@ def error_for(code: int, text: str) -> DriverError:
     if code == _NO_LIBRARY:
         return Unavailable(HOW_TO_INSTALL)
     if "No space left on device" in text or "Cannot allocate memory" in text:
-        return Capacity(f"The host of the machines has no room left: {text}")
+        return Capacity(_("The host of the machines has no room left: %(text)s", text=text))
     for kind, codes in _MEANING.items():
         if code in codes:
             return kind(text)
-    return Failed(text or "libvirt failed without a reason.")
+    return Failed(text or _("libvirt failed without a reason."))
 
 
 class Connection:
@@ -87,7 +89,9 @@ class Connection:
             return self._ask(verb, arguments, seconds)
         except TimeoutError:
             self._end_if_mute()
-            raise Unavailable(f"The hypervisor did not answer within {seconds:.0f} seconds ({verb}).") from None
+            raise Unavailable(
+                _("The hypervisor did not answer within %(seconds).0f seconds (%(verb)s).", seconds=seconds, verb=verb)
+            ) from None
 
     def _ask(self, verb: str, arguments: dict[str, Any], seconds: float) -> Any:
         with self._lock:
@@ -99,14 +103,14 @@ class Connection:
                 line.sendall(json.dumps(request).encode() + b"\n")
             except OSError as error:
                 self._close()
-                raise Unavailable(f"The process that owns the hypervisor ended ({error}).") from None
+                raise Unavailable(_("The process that owns the hypervisor ended (%(error)s).", error=error)) from None
         with self._arrived:
             is_there = self._arrived.wait_for(lambda: number in self._answers or self._line is not line, seconds)
             answer = self._answers.pop(number, None)
         if answer is None:
             if not is_there:
                 raise TimeoutError
-            raise Unavailable("The process that owns the hypervisor ended during a call.")
+            raise Unavailable(_("The process that owns the hypervisor ended during a call."))
         if "code" in answer:
             raise error_for(answer["code"], answer["text"])
         return answer["result"]
@@ -124,7 +128,9 @@ class Connection:
                 )
             except OSError as error:
                 ours.close()
-                raise Unavailable(f"The process that owns the hypervisor cannot be started: {error}") from None
+                raise Unavailable(
+                    _("The process that owns the hypervisor cannot be started: %(error)s", error=error)
+                ) from None
         self._line = ours
         self._say(f"libvirt: process {self._process.pid} owns {self._uri}")
         threading.Thread(target=self._read, args=(ours,), daemon=True).start()

@@ -18,6 +18,7 @@ from test_environments.drivers.bound import Bound
 from test_environments.drivers.errors import Capacity, DriverError, Failed, SourceChanged, Unavailable, Unsupported
 from test_environments.drivers.libvirt import programs
 from test_environments.drivers.receiving import FORMATS
+from test_environments.drivers.texts import Text as _
 
 LARGEST = 4 * 10**12  # bytes that an image may unfold to
 _INFO_SECONDS = 30.0
@@ -35,7 +36,9 @@ def format_of(path: Path) -> str:
     try:
         return FORMATS[path.suffix.lower()]
     except KeyError:
-        raise Unsupported(f"{path.name}: the name must end in one of {', '.join(FORMATS)}.") from None
+        raise Unsupported(
+            _("%(name)s: the name must end in one of %(endings)s.", name=path.name, endings=", ".join(FORMATS))
+        ) from None
 
 
 def check_header(path: Path, format_: str) -> None:
@@ -47,23 +50,29 @@ def check_header(path: Path, format_: str) -> None:
     elif format_ == "vmdk":
         # The other kind is a text that names files; so is one inside a "sparse" file without a capacity.
         if head[:4] != b"KDMV" or struct.unpack_from("<Q", head, 12)[0] == 0:
-            raise Unsupported(f"{path.name} is not a VMDK in one file; convert it to `monolithicSparse` first.")
+            raise Unsupported(
+                _("%(name)s is not a VMDK in one file; convert it to `monolithicSparse` first.", name=path.name)
+            )
     elif format_ == "vhdx" and head[:8] != b"vhdxfile":
-        raise Unsupported(f"{path.name} is not a VHDX file.")
+        raise Unsupported(_("%(name)s is not a VHDX file.", name=path.name))
 
 
 def _check_qcow2(path: Path, head: bytes) -> None:
     if len(head) < 104 or head[:4] != b"QFI\xfb":
-        raise Unsupported(f"{path.name} is not a qcow2 file.")
+        raise Unsupported(_("%(name)s is not a qcow2 file.", name=path.name))
     version, base = struct.unpack_from(">IQ", head, 4)
     (encryption,) = struct.unpack_from(">I", head, 32)
     features = struct.unpack_from(">Q", head, 72)[0] if version >= 3 else 0
     if base:
-        raise Unsupported(f"{path.name} builds on another file; convert it to an image of its own first.")
+        raise Unsupported(
+            _("%(name)s builds on another file; convert it to an image of its own first.", name=path.name)
+        )
     if features & _QCOW2_EXTERNAL_DATA:
-        raise Unsupported(f"{path.name} keeps its data in another file; convert it to an image of its own first.")
+        raise Unsupported(
+            _("%(name)s keeps its data in another file; convert it to an image of its own first.", name=path.name)
+        )
     if encryption:
-        raise Unsupported(f"{path.name} is encrypted.")
+        raise Unsupported(_("%(name)s is encrypted.", name=path.name))
 
 
 def take_copy(source: Path, target: Path, bound: Bound) -> str:
@@ -84,7 +93,9 @@ def take_copy(source: Path, target: Path, bound: Bound) -> str:
         copy.truncate()
         after = os.fstat(foreign.fileno())
         if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns) or copy.tell() != after.st_size:
-            raise SourceChanged(f"{source.name} changed while it was read; switch its machine off, or try again.")
+            raise SourceChanged(
+                _("%(name)s changed while it was read; switch its machine off, or try again.", name=source.name)
+            )
     return digest.hexdigest()
 
 
@@ -106,10 +117,14 @@ def check_foreign(copy: Path, format_: str, bound: Bound) -> int:
     special = found.get("format-specific", {}).get("data", {})
     extents = {extent.get("filename") for extent in special.get("extents", [])} - {str(copy)}
     if found.get("backing-filename") or special.get("data-file") or extents or found.get("encrypted"):
-        raise Unsupported("The image refers to other files or is encrypted; convert it to an image of its own first.")
+        raise Unsupported(
+            _("The image refers to other files or is encrypted; convert it to an image of its own first.")
+        )
     size = int(found["virtual-size"])
     if not 0 < size <= LARGEST:
-        raise Unsupported(f"The image unfolds to {size} bytes; at most {LARGEST} are taken.")
+        raise Unsupported(
+            _("The image unfolds to %(size)s bytes; at most %(most)s are taken.", size=size, most=LARGEST)
+        )
     if format_ != "raw":
         check = ["check", "-q", "-f", format_, str(copy)]
         limits = _reading(min(_CHECK_SECONDS, bound.left))
@@ -157,8 +172,13 @@ def need_room(folder: Path, needed: int) -> None:
     free = shutil.disk_usage(folder).free
     if free < needed:
         raise Capacity(
-            f"{needed // 10**6 + 1} MB are needed on the disk of {folder}, {free // 10**6} MB are free. "
-            "Destroy an environment or an image, or make room."
+            _(
+                "%(needed)s MB are needed on the disk of %(folder)s, %(free)s MB are free. Destroy an "
+                "environment or an image, or make room.",
+                needed=needed // 10**6 + 1,
+                folder=folder,
+                free=free // 10**6,
+            )
         )
 
 
@@ -183,8 +203,10 @@ def _run(
         ended = programs.run(command, seconds=seconds, bound=bound, as_nobody=limits is not None)
     except OSError as error:
         if isinstance(error, TimeoutError):
-            raise Failed(f"qemu-img {arguments[0]} did not finish in time.") from None
-        raise Unavailable(f"qemu-img cannot be started ({error}). On Debian: apt install qemu-utils.") from None
+            raise Failed(_("qemu-img %(what)s did not finish in time.", what=arguments[0])) from None
+        raise Unavailable(
+            _("qemu-img cannot be started (%(error)s). On Debian: apt install qemu-utils.", error=error)
+        ) from None
     if ended.code not in fine:
         raise _why(arguments[0], ended.code, ended.errors.strip()[-500:])
     return ended.output
@@ -192,7 +214,7 @@ def _run(
 
 def _why(what: str, code: int, text: str) -> DriverError:
     if code == -signal.SIGXFSZ or "File too large" in text or "No space left" in text:
-        return Capacity(f"The image unfolds to more than there is room for on the disk. {text}".strip())
+        return Capacity(_("The image unfolds to more than there is room for on the disk. %(text)s", text=text))
     if code == -signal.SIGXCPU:
-        return Failed(f"qemu-img {what} took more processor time than an image may take.")
+        return Failed(_("qemu-img %(what)s took more processor time than an image may take.", what=what))
     return Failed(f"qemu-img {what}: {text}")

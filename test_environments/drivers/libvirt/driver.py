@@ -52,53 +52,38 @@ from test_environments.drivers.libvirt.environment_files import (
 from test_environments.drivers.libvirt.hypervisor import Hypervisor, power_of, url_inside
 from test_environments.drivers.libvirt.hypervisors import Hypervisors, Opened
 from test_environments.drivers.libvirt.images import Images, first_provenance, provenance_of
-from test_environments.drivers.libvirt.machine import HARDWARE, NAMESPACE, Disk, Machine, describe, read_provenance
+from test_environments.drivers.libvirt.machine import NAMESPACE, Disk, Machine, describe, read_provenance
+from test_environments.drivers.libvirt.options import read_options
 from test_environments.drivers.libvirt.physical import Incoming
 from test_environments.drivers.libvirt.uris import EMBED, read_uri
 from test_environments.drivers.receiving import ArrivedDisk, ExpectedDisk, Progress
 from test_environments.drivers.store import Store
+from test_environments.drivers.texts import Text as _
 
-_OPTIONS = frozenset({"uri", "sources", "accelerator", "hardware", "memory_mb", "growth_mb", "media", "user"})
 _METHODS = frozenset({"disk", "domain", "medium", "upload"})
 _BOOT_SECONDS = 90.0
 
 
 class Libvirt(Driver):
-    """Options:
-
-    uri          `qemu:///embed` (default: a libvirt of our own, closed off), or that of a daemon: see `uris.py`
-    sources      the folder below which disk images lie that may be taken
-    accelerator  `tcg` (default: emulated) or `kvm`, which is tried by a real start first
-    hardware     `paravirtual` (default) or `common`: what systems without virtio drivers need
-    memory_mb, growth_mb   of a machine that does not say (256 MB; 512 MB of disk)
-    media        where the small system is built, if not below the work folder
-    user         that QEMU runs as (`libvirt-qemu`)
-    """
+    """See `options.py` for its settings."""
 
     name = "libvirt"
 
     def __init__(self, work_folder: Path, *, portal: str, options: Mapping[str, Any], say: Any) -> None:
-        if unknown := sorted(set(options) - _OPTIONS):
-            raise Unsupported(f"The driver libvirt knows no option {', '.join(unknown)}.")
-        accelerator = str(options.get("accelerator", "tcg"))
-        self._hardware = str(options.get("hardware", "paravirtual"))
-        if accelerator not in EVIDENCE or self._hardware not in HARDWARE:
-            raise Unsupported(f"The driver libvirt knows no {accelerator} machine with {self._hardware} hardware.")
+        given = read_options(options, work_folder)
         self._portal = portal
         self._folder = work_folder
-        self._memory_mb = int(options.get("memory_mb", 256))
-        self._growth_mb = int(options.get("growth_mb", 512))
-        media = Path(options.get("media", work_folder / "media"))
-        self._incoming = Incoming(work_folder / "incoming", media, say=say)
+        self._hardware, self._memory_mb, self._growth_mb = given.hardware, given.memory_mb, given.growth_mb
+        self._incoming = Incoming(work_folder / "incoming", given.media, say=say)
         self._image_store = Store(work_folder / "images")
-        self._images = Images(self._image_store, Path(options.get("sources", work_folder)), self._incoming)
+        self._images = Images(self._image_store, given.sources, self._incoming)
         self._environments = Store(work_folder / "environments")
-        self._uri = read_uri(str(options.get("uri", EMBED)))
+        self._uri = given.uri
         self._hypervisors = Hypervisors(
-            self._uri, work_folder, media, str(options.get("user", "libvirt-qemu")),
+            given.uri, work_folder, given.media, given.user,
             folders=[self._image_store.root, self._environments.root], say=say,
         )  # fmt: skip
-        self._accelerators = Accelerators(accelerator, self._boot)
+        self._accelerators = Accelerators(given.accelerator, self._boot)
 
     @property
     def _hypervisor(self) -> Hypervisor:
@@ -172,7 +157,9 @@ class Libvirt(Driver):
         if found := self._images.find(order.image):
             return found
         if order.kind is Kind.FILES or order.method not in _METHODS:
-            raise Unsupported(f"The driver libvirt does not take {order.kind} by {order.method}.")
+            raise Unsupported(
+                _("The driver libvirt does not take %(kind)s by %(method)s.", kind=order.kind, method=order.method)
+            )
         here = self._here
         here.hypervisor.check_folder(bound)
         with plain_errors():
@@ -184,7 +171,7 @@ class Libvirt(Driver):
         for key in self._environments.all():
             with suppress(NotFound):
                 if read_about(self._environments.path(key)).get("image") == str(image):
-                    raise Conflict(f"The environment {key} was made from this image; destroy it first.")
+                    raise Conflict(_("The environment %(key)s was made from this image; destroy it first.", key=key))
         with plain_errors():
             self._here.errands.end(f"errand-{image}", bound)
             self._image_store.remove(image, bound.check)
@@ -192,11 +179,11 @@ class Libvirt(Driver):
     def create(self, order: CreateOrder, bound: Bound) -> None:
         bound.check()
         if order.network is NetworkMode.HOST:
-            raise Unsupported("A machine never gets the network of its host; ask for “isolated” or “none”.")
+            raise Unsupported(_("A machine never gets the network of its host; ask for “isolated” or “none”."))
         if order.network is NetworkMode.ISOLATED and (why := self._uri.why_not_closed()):
             raise Unsupported(why)
         if order.allowed_endpoints and order.network is not NetworkMode.ISOLATED:
-            raise Unsupported("Endpoints can be allowed to a machine in the isolated network only.")
+            raise Unsupported(_("Endpoints can be allowed to a machine in the isolated network only."))
         endpoints = resolve(order.allowed_endpoints)
         accelerator = order.accelerator or self._accelerators.wanted
         if why := self._accelerators.why_not(accelerator):
@@ -205,7 +192,7 @@ class Libvirt(Driver):
         self._hypervisor.check_folder(bound)
         about = self._images.about(order, bound)
         if self._of(order.environment).hypervisor.is_alive(str(order.environment), bound):
-            raise Conflict("It runs; stop it first.")
+            raise Conflict(_("It runs; stop it first."))
         memory = order.resources.memory_mb or self._memory_mb
         self._hypervisor.need_memory(memory, bound)
         growth = (order.resources.disk_growth_mb or self._growth_mb) * 10**6
@@ -250,7 +237,7 @@ class Libvirt(Driver):
         files, there = self._files(environment), self._of(environment).hypervisor
         uuid = str(environment)
         if not files.about["has_identity"]:
-            raise Conflict("The machine has no identity yet.")
+            raise Conflict(_("The machine has no identity yet."))
         there.settle(uuid, bound)
         power = there.power(uuid, bound)
         if power is not Power.RUNNING:
@@ -306,7 +293,7 @@ class Libvirt(Driver):
         except DriverError:
             if not there.is_here or there.process_of(str(environment)) is not None:
                 raise
-            return Observation(Power.CRASHED, disk_bytes=disk, why="The machine was killed a moment ago.")
+            return Observation(Power.CRASHED, disk_bytes=disk, why=_("The machine was killed a moment ago."))
         process = there.process_of(str(environment))
         return Observation(power, process, host.resident_mb(process), disk, why, EVIDENCE[accelerator], accelerator)
 
@@ -354,7 +341,7 @@ class Libvirt(Driver):
         """By a machine of its own in the same network: of any system, and also while the environment runs."""
         files = self._files(environment)
         if files.about["network"] != NetworkMode.ISOLATED or not files.about.get("portal_url"):
-            raise Unsupported("It has no network, or no identity yet: there is nothing to probe.")
+            raise Unsupported(_("It has no network, or no identity yet: there is nothing to probe."))
         there = self._of(environment)
         there.hypervisor.open_ways(files.about["portal_url"])
         with plain_errors(), probing.doors() as doors:
@@ -367,7 +354,7 @@ class Libvirt(Driver):
 
     def _files(self, environment: UUID) -> EnvironmentFiles:
         if not self._environments.has(environment):
-            raise NotFound("The environment is not there; it has to be made again.")
+            raise NotFound(_("The environment is not there; it has to be made again."))
         self._check_uri(environment)
         return EnvironmentFiles(self._environments.path(environment), self._hypervisors.user)
 
@@ -379,7 +366,7 @@ class Libvirt(Driver):
     def _at_rest(self, environment: UUID, bound: Bound) -> EnvironmentFiles:
         files = self._files(environment)
         if self._of(environment).hypervisor.is_alive(str(environment), bound):
-            raise Conflict("It runs; stop it first.")
+            raise Conflict(_("It runs; stop it first."))
         return files
 
     def receive(

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from test_environments.drivers.errors import Unavailable, Unsupported
 from test_environments.drivers.interface import ENDPOINT, MOST_ENDPOINTS
+from test_environments.drivers.texts import Text as _
 
 # QEMU's own addresses in the user network of a machine.
 _MACHINE_NETWORK = ipaddress.ip_network("10.0.2.0/24")
@@ -29,24 +30,47 @@ class Endpoint:
 def resolve(texts: tuple[str, ...]) -> tuple[Endpoint, ...]:
     """The endpoints with their IPv4 addresses of now, sorted. Raises Unsupported, Unavailable (an unknown name)."""
     if len(texts) > MOST_ENDPOINTS:
-        raise Unsupported(f"At most {MOST_ENDPOINTS} endpoints can be allowed, not {len(texts)}.")
+        raise Unsupported(
+            _(
+                "At most %(most)s endpoints can be allowed, not %(n)s.",
+                most=MOST_ENDPOINTS,
+                n=len(texts),
+            )
+        )
     return tuple(sorted({_resolve(text) for text in texts}))
 
 
 def _resolve(text: str) -> Endpoint:
     found = ENDPOINT.fullmatch(text)
     if found is None or not 0 < int(found[2]) < 65536:
-        raise Unsupported(f"{text!r} is no endpoint: name a host and a port, such as licence.example.org:27000.")
+        raise Unsupported(
+            _("%(text)r is no endpoint: name a host and a port, such as licence.example.org:27000.", text=text)
+        )
     name, port = found[1], int(found[2])
     try:
         address = socket.getaddrinfo(name, port, socket.AF_INET, socket.SOCK_STREAM)[0][4][0]
     except OSError as error:
-        raise Unavailable(f"The test host finds no address of {name}: {error.strerror or error}.") from None
+        raise Unavailable(
+            _("The test host finds no address of %(name)s: %(error)s.", name=name, error=error.strerror or error)
+        ) from None
     known = ipaddress.IPv4Address(str(address))
     if known.is_loopback or known.is_unspecified or known.is_multicast or known.is_link_local:
-        raise Unsupported(f"{text} is {known}, which no other machine can reach; name an address in your network.")
+        raise Unsupported(
+            _(
+                "%(text)s is %(known)s, which no other machine can reach; name an address in your network.",
+                text=text,
+                known=known,
+            )
+        )
     if known in _MACHINE_NETWORK:
-        raise Unsupported(f"{text} is {known}, which machines use among themselves ({_MACHINE_NETWORK}).")
+        raise Unsupported(
+            _(
+                "%(text)s is %(known)s, which machines use among themselves (%(network)s).",
+                text=text,
+                known=known,
+                network=_MACHINE_NETWORK,
+            )
+        )
     return Endpoint(str(known), port, name)
 
 

@@ -22,6 +22,7 @@ from test_environments.drivers.bound import Bound
 from test_environments.drivers.errors import Capacity, Failed, NotFound
 from test_environments.drivers.libvirt.disk_images import make_overlay
 from test_environments.drivers.libvirt.ownership import QemuUser
+from test_environments.drivers.texts import Text as _
 
 ABOUT = "about.json"
 _CONSOLE = "console.log"
@@ -33,9 +34,9 @@ def read_about(folder: Path) -> dict[str, Any]:
     try:
         found: dict[str, Any] = json.loads((folder / ABOUT).read_text())
     except FileNotFoundError:
-        raise NotFound("It is not there; it has to be made again.") from None
+        raise NotFound(_("It is not there; it has to be made again.")) from None
     except (OSError, ValueError) as error:
-        raise Failed(f"{folder / ABOUT} cannot be read: {error}") from error
+        raise Failed(_("%(file)s cannot be read: %(error)s", file=folder / ABOUT, error=error)) from error
     return found
 
 
@@ -128,7 +129,7 @@ class EnvironmentFiles:
         """Discards what was written since. Raises NotFound."""
         frozen = self.about["base"] if snapshot is None else self.about["snapshots"].get(str(snapshot))
         if frozen is None:
-            raise NotFound("There is no such snapshot of this environment.")
+            raise NotFound(_("There is no such snapshot of this environment."))
         self._cover(frozen, has_identity=False)
 
     def _cover(self, below: str, **facts: Any) -> None:

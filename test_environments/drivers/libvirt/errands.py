@@ -22,6 +22,7 @@ from test_environments.drivers.interface import Provenance
 from test_environments.drivers.libvirt.connection import Connection
 from test_environments.drivers.libvirt.machine import CONSOLE, DirectBoot, Disk, Machine, describe
 from test_environments.drivers.libvirt.ownership import QemuUser
+from test_environments.drivers.texts import Text as _
 
 MEMORY_MB = 160
 _REPORT_BYTES = 64 * 1024
@@ -111,13 +112,18 @@ def _pack(order: Mapping[str, bytes]) -> bytes:
 def _read(paper: Path, log: Path, errand: str) -> Report:
     with open(paper, "rb") as file:
         text = file.read(_REPORT_BYTES).split(b"\nEND\n")[0].decode(errors="replace")
-    first, _, rest = text.partition("\n")
+    first, _separator, rest = text.partition("\n")
     if first == "ITSM1 ok":
         return parse_report(rest)
     if first.startswith("ITSM1 failed"):
-        raise Failed(f"The disk was refused: {first.removeprefix('ITSM1 failed')[:500].strip() or 'no reason given'}.")
+        raise Failed(
+            _(
+                "The disk was refused: %(why)s.",
+                why=first.removeprefix("ITSM1 failed")[:500].strip() or _("no reason given"),
+            )
+        )
     end = log.read_bytes()[-1500:].decode(errors="replace").strip()
-    raise Failed(f"The machine that was to {errand} ended without a report:\n{end}")
+    raise Failed(_("The machine that was to %(errand)s ended without a report:\n%(end)s", errand=errand, end=end))
 
 
 def parse_report(text: str) -> Report:
@@ -129,7 +135,7 @@ def parse_report(text: str) -> Report:
     agent: dict[str, Any] = {}
     system = ""
     for line in text.splitlines()[:_LINES]:
-        word, _, rest = line.partition(" ")
+        word, _separator, rest = line.partition(" ")
         names = rest.split(" ")
         if word == "changed":
             changed.append(rest[:500])

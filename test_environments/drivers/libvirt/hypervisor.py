@@ -31,6 +31,7 @@ from test_environments.drivers.libvirt.machine import HOST_ADDRESS
 from test_environments.drivers.libvirt.network import Namespace, Relay, interfaces_of
 from test_environments.drivers.libvirt.ownership import QemuUser
 from test_environments.drivers.libvirt.uris import HypervisorUri, Owner
+from test_environments.drivers.texts import Text as _
 
 RUNNING, BLOCKED, PAUSED, SHUTTING_DOWN, OFF, CRASHED = 1, 2, 3, 4, 5, 6
 ALIVE = frozenset({RUNNING, BLOCKED, PAUSED, SHUTTING_DOWN})
@@ -84,7 +85,13 @@ class Hypervisor:
         if not self.uri.is_embedded:
             return []
         if len(str(self._folder)) > _LONGEST_ROOT:
-            raise Unavailable(f"The path {self._folder} is too long: at most {_LONGEST_ROOT} characters.")
+            raise Unavailable(
+                _(
+                    "The path %(folder)s is too long: at most %(most)s characters.",
+                    folder=self._folder,
+                    most=_LONGEST_ROOT,
+                )
+            )
         self._user.check_reach(self._folder)
         (self._folder / "etc").mkdir(parents=True, exist_ok=True)
         self._folder.chmod(0o711)
@@ -100,7 +107,7 @@ class Hypervisor:
                 if self._namespace.interfaces() != ["lo"]:
                     self._namespace.close()
                     self._namespace = None
-                    raise Unavailable("Machines run in a network that is not closed; end them first.")
+                    raise Unavailable(_("Machines run in a network that is not closed; end them first."))
             return self._namespace
 
     def open_ways(self, url: str) -> None:
@@ -121,7 +128,12 @@ class Hypervisor:
                 try:
                     listener = namespace.listen(inside[1], inside[0])
                 except OSError as error:
-                    text = f"{inside[0]}:{inside[1]} cannot be opened for the machines: {error.strerror}."
+                    text = _(
+                        "%(host)s:%(port)s cannot be opened for the machines: %(reason)s.",
+                        host=inside[0],
+                        port=inside[1],
+                        reason=error.strerror,
+                    )
                     raise Unavailable(text) from None
                 self._relays[inside] = Relay(listener, *outside, say=self._say)
 
@@ -135,9 +147,13 @@ class Hypervisor:
             mark.touch(0o644)
             if mark.name not in self.connection.call("files_in", bound, folder=place):
                 raise Unsupported(
-                    f"The hypervisor of {self.uri} does not find the files in {self._folder.parent}. Machines need "
-                    "them under the same path: mount that folder there, let the daemon's user pass through the folders "
-                    "above it, or use qemu:///embed."
+                    _(
+                        "The hypervisor of %(uri)s does not find the files in %(folder)s. Machines need them under "
+                        "the same path: mount that folder there, let the daemon's user pass through the folders above"
+                        " it, or use qemu:///embed.",
+                        uri=self.uri,
+                        folder=self._folder.parent,
+                    )
                 )
         self._is_folder_seen = True
 
@@ -152,7 +168,12 @@ class Hypervisor:
         free = self.free_memory_mb(bound)
         if free < megabytes:
             raise Capacity(
-                f"The machine needs {megabytes} MB of memory, {free} MB are free. Stop or destroy an environment."
+                _(
+                    "The machine needs %(megabytes)s MB of memory, %(free)s MB are free. Stop or destroy an "
+                    "environment.",
+                    megabytes=megabytes,
+                    free=free,
+                )
             )
 
     def process_of(self, uuid: str) -> int | None:
@@ -203,7 +224,7 @@ class Hypervisor:
             self.connection.call("kill", bound, uuid=uuid)
         is_gone = bound.wait(lambda: not self.is_alive(uuid) and self.process_of(uuid) is None, seconds=_KILL_SECONDS)
         if not is_gone:
-            raise GuestUnresponsive("The machine does not end, also not by force; look at its QEMU process.")
+            raise GuestUnresponsive(_("The machine does not end, also not by force; look at its QEMU process."))
 
     def check_closed(self, uuid: str, bound: Bound) -> None:
         """Ends a machine at once that could reach more than it may. Raises Failed."""
@@ -213,7 +234,7 @@ class Hypervisor:
         with suppress(FileNotFoundError):
             if (found := interfaces_of(process)) != ["lo"]:
                 self.connection.call("kill", bound, uuid=uuid)
-                raise Failed(f"The machine was ended: its network is not closed ({', '.join(found)}).")
+                raise Failed(_("The machine was ended: its network is not closed (%(found)s).", found=", ".join(found)))
 
     def close(self) -> None:
         """Machines run on."""
@@ -232,12 +253,9 @@ def power_of(state: int, reason: int) -> tuple[Power, str]:
     if state in {RUNNING, BLOCKED, SHUTTING_DOWN}:
         return Power.RUNNING, ""
     if state == PAUSED:
-        return (
-            Power.PAUSED,
-            "The disk of its host is full." if reason == PAUSED_BY_DISK else "It was paused.",
-        )
+        return Power.PAUSED, _("The disk of its host is full.") if reason == PAUSED_BY_DISK else _("It was paused.")
     if state == CRASHED or reason in OFF_BY_CRASH:
-        return Power.CRASHED, "The machine ended by itself, not in order."
+        return Power.CRASHED, _("The machine ended by itself, not in order.")
     return Power.OFF, ""
 
 
@@ -258,5 +276,5 @@ def address_of(url: str) -> tuple[str, int]:
     """Host and port of a URL. Raises Unavailable."""
     parts = urlsplit(url)
     if parts.hostname is None:
-        raise Unavailable(f"{url} is no address of the portal.")
+        raise Unavailable(_("%(url)s is no address of the portal.", url=url))
     return parts.hostname, parts.port or (443 if parts.scheme == "https" else 80)

@@ -53,15 +53,22 @@ class Images:
         Raises NotFound, Conflict, Failed, and Unsupported for a version that it does not hold.
         """
         if not self._store.has(order.image):
-            raise NotFound("The image is not there; capture it again.")
+            raise NotFound(_("The image is not there; capture it again."))
         about = read_about(self._store.path(order.image))
         if about["image_sha256"] != order.image_sha256:
-            raise Conflict("The image is another one than the portal knows; capture it again.")
+            raise Conflict(_("The image is another one than the portal knows; capture it again."))
         _check_unchanged(self.disk(order.image), about, bound)
         for product, label in order.versions.items():
             if label not in about["versions"].get(product, ()):
-                found = ", ".join(about["versions"].get(product, ())) or "none"
-                raise Unsupported(f"The image does not hold {product} {label}. Its versions: {found}.")
+                found = ", ".join(about["versions"].get(product, ())) or _("none")
+                raise Unsupported(
+                    _(
+                        "The image does not hold %(product)s %(label)s. Its versions: %(found)s.",
+                        product=product,
+                        label=label,
+                        found=found,
+                    )
+                )
         return about
 
     def capture(
@@ -77,7 +84,13 @@ class Images:
             folder.chmod(0o711)
             taken = take(folder, bound)
             if order.expected_sha256 and order.expected_sha256 != taken.source_sha256:
-                raise Failed(f"The source has the checksum {taken.source_sha256}, not {order.expected_sha256}.")
+                raise Failed(
+                    _(
+                        "The source has the checksum %(found)s, not %(expected)s.",
+                        found=taken.source_sha256,
+                        expected=order.expected_sha256,
+                    )
+                )
             said = adapting.adapt(taken.disk, bound) if is_adapted else ""
             user.may_enter(folder)
             user.may_write(taken.disk)
@@ -160,6 +173,6 @@ def _check_unchanged(disk: Path, about: Mapping[str, Any], bound: Bound) -> None
         is_same = _mark(disk) == {name: about[name] for name in ("disk_bytes", "disk_changed_ns")}
         is_same = is_same or sha256_of(disk, bound) == about["image_sha256"]
     except OSError as error:
-        raise Failed(f"The image cannot be read: {error}") from error
+        raise Failed(_("The image cannot be read: %(error)s", error=error)) from error
     if not is_same:
-        raise Failed("The image was changed on the disk; capture it again.")
+        raise Failed(_("The image was changed on the disk; capture it again."))

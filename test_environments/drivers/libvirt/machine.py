@@ -6,6 +6,7 @@ from pathlib import Path
 from xml.sax.saxutils import escape, quoteattr
 
 from test_environments.drivers.interface import Provenance
+from test_environments.drivers.texts import Text as _
 
 NAMESPACE = "urn:itsm-portal:test-environments"
 ADDRESS = "10.0.2.15"  # of every machine; each has a network of its own
@@ -137,6 +138,6 @@ def disks_of(description: str) -> list[tuple[str, Path]]:
         if target is None:
             continue
         if source is None or "file" not in source.attrib:
-            raise ValueError(f"The disk {target.get('dev')} is not a file.")
+            raise ValueError(_("The disk %(target)s is not a file.", target=target.get("dev")))
         found.append((target.get("dev", ""), Path(source.attrib["file"])))
     return found

@@ -11,6 +11,7 @@ from test_environments.drivers.libvirt.small_systems.boot_disk import PACKAGES, 
 from test_environments.drivers.libvirt.small_systems.build import small_system
 from test_environments.drivers.libvirt.small_systems.initramfs import Initramfs
 from test_environments.drivers.receiving import TOKEN_PLACE, ExpectedDisk
+from test_environments.drivers.texts import Text as _
 
 _BOOT_MB = 32
 
@@ -28,7 +29,7 @@ def make_medium(
     }  # fmt: skip
     for name, value in values.items():
         if not re.fullmatch(r"[A-Za-z0-9._:/-]*", value):
-            raise Unsupported(f"{value!r} cannot be the {name} of a capture medium.")
+            raise Unsupported(_("%(value)r cannot be the %(name)s of a capture medium.", value=value, name=name))
     own = Initramfs()
     lines = f"token={TOKEN_PLACE.decode()}\n" + "".join(f"{name}={value}\n" for name, value in values.items())
     own.file("capture/settings", lines.encode(), mode=0o600)

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from test_environments.drivers.errors import Unavailable
+from test_environments.drivers.texts import Text as _
 
 _NEWNET = 0x40000000
 _FLAGS, _SET_FLAGS, _UP, _RUNNING = 0x8913, 0x8914, 0x1, 0x40
@@ -43,7 +44,13 @@ class Namespace:
             try:
                 self._handle = os.open(f"/proc/{process}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
             except OSError as error:
-                raise Unavailable(f"The network of process {process} cannot be entered: {error.strerror}.") from None
+                raise Unavailable(
+                    _(
+                        "The network of process %(process)s cannot be entered: %(reason)s.",
+                        process=process,
+                        reason=error.strerror,
+                    )
+                ) from None
 
     @property
     def command(self) -> list[str]:
@@ -174,4 +181,6 @@ def _enter(handle: int) -> None:
 
 def _no_namespace() -> Unavailable:
     reason = os.strerror(ctypes.get_errno())
-    return Unavailable(f"No network namespace for the machines ({reason}): the test host must run as root.")
+    return Unavailable(
+        _("No network namespace for the machines (%(reason)s): the test host must run as root.", reason=reason)
+    )

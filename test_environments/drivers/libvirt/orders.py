@@ -7,6 +7,7 @@ from typing import Any
 
 from test_environments.drivers.errors import Unsupported
 from test_environments.drivers.interface import Delivery, Recipe
+from test_environments.drivers.texts import Text as _
 
 AGENT_FOLDER = "etc/update-agent"
 IDENTITY = frozenset({f"{AGENT_FOLDER}/agent.json", f"{AGENT_FOLDER}/token"})
@@ -57,7 +58,9 @@ def is_state(path: str) -> bool:
 def _inside(recipe: Recipe, path: str) -> str:
     parts = PurePosixPath(path)
     if parts.is_absolute() or not parts.parts or ".." in parts.parts or not path.isprintable():
-        raise Unsupported(f"The recipe “{recipe.name}” names {path!r}, which leads out of the copy.")
+        raise Unsupported(
+            _("The recipe “%(name)s” names %(path)r, which leads out of the copy.", name=recipe.name, path=path)
+        )
     return str(parts)
 
 

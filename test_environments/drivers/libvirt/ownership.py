@@ -6,6 +6,7 @@ import pwd
 from pathlib import Path
 
 from test_environments.drivers.errors import Unavailable
+from test_environments.drivers.texts import Text as _
 
 
 class QemuUser:
@@ -20,7 +21,11 @@ class QemuUser:
                 self._uid = pwd.getpwnam(name).pw_uid
             except KeyError:
                 raise Unavailable(
-                    f"There is no user {name}. On Debian: apt install libvirt-daemon-system qemu-system-x86 qemu-utils."
+                    _(
+                        "There is no user %(name)s. On Debian: apt install libvirt-daemon-system qemu-system-x86 "
+                        "qemu-utils.",
+                        name=name,
+                    )
                 ) from None
             try:
                 self._gid = grp.getgrnam(name).gr_gid
@@ -54,6 +59,11 @@ class QemuUser:
             facts = above.stat()
             if not (facts.st_mode & 0o001 or (facts.st_gid == self._gid and facts.st_mode & 0o010)):
                 raise Unavailable(
-                    f"The user {self.name} cannot reach {folder}: {above} lets it not through. Choose another folder "
-                    f"for the machines, such as /var/lib/itsm-portal/machines, or run chmod o+x {above}."
+                    _(
+                        "The user %(name)s cannot reach %(folder)s: %(above)s lets it not through. Choose another "
+                        "folder for the machines, such as /var/lib/itsm-portal/machines, or run chmod o+x %(above)s.",
+                        name=self.name,
+                        folder=folder,
+                        above=above,
+                    )
                 )

@@ -21,6 +21,7 @@ from test_environments.drivers.libvirt.medium import make_medium
 from test_environments.drivers.libvirt.programs import take_back
 from test_environments.drivers.libvirt.receiver import Receiver, note_arrival
 from test_environments.drivers.receiving import ArrivedDisk, ExpectedDisk, Progress
+from test_environments.drivers.texts import Text as _
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _TELL_SECONDS = 1.0
@@ -46,19 +47,19 @@ class Incoming:
 
     def _place(self, name: str) -> Path:
         if not _NAME.fullmatch(name):
-            raise Unsupported(f"{name!r} is no name of a disk: letters, digits, dots and dashes.")
+            raise Unsupported(_("%(name)r is no name of a disk: letters, digits, dots and dashes.", name=name))
         return self._folder / name
 
     def received(self, name: str) -> Received:
         """A disk that arrived. Raises NotFound when none is expected, Unavailable when it is not complete yet."""
         place = self._place(name)
         if not place.is_dir():
-            raise NotFound(f"No disk {name} is expected; make a capture medium for it first.")
+            raise NotFound(_("No disk %(name)s is expected; make a capture medium for it first.", name=name))
         try:
             facts = json.loads((place / "received.json").read_text())
         except FileNotFoundError:
             raise Unavailable(
-                f"The disk {name} has not arrived yet: boot the machine from its capture medium."
+                _("The disk %(name)s has not arrived yet: boot the machine from its capture medium.", name=name)
             ) from None
         disk = place / str(facts.get("disk", "disk.raw"))
         return Received(disk, facts["sha256"], facts["size"], facts["inventory"])

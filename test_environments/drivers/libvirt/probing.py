@@ -13,6 +13,7 @@ from test_environments.drivers.libvirt.endpoints import Endpoint
 from test_environments.drivers.libvirt.errands import Report
 from test_environments.drivers.libvirt.hypervisor import address_of
 from test_environments.drivers.libvirt.machine import HOST_ADDRESS
+from test_environments.drivers.texts import Text as _
 
 _NAME_SERVER = ("10.0.2.3", 53)  # that QEMU's user network would pass on
 
@@ -38,12 +39,18 @@ class Plan:
         """What was found; a target that the report does not tell counts as against us."""
         return IsolationProof(
             (
-                _probe(report, *self._portal, is_wanted=True, detail="the portal, through the relay"),
+                _probe(report, *self._portal, is_wanted=True, detail=_("the portal, through the relay")),
                 *(
-                    _probe(report, endpoint.address, endpoint.port, is_wanted=True, detail=f"allowed: {endpoint.name}")
+                    _probe(
+                        report,
+                        endpoint.address,
+                        endpoint.port,
+                        is_wanted=True,
+                        detail=_("allowed: %(name)s", name=endpoint.name),
+                    )
                     for endpoint in self._endpoints
                 ),
-                *(_probe(report, *door, is_wanted=False, detail="nothing that is allowed") for door in self._closed),
+                *(_probe(report, *door, is_wanted=False, detail=_("nothing that is allowed")) for door in self._closed),
             )
         )
 

@@ -26,6 +26,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from test_environments.drivers.errors import Capacity, Failed, Unavailable
 from test_environments.drivers.libvirt.disk_images import need_room
 from test_environments.drivers.receiving import ArrivedDisk, Progress
+from test_environments.drivers.texts import Text as _
 
 _SERVER_NAME = "capture"  # in the certificate; the medium knows no other
 _BLOCK = 1024 * 1024
@@ -57,7 +58,14 @@ class Receiver:
         try:
             self._socket = socket.create_server((address, port))
         except OSError as error:
-            raise Unavailable(f"{address}:{port} cannot be listened on: {error.strerror}.") from None
+            raise Unavailable(
+                _(
+                    "%(address)s:%(port)s cannot be listened on: %(reason)s.",
+                    address=address,
+                    port=port,
+                    reason=error.strerror,
+                )
+            ) from None
         self.port = int(self._socket.getsockname()[1])
         threading.Thread(target=self._accept, daemon=True).start()
 
@@ -119,19 +127,20 @@ class Receiver:
         name, token = _line(stream), _line(stream)
         told = hashlib.sha256(token.encode()).hexdigest()
         if name != "ITSM-CAPTURE 1" or not hmac.compare_digest(told, self._token_sha256):
-            raise Failed("This medium is not expected (any more).")
+            raise Failed(_("This medium is not expected (any more)."))
         greeting.cancel()
         line.settimeout(_QUIET_SECONDS)
         if not self._transfer.acquire(blocking=False):
-            raise Failed("A transfer is under way already.")
+            raise Failed(_("A transfer is under way already."))
         try:
             if self._is_closed or self.arrived is not None:
-                raise Failed("The disk has arrived already, or is expected no longer.")
+                raise Failed(_("The disk has arrived already, or is expected no longer."))
             return self._take_disk(stream, address)
         except (Failed, Capacity, OSError) as error:
             if self.arrived is None:
                 (self._place / "disk.raw").unlink(missing_ok=True)
-                self.progress = Progress(sender=address, refusal=str(error))
+                why = str(error) if isinstance(error, OSError) else error.text
+                self.progress = Progress(sender=address, refusal=why)
             raise
         finally:
             self._transfer.release()
@@ -148,7 +157,7 @@ class Receiver:
         tell(0)
         sha256 = _write(stream, disk, size, tell)
         if _line(stream) != sha256:
-            raise Failed("What arrived has another checksum than what was sent.")
+            raise Failed(_("What arrived has another checksum than what was sent."))
         arrived = ArrivedDisk(sha256, size, inventory)
         note_arrival(self._place, disk.name, arrived)
         self.arrived = arrived
@@ -179,7 +188,7 @@ def _write(stream: BinaryIO, disk: Path, size: int, tell: Callable[[int], None])
         while left:
             block = stream.read(min(_BLOCK, left))
             if not block:
-                raise Failed("The line broke; boot the machine from the medium again.")
+                raise Failed(_("The line broke; boot the machine from the medium again."))
             digest.update(block)
             left -= len(block)
             if block.count(0) == len(block):
@@ -196,13 +205,13 @@ def _write(stream: BinaryIO, disk: Path, size: int, tell: Callable[[int], None])
 def _line(stream: BinaryIO) -> str:
     line = stream.readline(_LINE_BYTES)
     if not line.endswith(b"\n"):
-        raise Failed("The line broke, or what arrived is not from a capture medium.")
+        raise Failed(_("The line broke, or what arrived is not from a capture medium."))
     return line[:-1].decode(errors="replace")
 
 
 def _number(text: str) -> int:
     if not re.fullmatch(r"[0-9]{1,15}", text) or int(text) == 0:
-        raise Failed("The medium did not tell the size of the disk.")
+        raise Failed(_("The medium did not tell the size of the disk."))
     return int(text)
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
 from test_environments.drivers.errors import Unsupported
+from test_environments.drivers.texts import Text as _
 
 EMBED = "qemu:///embed"
 _KNOWN = "qemu:///embed, qemu:///session, qemu:///system, or qemu+ssh://user@host/system"
@@ -50,9 +51,12 @@ class HypervisorUri:
         """Why its machines cannot have a closed network, and what to do; empty if they can."""
         if self.is_embedded:
             return ""
-        return (
-            f"Machines of {self} get no network: it is not ours to close off. Set TEST_ENVIRONMENT_LIBVIRT_URI to "
-            f"{EMBED} for copies that reach the portal, or ask for a copy without a network."
+        return _(
+            "Machines of %(uri)s get no network: it is not ours to close off. Set "
+            "TEST_ENVIRONMENT_LIBVIRT_URI to %(embed)s for copies that reach the portal, or ask for a "
+            "copy without a network.",
+            uri=self,
+            embed=EMBED,
         )
 
     @property
@@ -64,8 +68,12 @@ class HypervisorUri:
         """`made`: an identity. Raises Unsupported for an environment of another hypervisor: its machine is there."""
         if made != self.identity:
             raise Unsupported(
-                f"It was made under {made}, and TEST_ENVIRONMENT_LIBVIRT_URI is {self.identity} now. Set it back to "
-                f"{made}, or destroy the environment while the old one is set, and make it again."
+                _(
+                    "It was made under %(made)s, and TEST_ENVIRONMENT_LIBVIRT_URI is %(identity)s now. Set it "
+                    "back to %(made)s, or destroy the environment while the old one is set, and make it again.",
+                    made=made,
+                    identity=self.identity,
+                )
             )
 
     def to_open(self, folder: Path) -> str:
@@ -98,18 +106,29 @@ def read_uri(text: str) -> HypervisorUri:
     elif parts.scheme == "qemu+ssh" and parts.hostname and instance in {"session", "system"} and not parts.password:
         found, kind = HypervisorUri(Owner.REMOTE, instance, parts.netloc, tuple(given)), "ssh"
     else:
-        raise Unsupported(f"The driver libvirt cannot use {text}. It knows {_KNOWN}.")
+        raise Unsupported(_("The driver libvirt cannot use %(text)s. It knows %(known)s.", text=text, known=_KNOWN))
     for name, value in given:
         if name in _WEAKENING:
             raise Unsupported(
-                f"{text} says {name}, which is refused: the other host is known by its key, and nothing else is run. "
-                "Name its key in known_hosts=/path/to/file."
+                _(
+                    "%(text)s says %(name)s, which is refused: the other host is known by its key, and nothing "
+                    "else is run. Name its key in known_hosts=/path/to/file.",
+                    text=text,
+                    name=name,
+                )
             )
         if name not in _PARAMETERS[kind]:
             known = ", ".join(sorted(_PARAMETERS[kind])) or "none; its folder is TEST_ENVIRONMENT_MACHINES"
-            raise Unsupported(f"{text} says {name}, which the driver libvirt does not know there. It knows {known}.")
+            raise Unsupported(
+                _(
+                    "%(text)s says %(name)s, which the driver libvirt does not know there. It knows %(known)s.",
+                    text=text,
+                    name=name,
+                    known=known,
+                )
+            )
         if not Path(value).is_absolute() or len(value.split()) != 1:
-            raise Unsupported(f"{text}: {name} needs an absolute path without blanks.")
+            raise Unsupported(_("%(text)s: %(name)s needs an absolute path without blanks.", text=text, name=name))
     return found
 
 

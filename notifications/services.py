@@ -156,7 +156,8 @@ def _claim(now: datetime, kinds: Q) -> Outbox | None:
     free = Q(leased_until__isnull=True) | Q(leased_until__lte=now)
     due = Outbox.objects.filter(free, kinds, state=Outbox.State.PENDING, next_attempt_at__lte=now)
     chosen = NoticePreference.objects.filter(person=OuterRef("recipient"), kind=OuterRef("kind"))
-    for pk in due.order_by("next_attempt_at", "pk").values_list("pk", flat=True)[:20]:
+    # Each look takes its row out of what is due: it is ours, another's by now, or stays in the portal.
+    while (pk := due.order_by("next_attempt_at", "pk").values_list("pk", flat=True).first()) is not None:
         lease = uuid.uuid4()
         if not due.filter(pk=pk).update(lease=lease, leased_until=now + LEASE, attempts=F("attempts") + 1):
             continue

@@ -12,12 +12,14 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import psycopg
 from django.conf import settings
 from django.db import DatabaseError, InterfaceError, connection
 from django.utils.translation import gettext as _
 
+from accounts import language
 from test_environments.drivers.bound import Bound
 from test_environments.drivers.errors import DriverError, Interrupted
 from test_environments.drivers.interface import Driver, Observation, Power
@@ -196,8 +198,13 @@ class Host:
                 self._not_before[key] = time.monotonic() + PAUSE_SECONDS
 
     def _write_down(self, environment: TestEnvironment, seen: Observation, now: datetime) -> None:
-        """Writes what was seen, only when it changed."""
-        new = {"observed_power": str(seen.power), "observed_pid": seen.process}
+        """Writes what was seen, only when it changed; why nothing can be seen stands on the page meanwhile."""
+        new: dict[str, Any] = {"observed_power": str(seen.power), "observed_pid": seen.process}
+        if environment.state == TestEnvironment.State.READY:
+            if seen.power is Power.UNKNOWN:
+                new["last_error"] = say(seen.why, language.gettext)[:4000]
+            elif environment.observed_power == TestEnvironment.Power.UNKNOWN:
+                new["last_error"] = ""
         if any(getattr(environment, name) != value for name, value in new.items()):
             TestEnvironment.objects.filter(pk=environment.pk).update(**new, observed_at=now)
         text = self._watch.consoles.pop(environment.uuid, "")

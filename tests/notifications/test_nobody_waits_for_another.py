@@ -38,6 +38,16 @@ def test_who_has_left_gets_neither_what_was_held_nor_what_waits(port):
     assert states(*rows, hers) == ["portal_only"] * 4 + ["sent"]
 
 
+def test_many_that_nobody_wants_any_more_keep_no_mail_behind_them_waiting(port):
+    tom, rita = make_user("tom"), make_user("rita")
+    his = [tell(tom, f"a{number}") for number in range(25)]
+    hers = tell(rita, "b")
+    save_preferences(tom, {Kind.COMMENT: Choice(Mail.NEVER)}, now=NOW)
+    with smtp.mail_server(port):
+        assert send_notifications(now=NOW) == 1
+    assert states(*his, hers) == ["portal_only"] * 25 + ["sent"]
+
+
 def test_who_left_before_his_digest_gets_none(port):
     tom = make_user("tom")
     save_preferences(tom, {Kind.COMMENT: Choice(Mail.DAILY)}, now=NOW)

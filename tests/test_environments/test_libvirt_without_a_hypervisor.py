@@ -10,7 +10,7 @@ import pytest
 
 from test_environments.drivers import errors
 from test_environments.drivers.bound import Bound
-from test_environments.drivers.interface import CreateOrder, Delivery, NetworkMode, Provenance, Recipe
+from test_environments.drivers.interface import CreateOrder, Delivery, NetworkMode, Power, Provenance, Recipe
 from test_environments.drivers.libvirt import orders
 from test_environments.drivers.libvirt.connection import Connection, error_for
 from test_environments.drivers.libvirt.driver import Libvirt
@@ -221,6 +221,8 @@ def test_an_environment_of_another_hypervisor_is_refused(tmp_path: Path, noted, 
         ):
             verb()
     assert folder.exists()
+    seen = driver.observe(environment, bound)
+    assert (seen.power, "Set it back" in seen.why) == (Power.UNKNOWN, True)
 
 
 def test_another_key_leads_to_the_same_hypervisor() -> None:

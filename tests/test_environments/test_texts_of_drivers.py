@@ -1,6 +1,7 @@
 """What drivers refuse is written in the portal's language where it is stored, and in the reader's where it is read."""
 
 import ast
+import threading
 from pathlib import Path
 
 import pytest
@@ -9,11 +10,12 @@ from django.utils.translation import gettext, override
 
 from test_environments import drivers, services
 from test_environments.drivers import errors
-from test_environments.drivers.interface import Power
+from test_environments.drivers.interface import Observation, Power
 from test_environments.drivers.libvirt.uris import read_uri
 from test_environments.drivers.registry import why_no_network
 from test_environments.drivers.texts import Text, say
-from test_environments.models import CopySource
+from test_environments.models import CopySource, TestEnvironment
+from test_environments.runner.host import Host
 from test_environments.runner.image_jobs import ImageJob
 from test_environments.runner.jobs import claim
 from test_environments.runner.watch import Watch
@@ -102,6 +104,25 @@ def test_a_driver_that_is_away_is_looked_at_in_words_that_can_be_said_anew():
     watch.close()
     seen, _began = watch.latest["key"]
     assert (seen.power, say(seen.why, german)) == (Power.UNKNOWN, "Sie läuft; halten Sie sie zuerst an.")
+
+
+@pytest.mark.django_db
+def test_why_a_machine_cannot_be_seen_stands_on_its_page_until_it_is_seen_again(settings, tmp_path):
+    settings.TEST_ENVIRONMENT_ROOT = tmp_path
+    ci = make_ci("till-7", agent_id="till-7")
+    environment = TestEnvironment.objects.create(source=ci, state="ready", created_at=NOW, updated_at=NOW)
+    host = Host(threading.Event())
+
+    def told(seen: Observation) -> tuple[str, str]:
+        environment.refresh_from_db()
+        host._write_down(environment, seen, NOW)
+        environment.refresh_from_db()
+        return environment.observed_power, environment.last_error
+
+    assert told(Observation(Power.UNKNOWN, why=Text("It was paused."))) == ("unknown", "It was paused.")
+    assert told(Observation(Power.OFF)) == ("off", "")
+    TestEnvironment.objects.update(last_error="What a job said.")
+    assert told(Observation(Power.RUNNING)) == ("running", "What a job said.")
 
 
 def test_the_portal_speaks_english_unless_it_is_told_otherwise():

@@ -280,6 +280,10 @@ class Libvirt(Driver):
         if not self._environments.has(environment):
             return Observation(Power.ABSENT)
         disk = host.allocated_bytes(folder)
+        try:
+            self._check_uri(environment)
+        except Unsupported as error:  # its machine may run there
+            return Observation(Power.UNKNOWN, disk_bytes=disk, why=error.text)
         there = self._of(environment).hypervisor
         found = there.look(str(environment), bound)
         if found is None:

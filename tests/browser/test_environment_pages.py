@@ -72,9 +72,11 @@ class Copies:
                 "masked": ["srv/till/customers.db"], "masked_at": self.now,
             }  # fmt: skip
         if state == "error":
-            facts["last_error"] = (
-                "The disk was refused: it has no ext4 or xfs file system. Take an image of another disk."
-            )
+            facts |= {
+                "conversion": "virt_v2v",
+                "last_error": "virt-v2v refused the disk: [   0.0] Setting up the source: -i disk disk.qcow2\n"
+                "virt-v2v: error: inspection could not detect the source guest (or physical machine).",
+            }
         GoldenImage.objects.filter(pk=image.pk).update(**facts)
         image.refresh_from_db()
         return image
@@ -183,7 +185,7 @@ def test_lists_and_wizards(pages: Pages) -> None:
         pages.look(f"wizard-capture-{name}", f"/environments/images/new/{copies.cis[name].number}/", name)
     for name in ("till-medium", "till-upload"):
         DiskReception.objects.all().delete()
-        pages.look(f"wizard-disk-{name}", f"/environments/disks/new/{copies.cis[name].number}/", name)
+        pages.look(f"wizard-disk-{name}", f"/environments/disks/new/{copies.cis[name].number}/", name, "drivers of")
 
 
 def test_environments_in_each_state(pages: Pages) -> None:
@@ -195,6 +197,9 @@ def test_environments_in_each_state(pages: Pages) -> None:
     pages.look("environment-beside", alone, "side by side", "1.2")
     for verb, press in (("snapshot", "Take a snapshot"), ("revert", "Revert"), ("destroy", "Destroy")):
         pages.look(f"environment-{verb}", alone, press=press)
+    why = "It was made under qemu:///system. Set it back, or destroy the environment while the old one is set."
+    elsewhere = copies.environment("ready", is_wanted_running=True, observed_power="unknown", last_error=why)
+    pages.look("environment-elsewhere", f"/environments/{elsewhere.number}/", "unknown", "set it back")
     for state in TestEnvironment.State:
         facts: dict[str, Any] = {}
         if state == "error":
@@ -214,8 +219,8 @@ def test_images_in_each_state(pages: Pages) -> None:
     pages.look("image-used", path, "b2b2", "customer data", "cannot be deleted")
     for state in GoldenImage.State:
         image = copies.image(state)
-        shown = GoldenImage.State(state).label
-        pages.look(f"image-{state}", f"/environments/images/{image.number}/", str(shown))
+        shown = [GoldenImage.State(state).label] + ["adapted by virt-v2v"] * (state == "error")
+        pages.look(f"image-{state}", f"/environments/images/{image.number}/", *map(str, shown))
         if state == "requested":
             pages.look("image-approve", f"/environments/images/{image.number}/", press="Approve")
 

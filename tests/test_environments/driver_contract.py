@@ -4,6 +4,7 @@ A driver's own test module derives a class from `DriverContract` and gives it a 
 """
 
 import contextlib
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from uuid import UUID, uuid4
@@ -11,7 +12,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from test_environments.drivers.bound import Bound
-from test_environments.drivers.errors import Conflict, DriverError, Interrupted, NotFound, Unsupported
+from test_environments.drivers.errors import Capacity, Conflict, Failed, Interrupted, NotFound, Unsupported
 from test_environments.drivers.interface import (
     CaptureOrder,
     Clone,
@@ -116,7 +117,7 @@ class DriverContract:
         assert bench.owned() == set()
 
     def test_a_checksum_that_is_not_the_senders_refuses_the_image(self, bench: Bench):
-        with pytest.raises(DriverError, match="checksum"):
+        with pytest.raises(Failed, match="checksum"):
             bench.driver.capture(replace(bench.capture_order, expected_sha256="0" * 64), bench.bound())
         assert bench.owned() == set()
 
@@ -127,6 +128,39 @@ class DriverContract:
         image = bench.capture()
         with pytest.raises(Interrupted):
             bench.driver.create(bench.order(image, uuid4()), stopped)
+
+    def test_a_verb_whose_time_is_up_fails_or_is_done_and_is_done_when_it_is_called_again(self, bench: Bench):
+        driver, environment, kept = bench.driver, uuid4(), uuid4()
+        with pytest.raises(Failed, match="did not finish"):
+            driver.capture(bench.capture_order, Bound(0))
+        image = bench.capture()
+        with pytest.raises(Failed, match="did not finish"):
+            driver.create(bench.order(image, environment), Bound(0))
+        delivery = Delivery("http://127.0.0.1:9", "till-7-copy", "secret", {"tenant": "x"})
+        for step in (
+            lambda bound: driver.create(bench.order(image, environment), bound),
+            lambda bound: driver.snapshot(environment, kept, bound),
+            lambda bound: driver.deliver(environment, delivery, bound),
+            lambda bound: driver.start(environment, bound),
+            lambda bound: driver.observe(environment, bound),
+            lambda bound: driver.stop(environment, bound, grace_seconds=0),
+            lambda bound: driver.revert(environment, kept, bound),
+            driver.capabilities,
+            driver.list_owned,
+            lambda bound: driver.destroy(environment, bound),
+            lambda bound: driver.delete_image(image.image, bound),
+        ):
+            with contextlib.suppress(Failed):
+                step(Bound(0))
+            step(bench.bound())
+        assert bench.owned() == set()
+
+    def test_what_there_is_no_room_for_is_refused_before_anything_is_made(self, bench: Bench, monkeypatch):
+        image, disk_usage = bench.capture(), shutil.disk_usage
+        monkeypatch.setattr(shutil, "disk_usage", lambda path: disk_usage(path)._replace(free=3))
+        with pytest.raises(Capacity, match="MB are free"):
+            bench.driver.create(bench.order(image, uuid4()), bench.bound())
+        assert bench.owned() == {(image.image, "image")}
 
     def test_an_environment_is_made_off_and_made_again_over_what_was_left(self, bench: Bench):
         image = bench.capture()

@@ -1,15 +1,17 @@
 """The file driver keeps the contract of all drivers."""
 
 import json
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from uuid import UUID, uuid4
 
 import pytest
 
-from test_environments.drivers.errors import Unsupported
+from test_environments.drivers.errors import GuestUnresponsive, Unsupported
+from test_environments.drivers.file_copy import agents
 from test_environments.drivers.file_copy.driver import FileCopy
-from test_environments.drivers.interface import CaptureOrder, Consistency, Evidence, Kind, Recipe
+from test_environments.drivers.interface import CaptureOrder, Consistency, Evidence, Kind, Power, Recipe, StoppedHow
 from tests.test_environments.driver_contract import PROVENANCE, Bench, DriverContract
 from tests.test_environments.processes import SLEEPER, processes_of
 from tests.test_environments.source import install
@@ -100,6 +102,18 @@ def test_the_identity_is_the_copys_own_and_for_the_runner_only(bench: Bench):
     assert (config["url"], config["controller_id"], config["tenant"]) == ("http://127.0.0.1:9", "till-7-copy", "x")
     assert (folder / "token").stat().st_mode & 0o777 == 0o600
     assert folder.stat().st_mode & 0o777 == 0o700
+
+
+def test_an_agent_that_does_not_end_by_force_either_is_said_and_ended_later(bench: Bench, monkeypatch):
+    environment = bench.running()
+    with monkeypatch.context() as stuck:
+        stuck.setattr(agents, "KILL_SECONDS", 0.2)
+        stuck.setattr(subprocess.Popen, "kill", lambda process: None)
+        stuck.setattr(subprocess.Popen, "terminate", lambda process: None)
+        with pytest.raises(GuestUnresponsive, match="not even by force"):
+            bench.driver.stop(environment, bench.bound(), grace_seconds=0)
+    assert bench.power(environment) is Power.RUNNING
+    assert bench.driver.stop(environment, bench.bound(), grace_seconds=0) is StoppedHow.FORCED
 
 
 def test_a_full_disk_is_an_error_with_the_path_and_leaves_nothing(bench: Bench, monkeypatch: pytest.MonkeyPatch):

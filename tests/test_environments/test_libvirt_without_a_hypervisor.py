@@ -4,6 +4,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from uuid import uuid4
 
 import pytest
@@ -11,12 +12,12 @@ import pytest
 from test_environments.drivers import errors
 from test_environments.drivers.bound import Bound
 from test_environments.drivers.interface import CreateOrder, Delivery, NetworkMode, Power, Provenance, Recipe
-from test_environments.drivers.libvirt import orders
+from test_environments.drivers.libvirt import hypervisor, orders
 from test_environments.drivers.libvirt.connection import Connection, error_for
 from test_environments.drivers.libvirt.driver import Libvirt
 from test_environments.drivers.libvirt.environment_files import write_about
 from test_environments.drivers.libvirt.errands import parse_report
-from test_environments.drivers.libvirt.hypervisor import url_inside
+from test_environments.drivers.libvirt.hypervisor import Hypervisor, url_inside
 from test_environments.drivers.libvirt.machine import Disk, Machine, describe, read_provenance
 from test_environments.drivers.libvirt.small_systems.initramfs import Initramfs
 from test_environments.drivers.libvirt.uris import read_uri
@@ -74,6 +75,17 @@ def test_a_call_that_takes_too_long_is_given_up_and_a_dead_owner_is_followed_by_
         assert connection.call("hello", Bound(30))["pid"] != first
     finally:
         connection.close()
+
+
+def test_a_machine_that_does_not_end_by_force_either_is_said(monkeypatch) -> None:
+    monkeypatch.setattr(hypervisor, "_KILL_SECONDS", 0.2)
+    monkeypatch.setattr(Hypervisor, "process_of", lambda self, uuid: 1)
+    stuck = object.__new__(Hypervisor)
+    stuck.connection = SimpleNamespace(call=lambda *_, **__: {"state": hypervisor.RUNNING, "reason": 0})
+    with pytest.raises(errors.GuestUnresponsive, match="not by force"):
+        stuck.kill("a machine", Bound(5))
+    with pytest.raises(errors.Failed, match="did not finish"):
+        stuck.kill("a machine", Bound(0.1))
 
 
 def test_unknown_options_and_values_are_refused(tmp_path: Path) -> None:

@@ -80,6 +80,7 @@ class Agents:
                 how = StoppedHow.FORCED
                 ending.kill()
                 if not bound.wait(lambda: ending.poll() is not None, seconds=KILL_SECONDS):
+                    bound.check()
                     raise GuestUnresponsive(
                         _("Its agent (process %(pid)s) does not end, not even by force.", pid=ending.pid)
                     )

@@ -224,6 +224,7 @@ class Hypervisor:
             self.connection.call("kill", bound, uuid=uuid)
         is_gone = bound.wait(lambda: not self.is_alive(uuid) and self.process_of(uuid) is None, seconds=_KILL_SECONDS)
         if not is_gone:
+            bound.check()
             raise GuestUnresponsive(_("The machine does not end, also not by force; look at its QEMU process."))
 
     def check_closed(self, uuid: str, bound: Bound) -> None:

@@ -24,3 +24,9 @@ def gettext(message: str) -> str:
     """A single text in the portal's language: `language.gettext("Created.")` for what is written down."""
     with portal_language():
         return translation.gettext(message)
+
+
+def ngettext(singular: str, plural: str, count: int) -> str:
+    """The same for a text with a number of things in it."""
+    with portal_language():
+        return translation.ngettext(singular, plural, count)

@@ -12,6 +12,7 @@ from typing import Any
 
 from django.db.models import Exists, OuterRef
 from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 
 from changes.models import Change, Freeze
 from changes.slots import Interval, common, first_fits, free_times, merged
@@ -81,7 +82,8 @@ def find_conflicts(change: Change, start: datetime | None, end: datetime | None,
     if dependents:
         names = ConfigurationItem.objects.visible_to(viewer).filter(pk__in=dependents).order_by("name")
         found = tuple(names.values_list("name", flat=True)[:SHOWN])
-        hints.append(Conflict("service", "", _("%(count)d CIs depend on them") % {"count": len(dependents)}, cis=found))
+        text = ngettext("%(count)d CI depends on them", "%(count)d CIs depend on them", len(dependents))
+        hints.append(Conflict("service", "", text % {"count": len(dependents)}, cis=found))
     hints += [_of_change("related", other, True) for other in near if other.pk in seen]
     return Findings(tuple(conflicts), tuple(hints), _digest(freezes, others))
 

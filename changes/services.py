@@ -10,7 +10,6 @@ from typing import Any
 
 from django.db import transaction
 from django.utils.text import capfirst
-from django.utils.timezone import is_naive
 from django.utils.translation import gettext as _
 
 from accounts import language
@@ -18,6 +17,8 @@ from changes.approvals import CONTENT_FIELDS, CONTENT_LINKS, change_hash, check_
 from changes.conflicts import conflicts_digest, conflicts_text
 from changes.models import Change, ChangeApproval
 from changes.models.change import OVER
+from changes.planned_time import check_dates
+from changes.requests import renew_request
 from notifications.kinds import Kind
 from tickets.activities import Process, check_activity
 from tickets.exceptions import ConditionRefused, InvalidInput, PermissionRefused, TransitionRefused
@@ -72,7 +73,7 @@ def draft_change(
     """Writes a new RFC with its links; the problems and incidents behind it get an entry that names it."""
     check_permission(actor, REQUEST, _("write RFCs"))
     check_activity(Process.CHANGE, activity)
-    _check_dates(planned_start, planned_end)
+    check_dates(planned_start, planned_end)
     links = {"problems": problems, "incidents": incidents, "products": products, "affected_cis": affected_cis}
     values = {
         "title": title, "description": description, "change_type": change_type, "activity": activity,
@@ -120,7 +121,7 @@ def edit_change(
             )
         if not is_content and change.state in MOVED_BY_MANAGERS:
             check_permission(actor, MANAGE, _("move the planned time of an authorised RFC"))
-        _check_dates(values.get("planned_start", change.planned_start), values.get("planned_end", change.planned_end))
+        check_dates(values.get("planned_start", change.planned_start), values.get("planned_end", change.planned_end))
         if is_content:
             values["last_editor"] = actor
         if "impact" in values or "urgency" in values:
@@ -130,6 +131,7 @@ def edit_change(
         if is_content and change.state in BACK_TO_DRAFT:
             text = language.gettext("Edited: back to the author, approvals are void.")
             move_ticket(change, "revise", actor=None, author=actor, now=now, text=text)
+            renew_request(change, now=now)
         edit_fields(change, now=now, expected_version=None, **values)
         for name, objects in links.items():
             _set_links(change, name, objects, actor, now)
@@ -172,6 +174,7 @@ def assess_change(change: Change, *, actor: Any, now: datetime, risk: str, risk_
     with locked(change):
         update = {"risk": risk, "risk_reason": reason}
         move_ticket(change, "assess", actor=actor, now=now, update=update, text=text)
+        renew_request(change, now=now)
 
 
 def approve_change(change: Change, *, actor: Any, now: datetime, comment: str = "", seen_hash: str = "") -> None:
@@ -220,7 +223,7 @@ def schedule_change(
     """Agrees start and end of an authorised RFC whose approval still fits its content; the requester is told."""
     if planned_start is None or planned_end is None:
         raise InvalidInput(_("Name start and end."), field="planned_start")
-    _check_dates(planned_start, planned_end)
+    check_dates(planned_start, planned_end)
     update = {"planned_start": planned_start, "planned_end": planned_end}
     with locked(change):
         step = move_ticket(change, "schedule", actor=actor, now=now, update=update)
@@ -279,6 +282,7 @@ def revise_change(change: Change, *, actor: Any, now: datetime, reason: str = ""
     """Takes it back to its author; approvals are void for good."""
     with locked(change):
         move_ticket(change, "revise", actor=actor, now=now, text=reason.strip())
+        renew_request(change, now=now)
 
 
 def review_change(change: Change, *, actor: Any, now: datetime, text: str) -> None:
@@ -305,6 +309,7 @@ def cancel_change(change: Change, *, actor: Any, now: datetime, reason: str) -> 
     reason = required(reason, "reason", _("Say why it is cancelled."))
     with locked(change):
         step = move_ticket(change, "cancel", actor=actor, now=now, text=reason)
+        renew_request(change, now=now)
         _tell(change, step, concerned(change, assignee=True), actor, now, lambda: _("cancelled"), reason)
 
 
@@ -362,6 +367,7 @@ def _check_may_void(change: Change, actor: Any) -> None:
 def _decide(change: Change, decision: str, actor: Any, now: datetime, comment: str, content: str) -> None:
     values = {"decision": decision, "content_hash": content, "comment": comment.strip(), "created_at": now}
     ChangeApproval.objects.create(change=change, approver=actor, **values)
+    renew_request(change, now=now)
 
 
 def _linked(change: Change, name: str) -> set[int]:
@@ -380,16 +386,6 @@ def _set_links(change: Change, name: str, objects: Iterable[Any], actor: Any, no
     for pk in wanted.keys() - before:
         text = language.gettext("To be fixed by %(change)s.") % {"change": change}
         record(wanted[pk], kind=EntryKind.LINK, actor=actor, now=now, text=text, key=f"change:{change.pk}")
-
-
-def _check_dates(start: datetime | None, end: datetime | None) -> None:
-    for name, value in (("planned_start", start), ("planned_end", end)):
-        if value is not None and is_naive(value):
-            raise InvalidInput(_("Name the time zone, too."), field=name)
-    if end is not None and start is None:
-        raise InvalidInput(_("Name the start, too."), field="planned_start")
-    if start is not None and end is not None and end <= start:
-        raise InvalidInput(_("The end must be after the start."), field="planned_end")
 
 
 def _tell(

@@ -6,6 +6,7 @@ from typing import Any
 
 from django.db import transaction
 from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 
 from accounts import language
 from changes.approvals import change_hash
@@ -190,7 +191,11 @@ def _check_scope(template: StandardTemplate, products: list[Product], cis: list[
         )
     if len(cis) > template.most_cis:
         raise ConditionRefused(
-            _("%(name)s is for at most %(most)d CIs at once; these are %(count)d.")
+            ngettext(
+                "%(name)s is for at most %(most)d CI at once; these are %(count)d.",
+                "%(name)s is for at most %(most)d CIs at once; these are %(count)d.",
+                template.most_cis,
+            )
             % {"name": template.name, "most": template.most_cis, "count": len(cis)},
             code="template_scope",
         )

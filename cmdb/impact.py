@@ -38,6 +38,9 @@ _BOUNDED = """
 SELECT ci_id, min(depth), count(*) FROM (SELECT ci_id, depth FROM reached LIMIT %s) AS walked
 WHERE ci_id <> ALL(%s::bigint[]) GROUP BY ci_id
 """
+_BASES = """
+SELECT DISTINCT base, ci_id FROM (SELECT base, ci_id, depth FROM reached LIMIT %s) AS walked WHERE depth > 0
+"""
 _SERVICES = """
 SELECT DISTINCT ci_id, base FROM reached WHERE EXISTS (SELECT FROM cmdb_relation r WHERE r.source_id = ci_id)
 """
@@ -89,6 +92,11 @@ def dependencies_of(ci_id: int, *, depth: int = 3) -> list[int]:
 def dependents_of(ci_ids: Sequence[int], *, depth: int = 3) -> list[int]:
     """Ids of the other CIs that depend on one of these, up to `depth` steps away; nearest first. One query."""
     return _nearest(list(ci_ids), "up", depth)
+
+
+def bases_of(ci_ids: Sequence[int], *, depth: int = 3) -> list[tuple[int, int]]:
+    """Pairs of one of these CIs and another one that it stands on, up to `depth` steps away. One query."""
+    return _rows(_walk("down", base="ci") + _BASES, [list(ci_ids), depth, _MAX_STEPS])
 
 
 def services_above(ci_ids: Sequence[int], *, depth: int = 3) -> list[tuple[int, int]]:

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from django.utils.translation import gettext as _
 from drf_spectacular.utils import extend_schema
 from rest_framework import serializers
 from rest_framework.request import Request
@@ -25,7 +26,7 @@ class NoticeChoiceSerializer(serializers.Serializer):
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         if attrs["mail"] not in mails_of(attrs["kind"]) or (attrs["kind"] in MANDATORY and not attrs["bell"]):
-            raise serializers.ValidationError({"kind": "This kind cannot be switched off."})
+            raise serializers.ValidationError({"kind": _("This kind cannot be switched off.")})
         return attrs
 
 
@@ -40,7 +41,7 @@ class NoticePreferencesSerializer(serializers.Serializer):
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         if (attrs["quiet_from"] is None) != (attrs["quiet_until"] is None):
-            raise serializers.ValidationError({"quiet_until": "Name both ends of the quiet hours, or neither."})
+            raise serializers.ValidationError({"quiet_until": _("Name both ends of the quiet hours, or neither.")})
         return attrs
 
 

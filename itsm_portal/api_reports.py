@@ -28,7 +28,7 @@ class AskedReportSerializer(serializers.Serializer):
         first, last = attrs.get("first"), attrs.get("last")
         if first and last and not 0 <= (last - first).days <= MOST_DAYS:
             raise serializers.ValidationError(
-                {"last": "Choose a period of up to three years that ends after it begins."}
+                {"last": _("Choose a period of up to three years that ends after it begins.")}
             )
         return attrs
 

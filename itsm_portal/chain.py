@@ -8,6 +8,7 @@ from typing import Any
 
 from django.db.models import Count, Q, Window
 from django.urls import reverse
+from django.utils.formats import number_format
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
@@ -266,10 +267,13 @@ def _ci_step(instance: Any, release: Any, rollout: Any, user: Any) -> Step:
     if not count:
         return _nowhere(names, list(products), among, rollout)
     if target:
-        text = _("%(versions)s on %(count)d of %(target)d CIs") % {"versions": names, "count": count, "target": target}
+        text = ngettext(
+            "%(versions)s on %(count)s of %(target)s CI", "%(versions)s on %(count)s of %(target)s CIs", target
+        )
     else:
-        text = _("%(versions)s on %(count)d CIs") % {"versions": names, "count": count}
-    return Step("ci", label, text=text)
+        text = ngettext("%(versions)s on %(count)s CI", "%(versions)s on %(count)s CIs", count)
+    numbers = {"count": number_format(count), "target": number_format(target or 0)}
+    return Step("ci", label, text=text % {"versions": names, **numbers})
 
 
 def _on_ci(ci: ConfigurationItem, products: dict[int, Any], *, is_here: bool, is_linked: bool) -> Step:

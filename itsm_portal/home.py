@@ -13,6 +13,7 @@ from django.utils import timezone
 
 from changes.models import Change, ChangeApproval
 from changes.models.change import OVER as CHANGES_OVER
+from cmdb.impact import bases_of
 from cmdb.models import ConfigurationItem, InstalledVersion, Registration
 from distribution.counting import Counts, counts
 from incidents.models import Incident
@@ -232,12 +233,47 @@ def my_cis(reader: Reader) -> list[tuple[ConfigurationItem, list[InstalledVersio
     return [(ci, versions.get(ci.pk, [])) for ci in cis]
 
 
-def planned(reader: Reader) -> list[Change]:
-    """Changes of the person's CIs that are decided and not done, the next one first."""
+@dataclass(frozen=True, slots=True)
+class PlannedChange:
+    """A change ahead, and which of the person's CIs it concerns, because it is made there or because they stand on it.
+
+    Of a change that he may not read (`change` is None) he learns when it is, and nothing else.
+    """
+
+    start: datetime | None
+    end: datetime | None
+    cis: list[str]
+    change: Change | None
+
+
+def planned(reader: Reader) -> list[PlannedChange]:
+    """Changes that are decided and not done, of the person's CIs and of what these stand on; the next one first."""
+    own = ConfigurationItem.objects.production().filter(owner=reader.user).order_by("pk")
+    names = dict(own.values_list("pk", "name")[:CONCERNED])
+    if not names:
+        return []
+    stands_on: dict[int, set[int]] = {key: {key} for key in names}
+    for mine, base in bases_of(list(names)):
+        stands_on.setdefault(base, set()).add(mine)
     states = [Change.State.AUTHORISED, Change.State.SCHEDULED, Change.State.IMPLEMENTING]
-    of_mine = Change.affected_cis.through.objects.filter(configurationitem__owner=reader.user).values("change")
-    rows = Change.objects.visible_to(reader.user).filter(state__in=states, pk__in=of_mine)
-    return list(rows.order_by("planned_start", "pk")[:SHOWN])
+    touched = Change.affected_cis.through.objects.filter(configurationitem__in=stands_on)
+    changes = Change.objects.filter(state__in=states, pk__in=touched.values("change"))
+    # Of what he may not read, only what has a time.
+    is_visible = Exists(Change.objects.visible_to(reader.user).filter(pk=OuterRef("pk")))
+    changes = changes.annotate(is_visible=is_visible).filter(Q(is_visible=True) | Q(planned_start__isnull=False))
+    ahead = list(changes.order_by("planned_start", "pk")[:SHOWN])
+    concerned: dict[int, set[int]] = {}
+    for change, ci in touched.filter(change__in=ahead).values_list("change", "configurationitem"):
+        concerned.setdefault(change, set()).update(stands_on[ci])
+    return [
+        PlannedChange(
+            change.planned_start,
+            change.planned_end,
+            sorted(names[key] for key in concerned[change.pk]),
+            change if change.is_visible else None,  # type: ignore[attr-defined]
+        )
+        for change in ahead
+    ]
 
 
 def notices(reader: Reader) -> list[Outbox]:

@@ -183,6 +183,7 @@ LANGUAGE_CODE = environment.os.environ.get("LANGUAGE_CODE", "").strip() or "en"
 LANGUAGES = [("en", "English"), ("de", "Deutsch")]
 LOCALE_PATHS = [BASE_DIR / "locale"]
 FORMAT_MODULE_PATH = "itsm_portal.formats"
+USE_THOUSAND_SEPARATOR = True
 TIME_ZONE = "UTC"
 
 # --- Files --------------------------------------------------------------------------------------------------------

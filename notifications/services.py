@@ -4,14 +4,15 @@ import logging
 import smtplib
 import time
 import uuid
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from datetime import datetime, timedelta
 from typing import Any
 
 from django.core.mail import get_connection
 from django.core.mail.backends.base import BaseEmailBackend
 from django.db import connection
-from django.db.models import F, OuterRef, Q, Subquery
+from django.db.models import CharField, F, OuterRef, Q, Subquery, Value
+from django.db.models.functions import Cast, Coalesce, Concat
 
 from failpoints import failpoint
 from notifications.held import keep_in_portal, let_go, quiet_until
@@ -96,6 +97,18 @@ def mark_read(user: Any, *, now: datetime, ids: Iterable[int] | None = None) -> 
     if ids is not None:
         notices = notices.filter(pk__in=list(ids))
     return notices.update(read_at=now)
+
+
+def withdraw_notices(event: str, *, now: datetime, but_of: Collection[int] = ()) -> int:
+    """Ends notices that have become pointless: read, and not mailed if that has not happened; returns how many.
+
+    They keep their rows, but not the event: the same may be told anew. `but_of`: keys of people who keep theirs.
+    """
+    told = Outbox.objects.filter(event=event).exclude(recipient__in=but_of)
+    waiting = told.filter(state__in=[Outbox.State.PENDING, Outbox.State.HELD], lease__isnull=True)
+    waiting.update(state=Outbox.State.PORTAL_ONLY)
+    old = Concat("event", Value(":"), Cast("pk", CharField()), output_field=CharField())
+    return told.update(event=old, read_at=Coalesce("read_at", Value(now)))
 
 
 def revive_dead_letters(*, now: datetime, ids: Iterable[int] | None = None) -> int:

@@ -193,7 +193,8 @@ def communicate_workaround(problem: Problem, *, actor: Any, now: datetime) -> in
         reached = 0
         incidents = problem.incidents.open().select_related("requester").order_by("pk")  # type: ignore[attr-defined]
         for incident in incidents:
-            text = language.gettext("Workaround from %(number)s:") % {"number": problem.number} + f"\n\n{workaround}"
+            text = language.gettext("Workaround from %(number)s:\n\n%(text)s")
+            text %= {"number": problem.number, "text": workaround}
             if not record(incident, kind=EntryKind.COMMENT, actor=actor, now=now, text=text, key=key):
                 continue
             reached += 1
@@ -208,7 +209,12 @@ def communicate_workaround(problem: Problem, *, actor: Any, now: datetime) -> in
                 Kind.WORKAROUND,
             )
         if reached:
-            text = language.gettext("Workaround communicated into %(count)s incidents.") % {"count": reached}
+            text = language.ngettext(
+                "Workaround communicated to %(count)s incident.",
+                "Workaround communicated to %(count)s incidents.",
+                reached,
+            )
+            text %= {"count": reached}
             record(problem, kind=EntryKind.SYSTEM, actor=actor, now=now, text=text)
     return reached
 

@@ -4,6 +4,7 @@ stragglers, then the tick need not look any more."""
 from datetime import datetime
 
 from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 
 from changes.services import return_change_to_schedule
 from distribution import services as distribution
@@ -31,7 +32,9 @@ def finish_abort(rollout: Rollout, now: datetime) -> bool:
     move(rollout, "finish_abort", actor=None, now=now, update={"finished_at": now, "waits_for": ""})
     # Closed by the device and overdue for its proof: it may have been installed.
     installed = sum(c.succeeded + c.confirming for c in distribution.counts(batches).values())
-    text = _("%(rollout)s aborted; installed on %(n)d CIs.") % {"rollout": rollout.number, "n": installed}
+    text = ngettext(
+        "%(rollout)s aborted; installed on %(n)d CI.", "%(rollout)s aborted; installed on %(n)d CIs.", installed
+    ) % {"rollout": rollout.number, "n": installed}
     move_ticket(rollout.release, "return_to_ready", actor=None, now=now, text=text)
     if not installed:
         _return_changes(rollout, text, now)

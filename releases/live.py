@@ -9,6 +9,7 @@ from typing import Any
 
 from django.db import connection
 from django.db.models import Exists, Max, OuterRef, Q
+from django.utils.formats import number_format
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
@@ -293,7 +294,7 @@ def _grouped(found: dict[int, Counts]) -> dict[int, list[Cell]]:
     cells: dict[int, list[Cell]] = {}
     for key, states in groups.items():
         worst = next((state for state in WORST if state in states), next(iter(states)))
-        text = ", ".join(f"{count} {labels[state]}" for state, count in states.items())
+        text = ", ".join(f"{number_format(count)} {labels[state]}" for state, count in states.items())
         cells.setdefault(key[0], []).append(
             Cell(
                 state=worst,
@@ -308,19 +309,22 @@ def _grouped(found: dict[int, Counts]) -> dict[int, list[Cell]]:
 
 # The numbers of a verdict, in the order in which people ask for them.
 _NUMBERS = {
-    "confirmed": gettext_lazy("%d confirmed"),
-    "failed": gettext_lazy("%d failed"),
-    "overdue": gettext_lazy("%d overdue"),
-    "under_way": gettext_lazy("%d under way"),
-    "excluded": gettext_lazy("%d excluded"),
-    "cancelled": gettext_lazy("%d cancelled"),
-    "accepted": gettext_lazy("%d accepted"),
-    "incidents": gettext_lazy("%d new incidents"),
-    "failed_probes": gettext_lazy("%d failed probes"),
+    "confirmed": gettext_lazy("%s confirmed"),
+    "failed": gettext_lazy("%s failed"),
+    "overdue": gettext_lazy("%s overdue"),
+    "under_way": gettext_lazy("%s under way"),
+    "excluded": gettext_lazy("%s excluded"),
+    "cancelled": gettext_lazy("%s cancelled"),
+    "accepted": gettext_lazy("%s accepted"),
+    "incidents": gettext_lazy("%s new incidents"),
+    "failed_probes": gettext_lazy("%s failed probes"),
 }
 
 
 def numbers_text(numbers: Mapping[str, int]) -> str:
     """What a verdict saw, in words: `of 12: 9 confirmed, 3 failed`."""
-    parts = [str(text) % numbers[name] for name, text in _NUMBERS.items() if numbers.get(name)]
-    return _("of %(size)d: %(parts)s") % {"size": numbers.get("size", 0), "parts": ", ".join(parts) or "–"}
+    parts = [str(text) % number_format(numbers[name]) for name, text in _NUMBERS.items() if numbers.get(name)]
+    return _("of %(size)s: %(parts)s") % {
+        "size": number_format(numbers.get("size", 0)),
+        "parts": ", ".join(parts) or "–",
+    }

@@ -94,7 +94,11 @@ def _thresholds(policy: RolloutPolicy, sizes: list[int]) -> Iterator[Finding]:
         yield Finding(
             WARNING,
             "count_without_effect",
-            _("No wave has more than %(count)d CIs, so that error_count never stops one. Lower it or leave it out.")
+            ngettext(
+                "No wave has more than %(count)d CI, so that error_count never stops one. Lower it or leave it out.",
+                "No wave has more than %(count)d CIs, so that error_count never stops one. Lower it or leave it out.",
+                policy.error_count,
+            )
             % {"count": policy.error_count},
         )
     if policy.error_count == 0 < policy.error_threshold:
@@ -156,7 +160,11 @@ def _waves(release: Release, waves: list[PlannedWave]) -> Iterator[Finding]:
             text = _("Wave %(n)d would be empty: none of the targets fits it. Leave it out, or name others.")
             yield Finding(WARNING, "wave_empty", text % {"n": wave.position})
         elif (lost := len(wave.rule.get("cis", ())) - wave.named) > 0:
-            text = _("Of the CIs that wave %(n)d names, %(lost)d are no targets, and get nothing. Name others.")
+            text = ngettext(
+                "Of the CIs that wave %(n)d names, %(lost)d is no target, and gets nothing. Name others.",
+                "Of the CIs that wave %(n)d names, %(lost)d are no targets, and get nothing. Name others.",
+                lost,
+            )
             yield Finding(WARNING, "named_no_target", text % {"n": wave.position, "lost": lost})
         elif wave.size < wave.named:
             yield _overlap(wave, shared_with(wave, waves[:index], release))

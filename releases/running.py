@@ -3,6 +3,7 @@
 from datetime import datetime
 
 from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 
 from distribution import services as distribution
 from distribution import steps
@@ -106,7 +107,11 @@ def _whom_it_waits_for(rollout: Rollout, wave: Wave, numbers: conditions.WaveNum
         return ""
     unsettled = Wave.objects.filter(rollout__settled_at__isnull=True).exclude(rollout=rollout)
     others = distribution.waits_behind(wave.batch, unsettled.values_list("batch", flat=True))
-    return ", ".join(_("%(rollout)s on %(n)d CIs") % {"rollout": label, "n": number} for label, number in others)[:200]
+    parts = [
+        ngettext("%(rollout)s on %(n)d CI", "%(rollout)s on %(n)d CIs", number) % {"rollout": label, "n": number}
+        for label, number in others
+    ]
+    return ", ".join(parts)[:200]
 
 
 def _soak(rollout: Rollout, wave: Wave, sight: Sight, policy: RolloutPolicy, now: datetime) -> bool:

@@ -4,7 +4,7 @@ from typing import Any
 
 from django.contrib import admin
 from django.http import HttpRequest
-from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 
 from accounts.admin_classes import ReadOnlyAdmin, SetupAdmin
 from tickets.clock import now_of
@@ -20,7 +20,8 @@ class PriorityRuleAdmin(SetupAdmin):
     def save_model(self, request: HttpRequest, obj: PriorityRule, form: Any, change: bool) -> None:
         super().save_model(request, obj, form, change)
         changed = reprioritise(obj, now=now_of(request))
-        self.message_user(request, _("%d open tickets have a new priority.") % changed)
+        text = ngettext("%d open ticket has a new priority.", "%d open tickets have a new priority.", changed)
+        self.message_user(request, text % changed)
 
 
 class TicketAdmin(ReadOnlyAdmin):

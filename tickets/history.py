@@ -11,6 +11,7 @@ from django.db import models, transaction
 from django.utils import timezone
 from django.utils.formats import date_format
 from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 
 from tickets.exceptions import EditConflict
 from tickets.timeline import sees_notes
@@ -129,7 +130,8 @@ def _in_words(field: Any, row: Any, names: dict[tuple[str, Any], str]) -> str:
     if isinstance(field, models.ForeignKey):
         return names.get((field.name, value), str(value))
     if isinstance(field, models.JSONField):
-        return _("a plan of %(count)d entries") % {"count": len(value)}
+        text = ngettext("a plan of %(count)d entry", "a plan of %(count)d entries", len(value))
+        return text % {"count": len(value)}
     if field.choices:
         return str(dict(field.flatchoices).get(value, value))
     if isinstance(value, bool):

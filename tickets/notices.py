@@ -45,7 +45,7 @@ def tell(
     for person in people.values():
         with translation.override(language_of(person)):
             title = headline()
-            by = _("%(what)s by %(who)s") % {"what": title, "who": actor} if actor is not None else title
+            by = _("%(who)s: %(what)s") % {"who": actor, "what": title} if actor is not None else title
             parts = [f"{ticket.number} {ticket.title}\n{by}", text.strip(), advice() if advice else ""]
             written += notify(
                 event=event,

@@ -5,6 +5,7 @@ from datetime import datetime
 from django.db import transaction
 from django.utils.text import capfirst
 from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 
 from accounts.language import portal_language
 from accounts.models import User
@@ -13,6 +14,7 @@ from releases.services.content import lock_release, release_hash
 from releases.services.signatures import check_signed
 from releases.targets import check_groups, target_cis
 from releases.wave_plan import check_wave_groups
+from tickets.asking import ask_to_decide, decided, people_with
 from tickets.exceptions import InvalidInput, PermissionRefused, SeparationOfDuties, TransitionRefused
 from tickets.models import Decision, EntryKind
 from tickets.services import record
@@ -47,6 +49,22 @@ def valid_approval(release: Release) -> ReleaseApproval | None:
 def has_valid_approval(release: Release) -> bool:
     """Whether the present content is approved."""
     return valid_approval(release) is not None
+
+
+def renew_request(release: Release, *, now: datetime) -> None:
+    """Tells those who may approve it while it is ready and nobody has decided on its present content; else withdraws
+    that.
+    """
+    is_decided = release.approvals.filter(content_hash=release_hash(release)).exists()
+    if release.state != Release.State.READY or is_decided:
+        decided(release, now=now)
+        return
+    is_emergency = release.release_type == Release.Type.EMERGENCY
+    people = people_with("releases.approve_release", *(["changes.approve_emergency_change"] if is_emergency else []))
+    part = {release.created_by_id, release.requester_id, release.last_editor_id}
+    part |= set(release.history.values_list("last_editor", flat=True))  # type: ignore[attr-defined]
+    deciders = [person for person in people if person.pk not in part]
+    ask_to_decide(release, title=release.title, deciders=deciders, now=now)
 
 
 def approve_release(
@@ -101,10 +119,15 @@ def _decide(
             created_at=now,
         )
         with portal_language():
-            text = _("%(decision)s for %(count)d CIs. %(comment)s") % {
+            text = ngettext(
+                "%(decision)s for %(count)d CI. %(comment)s",
+                "%(decision)s for %(count)d CIs. %(comment)s",
+                approval.target_count,
+            ) % {
                 "decision": capfirst(approval.get_decision_display()),
                 "count": approval.target_count,
                 "comment": comment,
             }
         record(release, kind=EntryKind.STATE, actor=actor, now=now, text=text.strip(), to_state=release.state)
+        renew_request(release, now=now)
     return approval

@@ -191,11 +191,8 @@ def _stand_on(
                 % {"version": version, "template": template.name},
                 code="not_tested",
             )
-        gate = (
-            language.gettext("%(version)s has passed its test in %(release)s. ")
-            % {"version": version, "release": proof}
-            + text
-        )
+        passed = language.gettext("%(version)s has passed its test in %(release)s.")
+        gate = f"{passed % {'version': version, 'release': proof}} {text}"
     content = release_hash(release)
     move_ticket(release, "except_test", actor=None, now=now, text=gate)
     accept(release, RolloutException.Kind.TEST_SKIPPED, actor=approval.approver, now=now, reason=gate)

@@ -3,6 +3,7 @@
 from datetime import datetime
 from typing import Any
 
+from django.utils.formats import number_format
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
@@ -39,12 +40,13 @@ def log(
 
 def cis_text(count: int) -> str:
     """How many CIs, in words."""
-    return ngettext("%(count)d CI", "%(count)d CIs", count) % {"count": count}
+    return ngettext("%(count)s CI", "%(count)s CIs", count) % {"count": number_format(count)}
 
 
 def under_way_text(count: int) -> str:
     """How many CIs are waited for, in words."""
-    return ngettext("%(count)d CI is still under way", "%(count)d CIs are still under way", count) % {"count": count}
+    text = ngettext("%(count)s CI is still under way", "%(count)s CIs are still under way", count)
+    return text % {"count": number_format(count)}
 
 
 def _name_of(wave: Wave) -> str:

@@ -16,7 +16,7 @@ from cmdb.models import ConfigurationItem
 from distribution.models import WayBack
 from notifications.kinds import Kind
 from releases.models import LeftOutChange, PackageItem, Release, RolloutException
-from releases.services.approval import check_second_person
+from releases.services.approval import check_second_person, renew_request
 from releases.services.content import check_files, check_ready, lock_release, package_hash, release_hash
 from releases.services.exceptions import accept
 from releases.services.generations import keep_generation
@@ -156,6 +156,7 @@ def edit_release(
                 now=now,
                 text=language.gettext("The plan changed: approvals are void."),
             )
+        renew_request(release, now=now)
 
 
 def _keep_planned(release: Release, known: set[int], reason: str) -> None:
@@ -315,6 +316,7 @@ def cancel_release(release: Release, *, actor: User, now: datetime, reason: str)
                 % {"changes": ", ".join(names)}
             )
         move_ticket(release, "cancel", actor=actor, now=now, text=reason)
+        renew_request(release, now=now)
         void_current_run(release, now=now, reason=language.gettext("The release was cancelled."))
 
 

@@ -258,7 +258,8 @@ def _override_window(facts: Facts) -> Preview:
             )
         ],
         in_flight=_("What is under way goes on.")
-        + ("" if is_paused else " " + _("The rollout is not paused by it now.")),
+        if is_paused
+        else _("What is under way goes on. The rollout is not paused by it now."),
         told=_("The release's timeline. Another freeze, or a time that is moved, binds it again."),
         is_done=overriding.is_overridden(rollout, facts.now),
     )

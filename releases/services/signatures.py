@@ -109,13 +109,15 @@ def check_signed(release: Release, *, now: datetime, ways_back: bool = True) -> 
     if not missing:
         return
     lines = missing.lines()
-    more = _(" and %d more") % (len(lines) - NAMED) if len(lines) > NAMED else ""
+    what = "; ".join(lines[:NAMED])
+    if len(lines) > NAMED:
+        what = _("%(what)s and %(count)d more") % {"what": what, "count": len(lines) - NAMED}
     raise ConditionRefused(
         _(
-            "Not signed, expired, or signed with a key that no longer counts: %(what)s%(more)s. Export the signing "
+            "Not signed, expired, or signed with a key that no longer counts: %(what)s. Export the signing "
             "request of %(number)s, have the key holder sign it, and upload the result."
         )
-        % {"what": "; ".join(lines[:NAMED]), "more": more, "number": release.number},
+        % {"what": what, "number": release.number},
         code="signatures_missing",
         detail={"missing": lines},
     )

@@ -4,6 +4,7 @@ from datetime import datetime
 from typing import Any
 
 from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 
 from accounts.models import User
 from distribution.models import OPEN, Deployment
@@ -30,11 +31,21 @@ def preview_start(release: Release, verb: str, *, actor: Any, now: datetime) -> 
     count = sum(sizes)
     lost = without_way_back(release).count()
     busy = Deployment.objects.filter(state__in=OPEN, ci__in=targets.values("pk")).values("ci").distinct().count()
-    warnings = [_("%d CIs have no way back.") % lost] if lost else []
-    if busy:
-        text = _("On %d CIs something else is under way: ")
-        rule = _("it makes way unless it is being installed.") if policy.supersede else _("this rollout waits for it.")
-        warnings.append(text % busy + rule)
+    warnings = [ngettext("%d CI has no way back.", "%d CIs have no way back.", lost) % lost] if lost else []
+    if busy and policy.supersede:
+        text = ngettext(
+            "On %d CI something else is under way: it makes way unless it is being installed.",
+            "On %d CIs something else is under way: it makes way unless it is being installed.",
+            busy,
+        )
+        warnings.append(text % busy)
+    elif busy:
+        text = ngettext(
+            "On %d CI something else is under way: this rollout waits for it.",
+            "On %d CIs something else is under way: this rollout waits for it.",
+            busy,
+        )
+        warnings.append(text % busy)
     gate = ""
     try:
         # First of all: a gate's refusal may name CIs that he does not see.

@@ -14,7 +14,7 @@ from distribution import services as distribution
 from distribution.models import Batch, Deployment, DeploymentState
 from incidents.models import Incident
 from releases.models import Release, RolloutException, TestPolicy, TestRun
-from releases.services.approval import check_second_person
+from releases.services.approval import check_second_person, renew_request
 from releases.services.content import check_ready, lock_release, package_hash
 from releases.services.evidence import evidence_needed_for, lacks_evidence
 from releases.services.exceptions import accept
@@ -90,6 +90,7 @@ def void_test(release: Release, *, actor: User, now: datetime, reason: str = "")
     """Back to built: the test no longer counts."""
     with transaction.atomic():
         move_ticket(release, "void_test", actor=actor, now=now, text=reason)
+        renew_request(release, now=now)
         void_current_run(release, now=now, reason=reason or language.gettext("Voided by hand."))
 
 
@@ -142,6 +143,7 @@ def skip_test(release: Release, *, actor: User, now: datetime, reason: str) -> N
             release, "except_test", actor=None, now=now, text=language.gettext("Test gate skipped: %s") % reason
         )
         accept(release, RolloutException.Kind.TEST_SKIPPED, actor=actor, now=now, reason=reason)
+        renew_request(release, now=now)
 
 
 def advance_test_runs(*, now: datetime) -> int:
@@ -258,6 +260,7 @@ def _watch_soaking(run: TestRun, now: datetime) -> bool:
         "evidence": run.environment.get_evidence_display(),
     }
     move_ticket(run.release, "pass_test", actor=None, now=now, text=text)
+    renew_request(run.release, now=now)
     _throw_away(run, now=now)
     return True
 

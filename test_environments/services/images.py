@@ -7,16 +7,19 @@ from django.conf import settings
 from django.db import transaction
 from django.db.models import F
 from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 
 from accounts import language
 from cmdb.models import ConfigurationItem, InstalledVersion
 from test_environments.models import CopySource, DiskReception, GoldenImage
 from test_environments.services.log import log
 from test_environments.services.sources import check_source, needs_approval
+from tickets.asking import ask_to_decide, decided, people_with
 from tickets.exceptions import ConditionRefused, InvalidInput, SeparationOfDuties, TransitionRefused
 from tickets.lifecycle import check_move, check_permission, move
 
 State = GoldenImage.State
+APPROVE = "test_environments.approve_copies"
 # Nobody works on the row.
 FREE: dict[str, Any] = {
     "lease": None, "leased_until": None, "task": "", "task_started_at": None, "task_deadline": None,
@@ -81,6 +84,10 @@ def request_image(
             else language.gettext("Asked for; the source is released for copies.")
         )
         log(image, text, now=now, actor=actor)
+        if asks:
+            deciders = [person for person in people_with(APPROVE) if person != actor]
+            title = source.name
+            ask_to_decide(image, title=title, deciders=deciders, now=now, why=lambda: reason)
     return image
 
 
@@ -116,6 +123,7 @@ def approve_image(image: GoldenImage, *, actor: Any, now: datetime) -> None:
     with transaction.atomic():
         move(image, "approve", actor=actor, now=now, update=update)
         log(image, language.gettext("Approved."), now=now, actor=actor)
+        decided(image, now=now)
 
 
 def retry_image(image: GoldenImage, *, actor: Any, now: datetime) -> None:
@@ -136,7 +144,11 @@ def delete_image(image: GoldenImage, *, actor: Any, now: datetime) -> None:
     if image.references:
         names = ", ".join(str(e) for e in image.environments.unfinished().order_by("pk")[:5])
         raise ConditionRefused(
-            _("%(image)s is used by %(n)d environments (%(names)s). Destroy them first.")
+            ngettext(
+                "%(image)s is used by %(n)d environment (%(names)s). Destroy it first.",
+                "%(image)s is used by %(n)d environments (%(names)s). Destroy them first.",
+                image.references,
+            )
             % {"image": image, "n": image.references, "names": names}
         )
     with transaction.atomic():
@@ -146,6 +158,7 @@ def delete_image(image: GoldenImage, *, actor: Any, now: datetime) -> None:
             raise TransitionRefused(_("%(image)s was taken into use meanwhile.") % {"image": image})
         move(image, "delete_files", actor=actor, now=now, update=FREE)
         log(image, language.gettext("Is being deleted."), now=now, actor=actor)
+        decided(image, now=now)
 
 
 def take_reference(image: GoldenImage) -> None:

@@ -12,7 +12,7 @@ from django.urls import URLPattern, URLResolver
 
 from cmdb.models import Relation
 from itsm_portal import portal_urls
-from releases.models import Release, RolloutEvent, RolloutException
+from releases.models import Release, Rollout, RolloutEvent, RolloutException
 from tests.factories import NOW
 from tests.portal.pages import pages_of, staff_pages_of
 from tests.portal.story import tell_story
@@ -22,6 +22,9 @@ PINNED = Path(__file__).parent / "query_counts.json"
 EXEMPT_PREFIX = "account_"  # signing in, out and password resets are the door itself
 
 INLINE = re.compile(r"<script(?![^>]*\bsrc=)|\sstyle\s*=|<style|\son[a-z]+\s*=\s*[\"']|javascript:", re.IGNORECASE)
+# What SVG and controls measure: plain figures in every language.
+FIGURE = re.compile(r"""\s(?:[xy][12]?|r|width|height|max|min|step|dy|maxlength)="([^"]*)\"""")
+PLAIN_FIGURE = re.compile(r"-?\d*(\.\d+)?(%|em)?|any|[\d:T-]+")
 ADDRESS = re.compile(r"(?:href|src|action|hx-get|hx-post)=[\"'](?:[a-z]+:)?//", re.IGNORECASE)
 
 
@@ -73,6 +76,31 @@ def test_every_page_keeps_the_strict_policy() -> None:
         text = response.content.decode()
         assert not INLINE.search(text), (name, INLINE.findall(text))
         assert not ADDRESS.search(text), (name, ADDRESS.findall(text))
+
+
+def let_keys_begin_at(first: int) -> None:
+    """For this test only: unlike `setval`, a restart goes with the transaction."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT sequencename FROM pg_sequences WHERE schemaname = 'public'")
+        for (name,) in cursor.fetchall():
+            cursor.execute(f'ALTER SEQUENCE "{name}" RESTART WITH {first}')
+
+
+@pytest.mark.django_db
+def test_numbers_are_written_as_the_reader_does_but_no_key_and_no_figure_of_a_machine() -> None:
+    let_keys_begin_at(1_234_000)
+    story = tell_story(4)
+    Rollout.objects.filter(pk=story.rollout.pk).update(target_count=54_321)
+    story.admin.language = "de"
+    story.admin.save()
+    client = login(story.admin)
+    texts = {}
+    for name, address in {**pages_of(story), **staff_pages_of(story)}.items():
+        texts[name] = text = client.get(address).content.decode()
+        assert "1.234." not in text, f"{name}: a key is no number of things"
+        wrong = [found for found in FIGURE.findall(text) if not PLAIN_FIGURE.fullmatch(found)]
+        assert not wrong, f"{name}: a browser cannot read {wrong}"
+    assert "54.321" in texts["release rollout"]
 
 
 @pytest.mark.django_db

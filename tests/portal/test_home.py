@@ -7,6 +7,7 @@ from django.utils import timezone
 
 from accounts.models import Team
 from changes.models import Change
+from cmdb.models import ConfigurationItem, Relation
 from incidents.models import Incident
 from itsm_portal.home import panels_for
 from tests.factories import NOW, make_ci, make_user
@@ -102,6 +103,27 @@ def test_a_requester_finds_first_what_waits_for_his_word_and_nothing_of_others()
     assert "Does it work again?" in text
     assert "New screen" in text
     for hidden in ("Secret of Otto", "laptop-otto", "New secret", "My work"):
+        assert hidden not in text
+
+
+def test_changes_of_what_my_cis_stand_on_concern_me_but_i_read_only_what_i_may() -> None:
+    uma, author = make_user("uma", "requester"), make_user("author", "change requester")
+    laptop, mail, server, other = (make_ci(name) for name in ("laptop-uma", "mail", "srv-mail", "srv-other"))
+    ConfigurationItem.objects.filter(pk=laptop.pk).update(owner=uma)
+    Relation.objects.create(source=laptop, target=mail, kind="uses")
+    Relation.objects.create(source=mail, target=server, kind="runs_on")
+    Relation.objects.create(source=server, target=laptop)  # a circle
+    ends = NOW + timedelta(hours=1)
+    for ci, title in ((server, "New disks"), (other, "New fan"), (laptop, "New screen")):
+        change = assessed(author, title, planned_start=NOW, planned_end=ends)
+        change.affected_cis.add(ci)
+        Change.objects.filter(pk=change.pk).update(state="scheduled")
+    rows = rows_of(uma, "planned")
+    assert [(row.start, row.end, row.cis) for row in rows] == [(NOW, ends, ["laptop-uma"])] * 2
+    assert [row.change.title if row.change else None for row in rows] == [None, "New screen"]
+    text = page_of(uma)
+    assert "Something that your configuration items depend on is changed." in text
+    for hidden in ("New disks", "New fan", "srv-mail"):
         assert hidden not in text
 
 

@@ -126,4 +126,4 @@ def test_what_is_named_and_gets_nothing_is_told(world: World) -> None:
     assert codes(release, world) == [("warning", "fresh_not_in_package")]
     release = world.draft(policy={**POLICY, "waves": [{"cis": [one.pk, two.pk]}, REST]})
     assert codes(release, world) == [("warning", "named_no_target")]
-    assert "Of the CIs that wave 1 names, 1 are no targets" in texts(release, world)
+    assert "Of the CIs that wave 1 names, 1 is no target," in texts(release, world)

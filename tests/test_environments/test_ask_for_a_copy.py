@@ -10,6 +10,7 @@ from django.test.utils import CaptureQueriesContext
 
 from cmdb.models import AgentToken, ConfigurationItem
 from cmdb.services import authenticate_agent, issue_agent_token
+from notifications.models import Outbox
 from test_environments import services
 from test_environments.models import CopySource, GoldenImage, TestEnvironment
 from tests.factories import make_ci, make_user
@@ -293,3 +294,15 @@ def test_every_token_of_a_copy_is_revoked(environment, engineer, now):
         issue_agent_token(environment.copy, actor=None, now=now)
     services.destroy_environment(environment, actor=engineer, now=now)
     assert not AgentToken.objects.filter(revoked_at=None).exists()
+
+
+def test_those_who_may_approve_a_copy_of_production_are_asked_until_one_does(till, now):
+    both = make_user("both", "release engineer", "release manager")
+    boss = make_user("boss", "release manager")
+    CopySource.objects.filter(ci=till).update(classification="confidential")
+    image = services.request_image(till, actor=both, now=now, reason="A test")
+    asked = Outbox.objects.filter(thread=image.number, kind="answer", read_at__isnull=True)
+    assert [notice.recipient for notice in asked] == [boss]
+    assert (asked[0].path, "A test" in asked[0].text) == (f"/environments/images/{image.number}/", True)
+    services.approve_image(image, actor=boss, now=now)
+    assert not asked.all().exists()

@@ -6,10 +6,11 @@ from typing import Any
 from django import template
 from django.templatetags.static import static
 from django.utils import timezone
-from django.utils.formats import date_format
+from django.utils.formats import date_format, number_format
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 
 from tickets.appearance import KINDS, PRIORITIES, appearance_of
 from tickets.links import page_of_number, page_of_object
@@ -121,7 +122,8 @@ def seconds(value: int | None) -> str:
     days, rest = divmod(int(value), 86400)
     hours, rest = divmod(rest, 3600)
     minutes, rest = divmod(rest, 60)
-    parts = [f"{n} {unit}" for n, unit in ((days, "d"), (hours, "h"), (minutes, "min"), (rest, "s")) if n]
+    units = (ngettext("d", "d", days), days), ("h", hours), ("min", minutes), ("s", rest)
+    parts = [f"{number_format(n)} {unit}" for unit, n in units if n]
     return " ".join(parts[:2]) or "0 s"
 
 

@@ -42,7 +42,8 @@ def test_many_that_nobody_wants_any_more_keep_no_mail_behind_them_waiting(port):
     tom, rita = make_user("tom"), make_user("rita")
     his = [tell(tom, f"a{number}") for number in range(25)]
     hers = tell(rita, "b")
-    save_preferences(tom, {Kind.COMMENT: Choice(Mail.NEVER)}, now=NOW)
+    # Chosen while they were being written: nobody has looked at what waits.
+    NoticePreference.objects.create(person=tom, kind=Kind.COMMENT, mail=Mail.NEVER)
     with smtp.mail_server(port):
         assert send_notifications(now=NOW) == 1
     assert states(*his, hers) == ["portal_only"] * 25 + ["sent"]

@@ -4,7 +4,7 @@ Each checks the right, moves the state, writes the timeline and the notices, in 
 `tickets.exceptions`; `SeparationOfDuties` where somebody would approve what he took part in.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -21,10 +21,11 @@ from changes.planned_time import check_dates
 from changes.requests import renew_request
 from notifications.kinds import Kind
 from tickets.activities import Process, check_activity
+from tickets.comments import comment_ticket
 from tickets.exceptions import ConditionRefused, InvalidInput, PermissionRefused, TransitionRefused
 from tickets.history import check_version
 from tickets.lifecycle import check_permission
-from tickets.models import Decision, EntryKind, Level, TimelineEntry
+from tickets.models import Attachment, Decision, EntryKind, Level, TimelineEntry
 from tickets.notices import concerned, tell
 from tickets.services import (
     create_ticket,
@@ -36,7 +37,6 @@ from tickets.services import (
     priority_for,
     record,
     required,
-    write_comment,
 )
 
 REQUEST = "changes.request_change"
@@ -313,14 +313,11 @@ def cancel_change(change: Change, *, actor: Any, now: datetime, reason: str) -> 
         _tell(change, step, concerned(change, assignee=True), actor, now, lambda: _("cancelled"), reason)
 
 
-def comment_change(change: Change, *, actor: Any, now: datetime, text: str, public: bool = True) -> TimelineEntry:
+def comment_change(
+    change: Change, *, actor: Any, now: datetime, text: str, public: bool = True, files: Sequence[Attachment] = ()
+) -> TimelineEntry:
     """Writes a comment, or with `public=False` an internal note. Those concerned are told of a comment."""
-    with transaction.atomic():
-        entry = write_comment(change, actor=actor, now=now, text=text, public=public, permissions=Change.WORKERS)
-        if public:
-            people = concerned(change, assignee=True)
-            _tell(change, f"comment:{entry.pk}", people, actor, now, lambda: _("comment"), entry.text, Kind.COMMENT)
-    return entry
+    return comment_ticket(change, actor=actor, now=now, text=text, public=public, files=files)
 
 
 def note_on_change(change: Change, *, now: datetime, key: str, text: str, public: bool = True) -> bool:

@@ -8,7 +8,7 @@ from django.utils.translation import gettext_lazy as _
 from cmdb.forms import CIField, limit_cis
 from cmdb.models import ConfigurationItem
 from incidents.models import Incident
-from tickets.forms import EditForm, LongText, PersonField, PortalForm, TicketForm
+from tickets.forms import EditForm, FilesField, LongText, PersonField, PortalForm, TicketForm
 
 MOST_OWN_CIS = 8
 
@@ -22,7 +22,8 @@ class ReportForm(TicketForm):
         label=_("Another machine or service"), required=False, help_text=_("Its name or number, if you know it.")
     )
     requester = PersonField(label=_("On behalf of"), required=False)
-    field_order = ("title", "own_ci", "ci", "description", "impact", "urgency", "requester")
+    files = FilesField(help_text=_("A screenshot, for example."))  # type: ignore[assignment]
+    field_order = ("title", "own_ci", "ci", "description", "files", "impact", "urgency", "requester")
 
     def prepare(self) -> None:
         limit_cis(self, self.user)

@@ -5,6 +5,7 @@ Each checks the right, moves the state, writes the timeline and the notices, in 
 `InvalidInput`.
 """
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -18,9 +19,11 @@ from accounts.language import portal_language
 from incidents.models import Incident
 from notifications.kinds import Kind
 from tickets.activities import Process, check_activity
+from tickets.attachments import attach
+from tickets.comments import tell_comment, write_comment
 from tickets.exceptions import ConditionRefused, InvalidInput, TransitionRefused
 from tickets.lifecycle import check_permission
-from tickets.models import EntryKind, Level, TimelineEntry
+from tickets.models import Attachment, EntryKind, Level, TimelineEntry
 from tickets.notices import concerned, tell
 from tickets.services import (
     assigned_text,
@@ -33,7 +36,6 @@ from tickets.services import (
     move_ticket,
     record,
     required,
-    write_comment,
 )
 
 WORK = "incidents.work_incident"
@@ -60,6 +62,7 @@ def report_incident(
     urgency: str = Level.MEDIUM,
     requester: Any = None,
     activity: str = "repair",
+    files: Sequence[Attachment] = (),
 ) -> Incident:
     """Reports an incident, for oneself or (with the right to work on incidents) for somebody else, who is told."""
     check_permission(actor, "incidents.report_incident", _("report incidents"))
@@ -71,6 +74,7 @@ def report_incident(
         incident = create_ticket(
             Incident, actor=actor, now=now, requester=requester or actor, activity=activity, **values
         )
+        attach(incident.entries.get(), files, actor=actor, now=now)
         _tell_reported(incident, actor, now)
     return incident
 
@@ -206,7 +210,9 @@ def cancel_incident(incident: Incident, *, actor: Any, now: datetime, reason: st
         _tell(incident, step, concerned(incident, assignee=True), actor, now, lambda: _("cancelled"), reason)
 
 
-def comment_incident(incident: Incident, *, actor: Any, now: datetime, text: str, public: bool = True) -> TimelineEntry:
+def comment_incident(
+    incident: Incident, *, actor: Any, now: datetime, text: str, public: bool = True, files: Sequence[Attachment] = ()
+) -> TimelineEntry:
     """Writes a comment, or with `public=False` an internal note of those who work on it.
 
     A comment of the requester is told to the assignee and resumes an incident held for the caller; one of staff is
@@ -227,6 +233,7 @@ def comment_incident(incident: Incident, *, actor: Any, now: datetime, text: str
             public=public,
             permissions=Incident.WORKERS,
             is_concerned=is_owner,
+            files=files,
         )
         if not public:
             return entry
@@ -234,8 +241,7 @@ def comment_incident(incident: Incident, *, actor: Any, now: datetime, text: str
         if is_answer:
             note = language.gettext("The caller answered.")
             move_ticket(incident, "resume", actor=None, author=actor, now=now, update={"hold_reason": ""}, text=note)
-        people = concerned(incident, assignee=True)
-        _tell(incident, f"comment:{entry.pk}", people, actor, now, lambda: _("comment"), entry.text, kind=Kind.COMMENT)
+        tell_comment(incident, entry, actor=actor, now=now)
     return entry
 
 

@@ -9,10 +9,14 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.urls import Resolver404, resolve
 from django.utils import timezone, translation
+from django.utils.translation import gettext as _
 
+from tickets.attachments import most_bytes
 from tickets.exceptions import DomainError
 
 DEVICE_URLS = "distribution.channels.ddi.urls"
+# Pages whose forms take files; those of the media library and of disks take larger ones, in pieces.
+TICKETS = ("/incidents/", "/problems/", "/changes/", "/releases/")
 GetResponse = Callable[[HttpRequest], HttpResponse]
 
 
@@ -69,6 +73,12 @@ class DomainErrorMiddleware:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
+        """Forms of tickets that announce more than their files may weigh are refused before a byte of them is read."""
+        length = request.META.get("CONTENT_LENGTH") or "0"
+        if request.path_info.startswith(TICKETS) and (not length.isdecimal() or int(length) > most_bytes()):
+            error = DomainError(_("The files are too large together. Send fewer, or smaller ones."), code="too_large")
+            messages.error(request, error.message)
+            return render(request, "refused.html", {"error": error}, status=413)
         return self.get_response(request)
 
     def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponse | None:

@@ -15,6 +15,7 @@ TICKS = {
 SELDOM = {
     "close resolved incidents": "incidents.tasks.auto_close_incidents",
     "forget idempotency keys": "tickets.tasks.forget_expired_keys",
+    "forget files of tickets": "tickets.tasks.forget_files",
     "sweep the media library": "releases.tasks.sweep_library",
     "check the invariants": "releases.tasks.check_itself",
 }

@@ -190,12 +190,11 @@ TIME_ZONE = "UTC"
 STATIC_URL = "static/"
 STATIC_ROOT = environment.folder("STATIC_ROOT", default=BASE_DIR / "staticfiles")
 STATICFILES_DIRS = [BASE_DIR / "static"]
+FILE_SYSTEM = "django.core.files.storage.FileSystemStorage"
 STORAGES = {
-    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    "default": {"BACKEND": FILE_SYSTEM},
     # The media library's files; any storage of Django's API. Files arrive in MEDIA_ROOT first.
-    "artifacts": {
-        "BACKEND": environment.os.environ.get("ARTIFACT_STORAGE", "django.core.files.storage.FileSystemStorage"),
-    },
+    "artifacts": {"BACKEND": environment.os.environ.get("ARTIFACT_STORAGE", FILE_SYSTEM)},
     "staticfiles": {
         "BACKEND": "whitenoise.storage.CompressedManifestStaticFilesStorage"
         if PRODUCTION
@@ -205,6 +204,7 @@ STORAGES = {
 WHITENOISE_USE_FINDERS = not PRODUCTION
 WHITENOISE_AUTOREFRESH = PROFILE == "development"
 MEDIA_ROOT = environment.folder("MEDIA_ROOT", default=DATA_DIR / "media")
+ATTACHMENT_MAX_BYTES = environment.number("ATTACHMENT_MAX_BYTES", default=10 * 1024**2, least=1)
 ARTIFACT_MAX_BYTES = environment.number("ARTIFACT_MAX_BYTES", default=4 * 1024**3, least=1)
 # Retention: files younger than so many days are kept anyway (0: for ever), and so many of each product.
 LIBRARY_KEEP_DAYS = environment.number("LIBRARY_KEEP_DAYS", default=0, least=0)

@@ -5,7 +5,7 @@ Each checks the right, moves the state, writes the timeline and the notices, in 
 """
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -19,10 +19,11 @@ from incidents.models import Incident
 from notifications.kinds import Kind
 from problems.models import Problem
 from tickets.activities import Process, check_activity
+from tickets.comments import comment_ticket
 from tickets.exceptions import ConditionRefused, InvalidInput, PermissionRefused, TransitionRefused
 from tickets.history import check_version
 from tickets.lifecycle import check_permission
-from tickets.models import EntryKind, Level, TimelineEntry
+from tickets.models import Attachment, EntryKind, Level, TimelineEntry
 from tickets.notices import concerned, tell
 from tickets.services import (
     create_ticket,
@@ -33,7 +34,6 @@ from tickets.services import (
     move_once,
     move_ticket,
     record,
-    write_comment,
 )
 
 WORK = "problems.work_problem"
@@ -219,15 +219,11 @@ def communicate_workaround(problem: Problem, *, actor: Any, now: datetime) -> in
     return reached
 
 
-def comment_problem(problem: Problem, *, actor: Any, now: datetime, text: str, public: bool = True) -> TimelineEntry:
+def comment_problem(
+    problem: Problem, *, actor: Any, now: datetime, text: str, public: bool = True, files: Sequence[Attachment] = ()
+) -> TimelineEntry:
     """Writes a comment, or with `public=False` an internal note. Those concerned are told of a comment."""
-    with transaction.atomic():
-        entry = write_comment(problem, actor=actor, now=now, text=text, public=public, permissions=Problem.WORKERS)
-        if public:
-            people = concerned(problem, assignee=True)
-            event = f"problem:{problem.pk}:comment:{entry.pk}"
-            _tell(problem, event, people, actor, now, lambda: _("comment"), entry.text, Kind.COMMENT)
-    return entry
+    return comment_ticket(problem, actor=actor, now=now, text=text, public=public, files=files)
 
 
 def note_on_problem(problem: Problem, *, now: datetime, key: str, text: str, public: bool = True) -> bool:

@@ -29,6 +29,7 @@ from rest_framework.serializers import BaseSerializer
 from rest_framework.viewsets import GenericViewSet
 
 from tickets.activities import Activity
+from tickets.api_attachments import AttachmentsMixin
 from tickets.clock import now_of
 from tickets.exceptions import PermissionRefused
 from tickets.history import as_read
@@ -329,7 +330,7 @@ def state_filter(model: Any) -> filters.MultipleChoiceFilter:
     return filters.MultipleChoiceFilter(choices=model.State.choices)
 
 
-class TicketViewSet(ObjectViewSet):
+class TicketViewSet(AttachmentsMixin, ObjectViewSet):
     """Tickets: as objects, with timeline and comments. `see_all` is the right that also shows internal notes."""
 
     see_all: ClassVar[str]
@@ -354,7 +355,7 @@ class TicketViewSet(ObjectViewSet):
     @action(detail=True, methods=["get"], filter_backends=[])
     def timeline(self, request: Request, **kwargs: Any) -> Response:
         """What happened, in words, oldest first; internal notes only for those who see every ticket of this kind."""
-        entries = self.get_object().entries.select_related("author")
+        entries = self.get_object().entries.select_related("author").prefetch_related("attachments")
         if not request.user.has_perm(self.see_all):
             entries = entries.filter(is_public=True)
         if request.query_params.get("newest_first", "").lower() in {"1", "true"}:
@@ -365,9 +366,9 @@ class TicketViewSet(ObjectViewSet):
 def comment_call(service: Callable[..., Any], see_all: str) -> Call:
     """The verb `comment`; an internal note needs the right that also shows internal notes."""
 
-    def comment(instance: Any, *, actor: Any, now: Any, text: str, public: bool) -> Any:
+    def comment(instance: Any, *, actor: Any, now: Any, text: str, public: bool, files: Any = ()) -> Any:
         if not public:
             check_permission(actor, see_all, "“internal note”")
-        return service(instance, actor=actor, now=now, text=text, public=public)
+        return service(instance, actor=actor, now=now, text=text, public=public, files=files)
 
     return Call(comment, CommentSerializer, summary="Says something, to all or, as an internal note, to staff.")

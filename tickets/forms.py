@@ -1,5 +1,6 @@
 """Forms that every process uses. A form asks only for what the verb needs; the service checks it."""
 
+from datetime import datetime
 from typing import Any
 
 from django import forms
@@ -9,10 +10,13 @@ from django.utils.translation import gettext_lazy as _
 
 from accounts.models import Team
 from tickets.activities import Process, activities_of
-from tickets.exceptions import EditConflict
-from tickets.models import Level, Ticket
+from tickets.attachments import MOST_FILES, receive, waiting
+from tickets.exceptions import DomainError, EditConflict
+from tickets.models import Attachment, Level, Ticket
 from tickets.people import person_named, written
 from tickets.timeline import sees_notes
+
+MAX_KEY = 2**63
 
 
 class PortalForm(forms.Form):
@@ -32,6 +36,12 @@ class PortalForm(forms.Form):
             if isinstance(field, PersonField):
                 field.asked_by = user
         self.prepare()
+
+    def take_files(self, now: datetime) -> None:
+        """Stores the files that came with the form before anything else can refuse it; a refused form keeps them."""
+        field = self.fields.get("files")
+        if isinstance(field, FilesField) and self.is_bound:
+            field.take(self.data, self.files, actor=self.user, now=now)
 
     def prepare(self) -> None:
         """Narrows choices to what fits the object and the person."""
@@ -117,6 +127,59 @@ class PersonField(forms.CharField):
         return person
 
 
+class FilesInput(forms.Widget):
+    """Several files at once, and those that came with a form that was refused: nobody chooses them again."""
+
+    needs_multipart_form = True
+    template_name = "tickets/_files_input.html"
+    kept: list[Attachment]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.kept = []
+
+    def get_context(self, name: str, value: Any, attrs: dict[str, Any] | None) -> dict[str, Any]:
+        return super().get_context(name, "", attrs) | {"kept": self.kept}
+
+    def value_from_datadict(self, data: Any, files: Any, name: str) -> Any:
+        return files.getlist(name) if hasattr(files, "getlist") else []
+
+    def __deepcopy__(self, memo: Any) -> "FilesInput":
+        copied: FilesInput = super().__deepcopy__(memo)
+        copied.kept = []
+        return copied
+
+
+class FilesField(forms.Field):
+    """Files for a ticket. Its value are attachments that wait for it: those that `take` stored, now or before."""
+
+    widget = FilesInput
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(label=_("Files"), required=False, **kwargs)
+        self.refusals: list[str] = []
+
+    def take(self, data: Any, files: Any, *, actor: Any, now: datetime) -> None:
+        """Stores what was sent, and finds what was stored when the form was sent before and is still wanted."""
+        widget: Any = self.widget
+        keys = [int(key) for key in data.getlist("kept")[:MOST_FILES] if key.isascii() and key.isdecimal()]
+        widget.kept = waiting([key for key in keys if key < MAX_KEY], actor=actor) if keys else []
+        self.refusals = []
+        uploads = files.getlist("files") if files else []
+        if len(uploads) + len(widget.kept) > MOST_FILES:
+            self.refusals.append(_("At most %(most)d files at once.") % {"most": MOST_FILES})
+        for upload in uploads[: MOST_FILES - len(widget.kept)]:
+            try:
+                widget.kept.append(receive(upload, actor=actor, now=now))
+            except DomainError as refusal:
+                self.refusals.append(refusal.message)
+
+    def clean(self, value: Any) -> Any:
+        if self.refusals:
+            raise forms.ValidationError(self.refusals)
+        return list(getattr(self.widget, "kept", ()))
+
+
 class MomentField(forms.DateTimeField):
     """A date and time in the reader's zone."""
 
@@ -157,7 +220,7 @@ class AssignForm(PortalForm):
 class CommentForm(PortalForm):
     """The composer: a public comment, or an internal note for those who may write one."""
 
-    text = LongText(label=_("Comment"), rows=3, max_length=20_000)
+    text = LongText(label=_("Comment"), rows=3, max_length=20_000, required=False)
     public = forms.TypedChoiceField(
         label=_("Who reads it"),
         choices=[("1", _("Public comment: the requester, too")), ("0", _("Internal note"))],
@@ -166,6 +229,7 @@ class CommentForm(PortalForm):
         required=False,
         initial="1",
     )
+    files = FilesField()  # type: ignore[assignment]
 
     def prepare(self) -> None:
         """Who reads no internal notes writes none."""

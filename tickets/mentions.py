@@ -9,6 +9,7 @@ from django.db.models import Q, QuerySet
 from django.utils.translation import gettext as _
 
 from notifications.kinds import Kind
+from tickets.attachments import told_text
 from tickets.models import TimelineEntry
 from tickets.notices import tell
 from tickets.people import having_name, may_look_for_people
@@ -54,7 +55,7 @@ def tell_mentioned(ticket: Any, entry: TimelineEntry, *, actor: Any, now: dateti
             actor=actor,
             now=now,
             headline=lambda: _("you are mentioned"),
-            text=entry.text,
+            text=told_text(ticket, entry),
             kind=Kind.COMMENT,
         )
     return readers

@@ -109,6 +109,47 @@ def union_of(querysets: Iterable[models.QuerySet[Any]]) -> models.QuerySet[Any]:
     return first.union(*others)
 
 
+class Attachment(models.Model):
+    """A file that somebody sent to a ticket; what it is, its content says, never its name or its sender.
+
+    It belongs to the one entry that names it, and is as internal as that. Before that it waits for its comment, for its
+    sender only: a refused comment loses no file. What waits too long or was removed is deleted by the clean-up.
+    """
+
+    # Pictures that browsers show without running anything. Everything else is only ever saved.
+    PICTURES = ("image/png", "image/jpeg", "image/gif", "image/webp")
+    MOST_BYTES_SHOWN = 4 * 1024 * 1024
+
+    name = models.CharField(max_length=120, help_text=_("As its sender called it, without folders and tricks."))
+    file = models.CharField(max_length=100, unique=True, help_text=_("Where it lies in the storage: a random name."))
+    size = models.PositiveBigIntegerField(default=0)
+    sha256 = models.CharField(max_length=64, blank=True)
+    content_type = models.CharField(max_length=64, blank=True)
+    uploader = models.ForeignKey(settings.AUTH_USER_MODEL, models.PROTECT, related_name="+")
+    created_at = models.DateTimeField()
+    attached_at = models.DateTimeField(null=True, blank=True)
+    removed_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        ordering = ["id"]
+        verbose_name = _("attachment")
+        verbose_name_plural = _("attachments")
+        indexes = [
+            # For the clean-up, and for what still waits for its comment.
+            models.Index(
+                fields=["uploader", "created_at"], name="tickets_file_waits", condition=models.Q(attached_at=None)
+            )
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def is_picture(self) -> bool:
+        """Whether pages show it small."""
+        return self.content_type in self.PICTURES and self.size <= self.MOST_BYTES_SHOWN
+
+
 class EntryKind(models.TextChoices):
     COMMENT = "comment", _("comment")
     NOTE = "note", _("internal note")
@@ -131,6 +172,7 @@ class TimelineEntry(models.Model):
     author = models.ForeignKey(settings.AUTH_USER_MODEL, models.PROTECT, null=True, blank=True, related_name="+")
     created_at = models.DateTimeField()
     key = models.CharField(max_length=120, blank=True)
+    attachments = models.ManyToManyField("tickets.Attachment", related_name="+", blank=True)
 
     class Meta:
         abstract = True

@@ -245,6 +245,17 @@ class TicketSerializer(TicketListSerializer):
         ]  # fmt: skip
 
 
+class AttachmentSerializer(serializers.Serializer):
+    """A file on a ticket, fetched at `attachments/<id>/`; `content_type` is what its content shows."""
+
+    id = serializers.IntegerField(read_only=True)
+    name = serializers.CharField(read_only=True)
+    size = serializers.IntegerField(read_only=True)
+    sha256 = serializers.CharField(read_only=True)
+    content_type = serializers.CharField(read_only=True)
+    created_at = serializers.DateTimeField(read_only=True)
+
+
 class EntrySerializer(serializers.Serializer):
     """One entry of a timeline; `author` is empty when the portal wrote it."""
 
@@ -256,6 +267,7 @@ class EntrySerializer(serializers.Serializer):
     to_state = serializers.CharField(read_only=True)
     author = PersonSerializer(read_only=True, allow_null=True)
     created_at = serializers.DateTimeField(read_only=True)
+    attachments = AttachmentSerializer(many=True, read_only=True)
 
 
 class ApprovalSerializer(serializers.Serializer):
@@ -311,6 +323,14 @@ class CommentSerializer(serializers.Serializer):
     """What is said. `public=false` makes an internal note that the requester does not see."""
 
     text = serializers.CharField(max_length=20_000)
+    public = serializers.BooleanField(default=True)
+
+
+class SendFileSerializer(serializers.Serializer):
+    """A file, and what is said with it."""
+
+    file = serializers.FileField(allow_empty_file=True)
+    text = serializers.CharField(max_length=20_000, allow_blank=True, default="")
     public = serializers.BooleanField(default=True)
 
 

@@ -15,10 +15,9 @@ from django.utils.translation import gettext as _
 
 from accounts import language
 from accounts.language import portal_language
-from tickets.exceptions import InvalidInput, PermissionRefused
+from tickets.exceptions import InvalidInput
 from tickets.history import check_version, conflict_of
 from tickets.lifecycle import move
-from tickets.mentions import tell_mentioned
 from tickets.models import EntryKind, Level, Priority, PriorityRule, Ticket, TimelineEntry
 from tickets.text import as_data
 
@@ -221,49 +220,6 @@ def locked(ticket: Any) -> Iterator[None]:
             ticket.__dict__.clear()
             ticket.__dict__.update(before)
             raise
-
-
-def may_comment(ticket: Any, actor: Any, *permissions: str) -> bool:
-    """Whoever may work on the ticket, and whoever it concerns: requester, author, assignee, watchers."""
-    if any(actor.has_perm(permission) for permission in permissions):
-        return True
-    if actor.pk in (ticket.requester_id, ticket.created_by_id, ticket.assignee_id):
-        return True
-    return bool(ticket.watchers.filter(pk=actor.pk).exists())
-
-
-def write_comment(
-    ticket: Any,
-    *,
-    actor: Any,
-    now: datetime,
-    text: str,
-    public: bool,
-    permissions: tuple[str, ...],
-    is_concerned: bool = False,
-) -> TimelineEntry:
-    """Writes a comment, or with `public=False` a note among those with one of `permissions`.
-
-    People whom it mentions (`@name`) are told, if they may read it. `is_concerned` lets somebody in whom only the
-    process knows. Refuses an empty text (`InvalidInput`), and
-    with `PermissionRefused` people whom the ticket does not concern.
-    """
-    if public and not is_concerned and not may_comment(ticket, actor, *permissions):
-        raise PermissionRefused(_("You may comment only on tickets that concern you."))
-    if not public and not any(actor.has_perm(permission) for permission in permissions):
-        raise PermissionRefused(_("Internal notes are for those who work on the ticket. Write a comment instead."))
-    kind = EntryKind.COMMENT if public else EntryKind.NOTE
-    entry = write_entry(
-        ticket,
-        kind=kind,
-        actor=actor,
-        now=now,
-        text=required(text, "text", _("Write something.")),
-        public=public,
-    )
-    assert entry is not None
-    tell_mentioned(ticket, entry, actor=actor, now=now)
-    return entry
 
 
 def required(text: str, field: str, message: str) -> str:

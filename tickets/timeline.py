@@ -39,7 +39,7 @@ def read_part(ticket: Any, user: Any, *, only: str = "", before: int | None = No
 
     One query that reads no more rows than it shows; another one with `before`, for the moment where it goes on.
     """
-    rows = ticket.entries.select_related("author").order_by("-created_at", "-id")
+    rows = ticket.entries.select_related("author").prefetch_related("attachments").order_by("-created_at", "-id")
     if not sees_notes(ticket, user):
         rows = rows.filter(is_public=True)
     if only in ONLY:

@@ -16,6 +16,7 @@ from django.utils.translation import gettext as _
 from django.views.generic import View
 from django.views.generic.base import ContextMixin
 
+from tickets.attachments import works_on
 from tickets.clock import now_of
 from tickets.exceptions import DomainError, EditConflict, InvalidInput
 from tickets.forms import PortalForm
@@ -143,6 +144,7 @@ class DetailPage(ObjectPage):
         return {
             "part": read_part(instance, user, only=asked.get("only", ""), before=before),
             "sees_notes": sees_notes(instance, user),
+            "works_on": works_on(instance, user),
             "comment_url": reverse(self.verb_url_name, args=[instance.number, "comment"]),
             "watchers": watchers,
             "is_watching": user in watchers,
@@ -177,6 +179,7 @@ class VerbPageView(ObjectPage):
         self.check(instance, page)
         form = page.form(request.POST, request.FILES, instance=instance, user=request.user)
         form.narrow(self.place(instance, self.address(instance, verb)))
+        form.take_files(now_of(request))
         if not form.is_valid() or "preview" in request.POST:
             return self.show(instance, verb, form, status=200 if form.is_valid() else 400)
         # A comment changes nothing that somebody else could have changed.
@@ -277,6 +280,7 @@ class ServiceFormPage(PortalPage, View):
             request.POST, request.FILES, initial=self.initial(instance), instance=instance, user=request.user
         )
         form.narrow(self.place(instance, request.path))
+        form.take_files(now_of(request))
         if not form.is_valid():
             return self.show(instance, form, status=400)
         try:

@@ -11,6 +11,7 @@ from django.utils.translation import gettext_lazy
 from django.views.generic import View
 
 from tickets import watching
+from tickets.attachments import works_on
 from tickets.clock import now_of
 from tickets.exceptions import DomainError
 from tickets.forms import PersonField, PortalForm
@@ -61,7 +62,14 @@ class OlderEntries(TicketPart):
         part = read_part(ticket, request.user, only=request.GET.get("only", ""), before=before)
         template = "tickets/_entries.html" if before is not None else "tickets/_timeline_entries.html"
         return render(
-            request, template, {"object": ticket, "part": part, "sees_notes": sees_notes(ticket, self.person)}
+            request,
+            template,
+            {
+                "object": ticket,
+                "part": part,
+                "sees_notes": sees_notes(ticket, self.person),
+                "works_on": works_on(ticket, self.person),
+            },
         )
 
 
@@ -86,6 +94,7 @@ class LiveTicket(TicketPart):
         if not part.entries and seen == request.GET.get("seen", ""):
             return HttpResponse(status=204)
         context = {"object": ticket, "part": part, "others": others, "is_changed": is_changed, "seen": seen}
+        context["works_on"] = works_on(ticket, request.user)
         return render(request, "tickets/_live.html", {**context, "after": part.newest or after, "read": read})
 
 

@@ -1,6 +1,6 @@
 """The package: which RFCs, which versions, to which CIs, by which plan."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -14,7 +14,6 @@ from accounts.models import User
 from changes.models import Change
 from cmdb.models import ConfigurationItem
 from distribution.models import WayBack
-from notifications.kinds import Kind
 from releases.models import LeftOutChange, PackageItem, Release, RolloutException
 from releases.services.approval import check_second_person, renew_request
 from releases.services.content import check_files, check_ready, lock_release, package_hash, release_hash
@@ -25,11 +24,11 @@ from releases.targets import target_cis, with_digests
 from releases.wave_plan import with_wave_digests
 from software.models import Version
 from tickets.activities import Activity, Process, check_activity
+from tickets.comments import comment_ticket
 from tickets.exceptions import ConditionRefused, InvalidInput, TransitionRefused
 from tickets.lifecycle import check_permission
-from tickets.models import EntryKind, TimelineEntry
-from tickets.notices import concerned, tell
-from tickets.services import create_ticket, edit_fields, move_ticket, record, write_comment
+from tickets.models import Attachment, EntryKind, TimelineEntry
+from tickets.services import create_ticket, edit_fields, move_ticket, record
 
 EDITABLE = (
     Release.State.DRAFT,
@@ -325,22 +324,11 @@ def close_release(release: Release, *, actor: User, now: datetime) -> None:
     move_ticket(release, "close", actor=actor, now=now)
 
 
-def comment_release(release: Release, *, actor: User, now: datetime, text: str, public: bool = True) -> TimelineEntry:
+def comment_release(
+    release: Release, *, actor: User, now: datetime, text: str, public: bool = True, files: Sequence[Attachment] = ()
+) -> TimelineEntry:
     """Writes a comment, or with `public=False` an internal note. Those concerned are told of a comment."""
-    with transaction.atomic():
-        entry = write_comment(release, actor=actor, now=now, text=text, public=public, permissions=Release.WORKERS)
-        if public:
-            tell(
-                release,
-                event=f"release:{release.pk}:comment:{entry.pk}",
-                recipients=concerned(release, assignee=True),
-                actor=actor,
-                now=now,
-                headline=lambda: _("comment"),
-                text=entry.text,
-                kind=Kind.COMMENT,
-            )
-    return entry
+    return comment_ticket(release, actor=actor, now=now, text=text, public=public, files=files)
 
 
 def record_exception(

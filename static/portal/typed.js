@@ -52,6 +52,8 @@
     const focused = document.activeElement;
     kept = [...target.querySelectorAll(FORMS)]
       .filter((form) => isTyped(form) && !isWithin(form.closest(BOXES), source))
+      // What was refused there has just been sent from elsewhere.
+      .filter((form) => form.getAttribute("action") !== source.getAttribute("action"))
       .map((form) => ({ box: form.closest(BOXES), focused: form.contains(focused) ? focused : null }));
     kept.forEach(({ box }) => box.remove());
   });

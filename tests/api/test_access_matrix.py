@@ -33,6 +33,7 @@ def call(user: User | None, route: str, objects: Objects) -> int:
     if path.startswith("chain/"):
         path = path.replace("<str:number>", f"inc{objects.keys['incidents']}")
     elif "<str:number>" in path:
+        path = path.replace("<int:key>", str(objects.keys.get("/".join(path.split("/")[0:3:2]))))
         path = path.replace("<str:number>", str(objects.keys[path.split("/", 1)[0]]))
     # Where the service itself decides who may, it must be reached.
     if route.endswith("/exclude_ci/"):

@@ -26,7 +26,8 @@ MOST = 30
 def path_for(path: str, keys: dict[str, int]) -> str:
     first = path.split("/", 1)[0]
     number = f"inc{keys['incidents']}" if first == "chain" else str(keys.get(first))
-    return "/api/v1/" + path.replace("<str:number>", number)
+    key = str(keys.get("/".join(path.split("/")[0:3:2])))
+    return "/api/v1/" + path.replace("<str:number>", number).replace("<int:key>", key)
 
 
 def queries(client: APIClient, path: str) -> int:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from datetime import time, timedelta
 from typing import Any
 
+from django.core.files.base import ContentFile
 from django.urls import URLPattern, URLResolver
 
 from accounts.models import CalendarFeed, ServiceToken, User
@@ -31,6 +32,8 @@ from releases.policy import RolloutPolicy
 from software.models import Component, Sbom, Upload
 from test_environments.models import DiskReception, EnvironmentEvent, EnvironmentSnapshot, GoldenImage, TestEnvironment
 from tests.factories import NOW, make_ci, make_product, make_user, make_version
+from tickets.attachments import storage
+from tickets.models import Attachment
 from tickets.services import create_ticket
 
 ROLE_NAMES = [*ROLES, "no role", "superuser"]
@@ -146,6 +149,9 @@ def make_objects(name: str, owner: User, author: User, *, links: int = 1) -> Obj
         "components": components[0].pk, "environments": environments[0].pk, "images": images[0].pk, "disks": disk.pk,
         "notices": owner.notices.latest("id").pk,
     }  # fmt: skip
+    for kind, ticket in (("incidents", incidents[0]), ("problems", problems[0]), ("changes", changes[0])):
+        made.keys[f"{kind}/attachments"] = make_attachment(ticket, author)
+    made.keys["releases/attachments"] = make_attachment(release, author)
     made.owned = [
         *((type(t), t.pk, "requester") for t in (*incidents, *problems, *changes, release)),
         *((ConfigurationItem, ci.pk, "owner") for ci in cis),
@@ -154,6 +160,16 @@ def make_objects(name: str, owner: User, author: User, *, links: int = 1) -> Obj
         (CalendarFeed, feed.pk, "user"),
     ]
     return made
+
+
+def make_attachment(ticket: Any, author: User) -> int:
+    """A file with the first entry of the ticket."""
+    row = Attachment.objects.create(
+        name="log.txt", file=storage().save(f"attachments/{ticket.number}", ContentFile(b"log")), size=3,
+        sha256="0" * 64, uploader=author, created_at=NOW, attached_at=NOW,
+    )  # fmt: skip
+    ticket.entries.earliest("pk").attachments.add(row)
+    return row.pk
 
 
 def routes() -> Iterator[tuple[str, str]]:

@@ -218,3 +218,56 @@ def test_ticket_pages_fit_every_screen(browser, live_server, scheme: str, width:
         assert wide <= 0, f"{name} is {wide} px too wide"
         shot(page, f"ticket-{name}-{scheme}-{width}")
     assert said == []
+
+
+def test_files_are_chosen_pasted_taken_away_and_survive_a_refusal(browser, live_server, tmp_path, settings) -> None:
+    settings.MEDIA_ROOT = tmp_path
+    tell_story(3)
+    incident = Incident.objects.filter(state="on_hold").latest("pk")
+    page, said = sign_in(browser, live_server.url, "desk")
+    page.goto(f"{live_server.url}/incidents/{incident.number}/")
+    page.set_input_files("form.composer [name=files]", files=[_file("log.txt", b"it burns"), _file("secret.txt", b"x")])
+    # A pasted screenshot comes beside what was chosen before.
+    page.evaluate(
+        """async () => {
+            const canvas = Object.assign(document.createElement("canvas"), { width: 320, height: 200 });
+            const brush = canvas.getContext("2d");
+            brush.fillStyle = "teal";
+            brush.fillRect(40, 40, 200, 100);
+            const picture = await new Promise((done) => canvas.toBlob(done));
+            const data = new DataTransfer();
+            data.items.add(new File([picture], "screen.png", { type: "image/png" }));
+            const paste = new ClipboardEvent("paste", { clipboardData: data, bubbles: true, cancelable: true });
+            document.getElementById("id_text").dispatchEvent(paste);
+        }"""
+    )
+    page.wait_for_selector(".files-chosen li:nth-child(3)")
+    shot(page, "ticket-files-chosen")
+    page.click(".files-chosen button[aria-label='Do not send secret.txt']")
+    # Refused: too large. What was typed and chosen is still there, and goes without what was too large.
+    settings.ATTACHMENT_MAX_BYTES = 100
+    page.click("form.composer button:has-text('Comment')")
+    page.wait_for_selector("#verb-form .invalid-feedback:has-text('screen.png is larger')")
+    assert page.locator("#verb-form [name=kept]").count() == 1
+    assert page.locator(".files-chosen li").count() == 2
+    shot(page, "ticket-files-refused")
+    settings.ATTACHMENT_MAX_BYTES = 10_000
+    page.click("form.composer button:has-text('Comment')")
+    page.wait_for_selector("#entries .file.is-picture img")
+    page.wait_for_function("document.querySelector('#entries .file img').naturalWidth === 320")
+    assert page.locator("#entries .file").all_inner_texts()[0].startswith("log.txt")
+    assert page.locator("#entries :text('secret.txt')").count() == 0
+    for theme, width in LOOKS:
+        page.evaluate(f"document.documentElement.dataset.bsTheme = '{theme}'")
+        page.set_viewport_size({"width": width, "height": 900})
+        shot(page, f"ticket-files-{theme}-{width}")
+    page.once("dialog", lambda dialog: dialog.accept())
+    page.click("#entries .file:has-text('log.txt') button")
+    page.wait_for_selector("#entries .is-system:has-text('Removed the file log.txt')")
+    assert page.locator("#entries .file").count() == 1
+    # A refused request is told by the browser itself; nothing else may be said.
+    assert [text for text in said if "400" not in text] == []
+
+
+def _file(name: str, content: bytes) -> dict[str, object]:
+    return {"name": name, "mimeType": "text/plain", "buffer": content}

@@ -21,6 +21,7 @@ from releases.executor import run_ticks
 from releases.probing import take_samples
 from releases.self_check import check_when_due
 from test_environments.services import advance_test_environments
+from tickets.attachments import forget_files
 from tickets.clock import database_now
 from tickets.idempotency import forget_expired_keys
 
@@ -42,6 +43,7 @@ class Command(BaseCommand):
             moved = run_ticks(now=now) + advance_test_environments(now=now) + advance_push(now=now)
             moved += advance_drift_incidents(now=now)
             moved += auto_close_incidents(now=now) + send_notifications(now=now) + forget_expired_keys(now=now)
+            moved += forget_files(now=now)
             if not options["loop"]:
                 _push_until_idle(stop)
                 self.stdout.write(f"{moved} moved")

@@ -143,7 +143,7 @@ def take(shots: list[Shot], url: str, password: str, folder: Path) -> None:
             page.fill("#id_login", shot.person)
             page.fill("#id_password", password)
             page.click("button[type=submit]")
-            page.wait_for_selector("main h1")
+            page.wait_for_url(lambda address: "/login/" not in address)
             page.goto(url + shot.address.format(**places), wait_until="load")
             shot.act(page)
             page.wait_for_load_state("networkidle")

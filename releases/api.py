@@ -23,6 +23,7 @@ from releases.dry_run.targets import ONLY, planned_cis, shown_conflicts
 from releases.live import stragglers_of
 from releases.models import FailureDecision, ProbeSample, Release, Rollout, Verdict, Wave
 from releases.plan_findings import findings
+from releases.report import report_of
 from releases.serializers import (
     ApproveReleaseSerializer,
     DraftReleaseSerializer,
@@ -34,6 +35,7 @@ from releases.serializers import (
     StartTestSerializer,
 )
 from releases.serializers_dry_run import DryRunSerializer, PlannedCISerializer, PlannedCIsQuery
+from releases.serializers_report import RolloutReportSerializer
 from releases.serializers_rollout import (
     ProbeSampleSerializer,
     RolloutEventSerializer,
@@ -267,6 +269,13 @@ class RolloutViewSet(ObjectViewSet):
         """What happened to it, by whom and why, oldest first."""
         rows = self.get_rollout().events.select_related("wave", "actor")
         return self.paged(rows, RolloutEventSerializer)
+
+    @extend_schema(responses=RolloutReportSerializer)
+    @action(detail=True, methods=["get"], filter_backends=[])
+    def report(self, request: Request, **kwargs: Any) -> Response:
+        """What was decided, by whom, what became of each CI, and how long it took; while it runs, so far."""
+        found = report_of(self.get_rollout(), request.user, now=now_of(request))
+        return Response(RolloutReportSerializer(found, context=self.get_serializer_context()).data)
 
     def get_rollout(self) -> Rollout:
         found: Rollout = self.get_object()

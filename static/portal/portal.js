@@ -66,6 +66,7 @@
       event.preventDefault();
       document.getElementById("verb-form").replaceChildren();
     }
+    if (event.target.closest("[data-print]")) window.print();
     const all = event.target.closest("[data-select-all]");
     if (all) {
       document.querySelectorAll('input[type="checkbox"][name="' + all.dataset.selectAll + '"]')

@@ -42,6 +42,7 @@ def pages_of(story: Story) -> dict[str, str]:
         "rollouts": "/rollouts/",
         "rollout": f"/rollouts/{rollout}/",
         "rollout live": f"/rollouts/{rollout}/live/",
+        "rollout report": f"/rollouts/{rollout}/report/",
         "cis": "/cis/",
         "ci": f"/cis/{story.cis[0].number}/",
         "impact": f"/cis/{story.cis[0].number}/impact/",

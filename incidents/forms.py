@@ -28,7 +28,7 @@ class ReportForm(TicketForm):
     def prepare(self) -> None:
         limit_cis(self, self.user)
         if not self.user.has_perm("incidents.work_incident"):
-            del self.fields["requester"]
+            self.fields.pop("requester", None)
         owned = ConfigurationItem.objects.production().filter(owner=self.user).order_by("name")
         self.own_cis = {str(ci.pk): ci for ci in owned[:MOST_OWN_CIS]}
         if not self.own_cis:

@@ -13,7 +13,7 @@ from tickets.activities import Process, activities_of
 from tickets.attachments import MOST_FILES, receive, waiting
 from tickets.exceptions import DomainError, EditConflict
 from tickets.models import Attachment, Level, Ticket
-from tickets.people import person_named, written
+from tickets.people import may_look_for_people, person_named, written
 from tickets.timeline import sees_notes
 
 MAX_KEY = 2**63
@@ -32,9 +32,12 @@ class PortalForm(forms.Form):
         self.instance = instance
         self.user = user
         super().__init__(*args, **kwargs)
-        for field in self.fields.values():
+        for name, field in list(self.fields.items()):
             if isinstance(field, PersonField):
                 field.asked_by = user
+                # Who may not look for people would find nobody.
+                if user is not None and not may_look_for_people(user):
+                    del self.fields[name]
         self.prepare()
 
     def take_files(self, now: datetime) -> None:

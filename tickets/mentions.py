@@ -11,7 +11,7 @@ from django.utils.translation import gettext as _
 from notifications.kinds import Kind
 from tickets.attachments import told_text
 from tickets.models import TimelineEntry
-from tickets.notices import tell
+from tickets.notices import MOST_WATCHERS, tell
 from tickets.people import having_name, may_look_for_people
 from tickets.timeline import sees_notes
 
@@ -33,7 +33,8 @@ def may_read(ticket: Any, user: Any, *, public: bool) -> bool:
 
 
 def tell_mentioned(ticket: Any, entry: TimelineEntry, *, actor: Any, now: datetime) -> list[Any]:
-    """Tells the people whom the entry names and who may read it; they watch the ticket from now on. Returns them.
+    """Tells the people whom the entry names and who may read it; they watch the ticket from now on, as far as there is
+    room for watchers. Returns them.
 
     The event is that of the comment itself, so that nobody is told of it twice.
     """
@@ -46,7 +47,9 @@ def tell_mentioned(ticket: Any, entry: TimelineEntry, *, actor: Any, now: dateti
     people = get_user_model().objects.filter(meant, is_active=True, is_service_account=False).exclude(pk=actor.pk)
     readers = [person for person in people if may_read(ticket, person, public=entry.is_public)]
     if readers:
-        ticket.watchers.add(*readers)
+        watching = set(ticket.watchers.values_list("pk", flat=True))
+        new = [person for person in readers if person.pk not in watching]
+        ticket.watchers.add(*new[: max(MOST_WATCHERS - len(watching), 0)])
         event = f"{type(ticket)._meta.model_name}:{ticket.pk}:comment:{entry.pk}"
         tell(
             ticket,

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable
 from datetime import datetime
 from typing import Any
 
+from django.contrib.auth import get_user_model
 from django.utils import translation
 from django.utils.translation import gettext as _
 
@@ -12,10 +13,25 @@ from notifications.mail import language_of
 from notifications.services import notify
 from tickets.links import page_of_object
 
+MOST_WATCHERS = 100
+
+
+def watchers_who_see(ticket: Any) -> list[Any]:
+    """The watchers who may see the ticket now: roles and owners change, and watching opens no door."""
+    meta = type(ticket)._meta
+    watchers = list(ticket.watchers.filter(is_active=True)[:MOST_WATCHERS])
+    if not watchers:
+        return []
+    right = f"{meta.app_label}.see_all_{meta.model_name}s"
+    everyone = get_user_model().objects.with_perm(right, backend="django.contrib.auth.backends.ModelBackend")
+    see_all = set(everyone.filter(pk__in=[one.pk for one in watchers]).values_list("pk", flat=True))
+    visible_to = type(ticket)._default_manager.visible_to
+    return [one for one in watchers if one.pk in see_all or visible_to(one).filter(pk=ticket.pk).exists()]
+
 
 def concerned(ticket: Any, *, assignee: bool = False) -> list[Any]:
-    """The requester and the watchers; with `assignee` whoever works on it, too."""
-    people = [ticket.requester, *ticket.watchers.all()]
+    """The requester and the watchers who see it; with `assignee` whoever works on it, too."""
+    people = [ticket.requester, *watchers_who_see(ticket)]
     if assignee and ticket.assignee is not None:
         people.append(ticket.assignee)
     return people

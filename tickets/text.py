@@ -1,5 +1,6 @@
 """Text from people: markdown without HTML, sanitised."""
 
+import re
 from functools import lru_cache
 
 import nh3
@@ -12,9 +13,26 @@ TAGS = {
 }  # fmt: skip
 
 
-@lru_cache(maxsize=1)
-def _parser() -> MarkdownIt:
-    return MarkdownIt("commonmark", {"html": False, "linkify": False}).enable(["table", "strikethrough"])
+# A table with more is shown as it was written. Every row gets as many cells as its head has, so a few kilobytes could
+# order tens of thousands.
+MOST_CELLS = 2000
+_DELIMITER = re.compile(r"[\s>|:-]*-[\s|:-]*")
+
+
+@lru_cache(maxsize=2)
+def _parser(with_tables: bool) -> MarkdownIt:
+    parser = MarkdownIt("commonmark", {"html": False, "linkify": False}).enable("strikethrough")
+    return parser.enable("table") if with_tables else parser
+
+
+def _most_cells(text: str) -> int:
+    """How many cells the tables of a text may have at most. A table ends at an empty line at the latest."""
+    cells = 0
+    for block in re.split(r"\n[ \t]*\n", text):
+        lines = block.splitlines()
+        columns = max((line.count("|") + 1 for line in lines if _DELIMITER.fullmatch(line)), default=0)
+        cells += columns * len(lines)
+    return cells
 
 
 def as_data(text: str) -> str:
@@ -24,8 +42,9 @@ def as_data(text: str) -> str:
 
 def render_markdown(text: str) -> SafeString:
     """The text as HTML that is safe to show: no raw HTML, no scripts, links only to http, https and mailto."""
+    text = text or ""
     html = nh3.clean(
-        _parser().render(text or ""),
+        _parser(_most_cells(text) <= MOST_CELLS).render(text),
         tags=TAGS,
         attributes={"a": {"href", "title"}},
         url_schemes={"http", "https", "mailto"},

@@ -24,6 +24,7 @@ from tickets.history import as_read
 from tickets.lifecycle import check_right
 from tickets.links import page_of_object
 from tickets.numbers import parse_number
+from tickets.people import may_look_for_people
 from tickets.timeline import read_part, sees_notes
 from tickets.verbs import VerbPage, buttons_for
 from tickets.watching import may_add_watchers
@@ -149,6 +150,7 @@ class DetailPage(ObjectPage):
             "watchers": watchers,
             "is_watching": user in watchers,
             "may_add_watchers": may_add_watchers(instance, user),
+            "may_look_for_people": may_look_for_people(user),
         }
 
 

@@ -13,7 +13,7 @@ from django.views.generic import View
 from tickets import watching
 from tickets.attachments import works_on
 from tickets.clock import now_of
-from tickets.exceptions import DomainError
+from tickets.exceptions import DomainError, PermissionRefused
 from tickets.forms import PersonField, PortalForm
 from tickets.links import page_of_object
 from tickets.mentions import MOST_PROPOSALS, proposals
@@ -144,12 +144,12 @@ class Watchers(TicketPart):
                 self.add(ticket)
         except DomainError as refusal:
             messages.error(request, refusal.message)
-        if not type(ticket)._default_manager.visible_to(actor).filter(pk=ticket.pk).exists():
-            return HttpResponseRedirect("/")
         return HttpResponseRedirect(page_of_object(ticket))
 
     def add(self, ticket: Any) -> None:
         form = WatcherForm(self.request.POST, user=self.request.user)
+        if "person" not in form.fields:
+            raise PermissionRefused(_("Only those who work on it add watchers. You can follow it yourself."))
         if form.is_valid():
             person = form.cleaned_data["person"]
             watching.add_watcher(ticket, actor=self.person, now=now_of(self.request), person=person)

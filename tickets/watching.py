@@ -9,9 +9,8 @@ from accounts import language
 from tickets.exceptions import InvalidInput, PermissionRefused
 from tickets.mentions import may_read
 from tickets.models import EntryKind
+from tickets.notices import MOST_WATCHERS
 from tickets.services import record
-
-MOST_WATCHERS = 100
 
 
 def follow(ticket: Any, *, actor: Any) -> None:
@@ -21,7 +20,7 @@ def follow(ticket: Any, *, actor: Any) -> None:
 
 
 def unfollow(ticket: Any, *, actor: Any) -> None:
-    """The actor is not told any more; who saw the ticket only because he followed it, sees it no longer."""
+    """The actor is not told any more."""
     ticket.watchers.remove(actor)
 
 

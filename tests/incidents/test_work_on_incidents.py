@@ -87,7 +87,7 @@ def test_the_main_path_tells_each_side_what_the_other_did(incident, desk, rita):
 
 
 def test_watchers_hear_what_the_requester_hears(incident, desk):
-    wanda = make_user("wanda")
+    wanda = make_user("wanda", "auditor")
     incident.watchers.add(wanda, desk)
     assign_incident(incident, actor=desk, now=NOW, assignee=desk)
     resolve_incident(incident, actor=desk, now=NOW, resolution="Extinguished")
@@ -126,7 +126,7 @@ def test_who_comments_and_who_writes_notes(who, public, allowed):
     cast = {
         "requester": make_user("rita", "requester"),
         "owner": make_user("otto", "CI owner"),
-        "watcher": make_user("wanda"),
+        "watcher": make_user("wanda", "auditor"),
         "desk": make_user("desk", "service desk"),
         "auditor": make_user("audrey", "auditor"),
         "stranger": make_user("sam", "requester"),

@@ -15,8 +15,11 @@ from releases.models import ReleaseEntry
 from tests.factories import NOW, make_user
 from tickets import presence
 from tickets.exceptions import InvalidInput, PermissionRefused
+from tickets.forms import AssignForm
 from tickets.mentions import names_in
 from tickets.models import EntryKind
+from tickets.notices import watchers_who_see
+from tickets.text import MOST_CELLS, render_markdown
 from tickets.watching import add_watcher
 
 pytestmark = pytest.mark.django_db
@@ -210,3 +213,58 @@ def test_one_follows_and_others_are_added_if_they_may_see_it(desk, uma, incident
     client.post(address, {"unfollow": "1"})
     assert not incident.watchers.exists()
     assert sign_in(otto).post(address, {"follow": "1"}).status_code == 404
+
+
+def test_watching_opens_no_door_and_who_lost_the_right_is_told_nothing(desk, uma, incident) -> None:
+    former = make_user("former", "service desk")
+    sign_in(former).post(f"/tickets/{incident.number}/watchers/", {"follow": "1"})
+    former.groups.clear()
+    former = type(former).objects.get(pk=former.pk)
+    assert former in incident.watchers.all()
+    assert not Incident.objects.visible_to(former).exists()
+    comment_incident(incident, actor=uma, now=NOW, text="My password is on the note")
+    assert not former.notices.exists()
+    # Whose CI it is, or who has the right, still hears of it.
+    sign_in(desk).post(f"/tickets/{incident.number}/watchers/", {"follow": "1"})
+    comment_incident(incident, actor=uma, now=NOW, text="And now?")
+    assert desk.notices.filter(text__contains="And now?").count() == 1
+
+
+def test_telling_watchers_costs_the_same_for_any_number_of_colleagues(desk, uma, incident) -> None:
+    def queries() -> int:
+        with CaptureQueriesContext(connection) as found:
+            assert len(watchers_who_see(incident)) == incident.watchers.count()
+        return len(found)
+
+    incident.watchers.add(desk)
+    one = queries()
+    incident.watchers.add(*(make_user(f"colleague{n}", "service desk") for n in range(5)))
+    assert queries() == one
+
+
+def test_a_mention_makes_no_more_watchers_than_there_is_room_for(desk, incident, monkeypatch) -> None:
+    monkeypatch.setattr("tickets.mentions.MOST_WATCHERS", 1)
+    for name in ("ada", "ben"):
+        make_user(name, "service desk")
+    comment_incident(incident, actor=desk, now=NOW, text="@ada @ben look")
+    assert incident.watchers.count() == 1
+    assert IncidentEntry.objects.filter(text__startswith="@ada").exists()
+
+
+def test_who_may_not_look_for_people_is_offered_no_field_for_them(desk, uma, incident) -> None:
+    page = f"/incidents/{incident.number}/"
+    assert 'name="person"' in sign_in(desk).get(page).content.decode()
+    assert 'name="person"' not in sign_in(uma).get(page).content.decode()
+    assert "assignee" in AssignForm(instance=incident, user=desk).fields
+    assert "assignee" not in AssignForm(instance=incident, user=uma).fields
+    sign_in(uma).post(f"/tickets/{incident.number}/watchers/", {"person": "desk"})
+    assert not incident.watchers.exists()
+
+
+def test_a_text_orders_no_more_cells_than_a_table_may_have() -> None:
+    table = "|a" * 50 + "|\n" + "|-" * 50 + "|\n"
+    assert render_markdown(table + "|\n" * 30).count("<td>") == 1500
+    for text in (table + "|\n" * 20_000, table + "x\n" * 9_000, (table + "|\n" * 20 + "\n") * 60, "> " + table * 80):
+        shown = render_markdown(text[:20_000])
+        assert shown.count("<td>") <= MOST_CELLS
+        assert len(shown) < 100_000

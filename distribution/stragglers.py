@@ -172,4 +172,4 @@ def _ended(deployment: Deployment) -> Straggler:
 
 
 def _when(moment: datetime | None) -> str:
-    return date_format(localtime(moment), "j M Y H:i") if moment is not None else "–"
+    return date_format(localtime(moment), "SHORT_DATETIME_FORMAT") if moment is not None else "–"

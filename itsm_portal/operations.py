@@ -7,7 +7,7 @@ from typing import Any
 from django.conf import settings
 from django.db.models import Count, Min
 
-from distribution.models import OPEN, Deployment
+from distribution.models import OPEN, Deployment, DeploymentState
 from itsm_portal.heartbeats import TICK, WORKER, Beat, beats
 from itsm_portal.schedule import SELDOM, TICKS
 from notifications.models import Outbox
@@ -45,6 +45,12 @@ class Operations:
     oldest_mail: datetime | None
     works: list[Period] | None
     workers: list[Beat] | None
+
+    @property
+    def labelled_deployments(self) -> list[tuple[str, int]]:
+        """How many are in each state, by its name for people."""
+        labels = dict(DeploymentState.choices)
+        return [(str(labels[state]), count) for state, count in self.deployments.items()]
 
     @property
     def dead_mails(self) -> int:

@@ -16,6 +16,7 @@ from datetime import datetime
 from django.db import InterfaceError, OperationalError, transaction
 from django.db.models import Case, When
 
+from accounts.language import portal_language
 from failpoints import failpoint
 from releases import ending, freezing, going_back, running
 from releases.models import Rollout
@@ -43,6 +44,7 @@ def run_ticks(*, now: datetime, seconds: float = 1.0) -> int:
     return moved
 
 
+@portal_language()
 def advance_rollouts(*, now: datetime, budget_seconds: float = BUDGET_SECONDS) -> int:
     """One tick: test runs and every unsettled rollout. Stops after the budget; the next tick goes on.
 

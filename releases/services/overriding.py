@@ -4,6 +4,7 @@ from datetime import datetime
 
 from django.utils.translation import gettext as _
 
+from accounts.language import portal_language
 from accounts.models import User
 from releases.models import Rollout, RolloutEvent
 from releases.services.log import log
@@ -17,7 +18,8 @@ OVERRIDE = "releases.override_window"
 
 def accept_blocks(rollout: Rollout, *, actor: User, now: datetime, reason: str) -> bool:
     """Records the override of what stands against the locked rollout; False: nothing does."""
-    standing = blocks(rollout, now)
+    with portal_language():
+        standing = blocks(rollout, now)
     if not standing:
         return False
     check_override(rollout, standing, actor=actor)

@@ -158,7 +158,7 @@ def check_start(release: Release, actor: User, now: datetime) -> list[PlannedWav
 def _start_tickets(rollout: Rollout, now: datetime) -> None:
     """RFCs to implementing, their problems to fix in progress."""
     key = f"rollout:{rollout.pk}:started"
-    text = _("%(rollout)s of %(release)s started.") % {
+    text = language.gettext("%(rollout)s of %(release)s started.") % {
         "rollout": rollout.number,
         "release": rollout.release.number,
     }

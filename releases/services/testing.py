@@ -146,6 +146,7 @@ def skip_test(release: Release, *, actor: User, now: datetime, reason: str) -> N
         renew_request(release, now=now)
 
 
+@language.portal_language()
 def advance_test_runs(*, now: datetime) -> int:
     """Moves every unfinished test run one step. Returns how many moved."""
     unfinished = TestRun.objects.filter(

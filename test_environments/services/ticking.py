@@ -5,6 +5,7 @@ from datetime import datetime, timedelta
 from django.db import connection, transaction
 from django.utils.translation import gettext as _
 
+from accounts.language import portal_language
 from test_environments.models import GoldenImage, TestEnvironment
 from test_environments.services.environments import destroy_environment, fail_environment
 from test_environments.services.images import expire_images, fail_image
@@ -34,6 +35,7 @@ _MOVING = (
 _IMAGES_MOVING = (GoldenImage.State.APPROVED, GoldenImage.State.CAPTURING, GoldenImage.State.DELETING)
 
 
+@portal_language()
 def advance_test_environments(*, now: datetime) -> int:
     """One tick. Returns how many rows moved."""
     moved = 0

@@ -254,7 +254,9 @@ def test_files_are_chosen_pasted_taken_away_and_survive_a_refusal(browser, live_
     settings.ATTACHMENT_MAX_BYTES = 10_000
     page.click("form.composer button:has-text('Comment')")
     page.wait_for_selector("#entries .file.is-picture img")
-    page.wait_for_function("document.querySelector('#entries .file img').naturalWidth === 320")
+    page.locator("#entries .file img").scroll_into_view_if_needed()
+    shown = page.locator("#entries .file img").evaluate("image => image.decode().then(() => image.naturalWidth)")
+    assert shown == 320
     assert page.locator("#entries .file").all_inner_texts()[0].startswith("log.txt")
     assert page.locator("#entries :text('secret.txt')").count() == 0
     for theme, width in LOOKS:

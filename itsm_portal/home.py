@@ -156,8 +156,9 @@ def to_handle(reader: Reader) -> list[Change]:
 
 
 def releases(reader: Reader) -> list[Release]:
-    """Releases that are being built or tested."""
-    states = [Release.State.PLANNED, Release.State.BUILT, Release.State.TESTING, Release.State.TEST_FAILED]
+    """Releases that are being built or tested, or are ready and wait for their approval or start."""
+    state = Release.State
+    states = [state.PLANNED, state.BUILT, state.TESTING, state.TEST_FAILED, state.READY]
     rows = Release.objects.visible_to(reader.user).open().filter(state__in=states)
     return list(rows.order_by("priority", "pk")[:SHOWN])
 

@@ -10,6 +10,7 @@ from changes.models import Change
 from cmdb.models import ConfigurationItem, Relation
 from incidents.models import Incident
 from itsm_portal.home import panels_for
+from releases.models import Release
 from tests.factories import NOW, make_ci, make_user
 from tests.portal.test_every_page import login
 from tickets.models import EntryKind
@@ -125,6 +126,14 @@ def test_changes_of_what_my_cis_stand_on_concern_me_but_i_read_only_what_i_may()
     assert "Something that your configuration items depend on is changed." in text
     for hidden in ("New disks", "New fan", "srv-mail"):
         assert hidden not in text
+
+
+def test_a_release_is_in_preparation_until_it_has_started() -> None:
+    manager, engineer = make_user("manager", "release manager"), make_user("engineer", "release engineer")
+    common = {"requester": engineer, "created_by": engineer, "created_at": NOW, "updated_at": NOW}
+    found = {state: Release.objects.create(title=state, state=state, **common) for state in Release.State.values}
+    expected = [found[state] for state in ("planned", "built", "testing", "test_failed", "ready")]
+    assert rows_of(manager, "releases") == rows_of(engineer, "releases") == expected
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from django.utils.translation import gettext_lazy
 
 from changes.models import Change, ChangeApproval
 from distribution.counting import Counts, counts
-from distribution.models import OPEN, Deployment, DeploymentState
+from distribution.models import Deployment, DeploymentState
 from releases.census import census_of, charts_of
 from releases.live import visible_exceptions
 from releases.models import FailureDecision, Rollout, RolloutEvent, RolloutException, TestRun, Verdict, Wave
@@ -39,7 +39,9 @@ _FORWARD = {
     "succeeded": "updated", "skipped": "had_it", "failed": "failed", "excluded": "excluded",
     "cancelled": "cancelled", "superseded": "cancelled",
 }  # fmt: skip
-_BACK = {"succeeded": "went_back", "skipped": "went_back"}
+_BACK = {"succeeded": "went_back", "skipped": "went_back", "failed": "not_back", "excluded": "not_back"}
+# A way back that was called off says nothing about the CI.
+_CALLED_OFF = {None, "cancelled", "superseded"}
 
 # The newest attempt on each CI, there and back.
 _OUTCOMES = """
@@ -156,10 +158,7 @@ def report_of(rollout: Rollout, user: Any, *, now: datetime) -> Report:
     found = outcomes_of(batches)
     changes = Change.objects.visible_to(user).filter(releases=release).order_by("pk").distinct()
     seen = list(changes.select_related("requester")[:MOST])
-    events = list(rollout.events.filter(kind__in=COURSE).select_related("actor", "wave").order_by("pk")[: 5 * MOST])
-    if not user.has_perm("releases.see_all_releases"):
-        for event in events:
-            event.text = ""  # it may speak of single CIs
+    events = _told(rollout.events.filter(kind__in=COURSE).order_by("-pk")[: 5 * MOST], user)[::-1]
     visible = Deployment.objects.visible_to(user).values("pk")
     decisions = FailureDecision.objects.filter(wave__rollout=rollout, deployment__in=visible)
     median, p95 = _times(batches)
@@ -177,7 +176,7 @@ def report_of(rollout: Rollout, user: Any, *, now: datetime) -> Report:
         outcomes=found,
         waves=list(_wave_rows(rollout, waves)),
         failures=_failures(forward, user),
-        pauses=list(pauses_of(events)),
+        pauses=list(pauses_of(_of_pauses(rollout, user))),
         decisions=list(decisions.select_related("wave", "deployment__ci", "decided_by")[:MOST]),
         decision_count=decisions.count(),
         course=events,
@@ -191,9 +190,7 @@ def report_of(rollout: Rollout, user: Any, *, now: datetime) -> Report:
 
 def outcome_of(forward: str, back: str | None) -> str:
     """What became of a CI, by the state of its newest attempt there and, if there is one, back."""
-    if back is not None:
-        return _BACK.get(back, "open" if back in OPEN else "not_back")
-    return _FORWARD.get(forward, "open")
+    return _FORWARD.get(forward, "open") if back in _CALLED_OFF else _BACK.get(str(back), "open")
 
 
 def outcomes_of(batches: dict[str, list[int]]) -> list[Outcome]:
@@ -217,6 +214,19 @@ def pauses_of(events: Iterable[RolloutEvent]) -> Iterator[Pause]:
             begun = None
     if begun is not None:
         yield Pause(begun.at, None, begun.text, begun.actor, None, "")
+
+
+def _told(events: Any, user: Any) -> list[RolloutEvent]:
+    """The events as this person may read them: what is said may speak of single CIs."""
+    found = list(events.select_related("actor", "wave"))
+    if not user.has_perm("releases.see_all_releases"):
+        for event in found:
+            event.text = ""
+    return found
+
+
+def _of_pauses(rollout: Rollout, user: Any) -> list[RolloutEvent]:
+    return _told(rollout.events.filter(kind__in=(_Kind.PAUSED, *_ENDS_A_PAUSE)).order_by("pk"), user)
 
 
 def _wave_rows(rollout: Rollout, waves: list[Wave]) -> Iterator[WaveRow]:

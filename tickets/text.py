@@ -1,6 +1,5 @@
 """Text from people: markdown without HTML, sanitised."""
 
-import re
 from functools import lru_cache
 
 import nh3
@@ -16,7 +15,6 @@ TAGS = {
 # A table with more is shown as it was written. Every row gets as many cells as its head has, so a few kilobytes could
 # order tens of thousands.
 MOST_CELLS = 2000
-_DELIMITER = re.compile(r"[\s>|:-]*-[\s|:-]*")
 
 
 @lru_cache(maxsize=2)
@@ -27,11 +25,15 @@ def _parser(with_tables: bool) -> MarkdownIt:
 
 def _most_cells(text: str) -> int:
     """How many cells the tables of a text may have at most. A table ends at an empty line at the latest."""
-    cells = 0
-    for block in re.split(r"\n[ \t]*\n", text):
-        lines = block.splitlines()
-        columns = max((line.count("|") + 1 for line in lines if _DELIMITER.fullmatch(line)), default=0)
-        cells += columns * len(lines)
+    cells = columns = length = 0
+    for line in (*text.splitlines(), ""):
+        if line.strip():
+            length += 1
+            if "-" in line and not line.strip(" \t>|:-"):  # what stands between a head and its rows
+                columns = max(columns, line.count("|") + 1)
+        else:
+            cells += columns * length
+            columns = length = 0
     return cells
 
 

@@ -268,3 +268,10 @@ def test_a_text_orders_no_more_cells_than_a_table_may_have() -> None:
         shown = render_markdown(text[:20_000])
         assert shown.count("<td>") <= MOST_CELLS
         assert len(shown) < 100_000
+
+
+def test_a_small_table_stays_one_however_lines_end_and_whatever_stands_beside_it() -> None:
+    """Browsers send a carriage return with each line; a line of dashes that is no delimiter is read once."""
+    small = "| a | b | c | d |\n|---|---|---|---|\n| 1 | 2 | 3 | 4 |\n\n" + "A paragraph.\n\n" * 300
+    for text in (small, small.replace("\n", "\r\n"), small + "-" * 20_000 + "x"):
+        assert render_markdown(text).count("<td>") == 4

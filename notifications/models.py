@@ -30,6 +30,7 @@ class Outbox(models.Model):
         PORTAL_ONLY = "portal_only", _("only in the portal")
         HELD = "held", _("waits for its time")
         BUNDLED = "bundled", _("in a digest")
+        WITHDRAWN = "withdrawn", _("withdrawn")
 
     event = models.CharField(max_length=120)
     recipient = models.ForeignKey(settings.AUTH_USER_MODEL, models.PROTECT, related_name="notices")

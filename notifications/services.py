@@ -106,7 +106,7 @@ def withdraw_notices(event: str, *, now: datetime, but_of: Collection[int] = ())
     """
     told = Outbox.objects.filter(event=event).exclude(recipient__in=but_of)
     waiting = told.filter(state__in=[Outbox.State.PENDING, Outbox.State.HELD], lease__isnull=True)
-    waiting.update(state=Outbox.State.PORTAL_ONLY)
+    waiting.update(state=Outbox.State.WITHDRAWN)
     old = Concat("event", Value(":"), Cast("pk", CharField()), output_field=CharField())
     return told.update(event=old, read_at=Coalesce("read_at", Value(now)))
 

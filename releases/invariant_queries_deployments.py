@@ -108,7 +108,7 @@ QUERIES: tuple[tuple[str, str, str], ...] = (
         """
         SELECT id, state FROM notifications_outbox
         WHERE state = 'sent' AND sent_at IS NULL OR state = 'dead' AND last_error = ''
-            OR state NOT IN ('pending', 'sent', 'dead', 'portal_only')
+            OR state NOT IN ('pending', 'sent', 'dead', 'portal_only', 'held', 'bundled', 'withdrawn')
         """,
     ),
     (

@@ -83,6 +83,7 @@ def test_what_is_decided_or_taken_back_leaves_the_bell_and_is_not_mailed(
     assert asked() == []
     send_notifications(now=NOW)
     assert not [mail for mail in mailoutbox if "Waits for your approval" in mail.subject]
+    assert Outbox.objects.get(recipient=board, kind=Kind.ANSWER).state == Outbox.State.WITHDRAWN
 
 
 def test_what_comes_back_is_asked_for_anew_but_not_of_who_edited_it(change: Change, board) -> None:

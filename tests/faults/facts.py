@@ -63,7 +63,7 @@ def found_facts(stack: Stack, rollout: Rollout) -> dict[str, Any]:
     states = {name: rows(f"SELECT state FROM {table} WHERE id = %s", rollout.keys[name]) for name, table in _TABLES}
     resolved = rows("SELECT resolved_by_event FROM incidents_incident WHERE id = %s", rollout.keys["incident"])
     reported = rows("SELECT name, attributes ->> 'version.billing' FROM cmdb_configurationitem ORDER BY id")
-    outbox = rows("SELECT count(*) FROM notifications_outbox")[0][0]
+    outbox = rows("SELECT count(*) FROM notifications_outbox WHERE state <> 'withdrawn'")[0][0]
     missing, extra = _reports(stack, rollout)
     return {
         "rollout": rows("SELECT state, settled_at IS NOT NULL FROM releases_rollout WHERE id = %s", rollout.id),
@@ -104,7 +104,9 @@ def found_facts(stack: Stack, rollout: Rollout) -> dict[str, Any]:
             " WHERE o.event LIKE %s ORDER BY u.username, o.thread",
             f"rollout:{rollout.id}:%",
         ),
-        "notices that were not sent": rows("SELECT id, state FROM notifications_outbox WHERE state <> 'sent'"),
+        "notices that were not sent": rows(
+            "SELECT id, state FROM notifications_outbox WHERE state NOT IN ('sent', 'withdrawn')"
+        ),
         "notices without exactly one mail": outbox - len(list((stack.folder / "mail").glob("*.eml"))),
         "violations of invariants": stack.direct("check_invariants", journals=str(stack.folder / "fleet")),
     }

@@ -100,7 +100,7 @@ def mark_read(user: Any, *, now: datetime, ids: Iterable[int] | None = None) -> 
 
 
 def withdraw_notices(event: str, *, now: datetime, but_of: Collection[int] = ()) -> int:
-    """Ends notices that have become pointless: read, and not mailed if that has not happened; returns how many.
+    """Ends notices that have become pointless: read, and withdrawn if no mail has gone out; returns how many.
 
     They keep their rows, but not the event: the same may be told anew. `but_of`: keys of people who keep theirs.
     """

@@ -108,7 +108,8 @@ QUERIES: tuple[tuple[str, str, str], ...] = (
         """
         SELECT id, state FROM notifications_outbox
         WHERE state = 'sent' AND sent_at IS NULL OR state = 'dead' AND last_error = ''
-            OR state NOT IN ('pending', 'sent', 'dead', 'portal_only', 'held', 'bundled', 'withdrawn')
+            OR state = 'bundled' AND digest_id IS NULL OR state = 'withdrawn' AND read_at IS NULL
+            OR state <> ALL(%(message_states)s)
         """,
     ),
     (

@@ -15,6 +15,7 @@ from django.db import connection
 
 from distribution.models import LEGAL_STEPS, LIVE, OPEN, TERMINAL, Deployment
 from distribution.services import Counts
+from notifications.models import Outbox
 from releases import conditions, invariant_queries, invariant_queries_deployments, invariant_queries_ways_back
 from releases.gates import probe_verdicts, reported_since_installation
 from releases.models import Release, Rollout, Verdict, Wave
@@ -62,6 +63,7 @@ def check_invariants(
         "live": [state.value for state in LIVE],
         "open": [state.value for state in OPEN],
         "terminal": [state.value for state in TERMINAL],
+        "message_states": Outbox.State.values,
         "sources": [source for source, _target in steps],
         "targets": [target for _source, target in steps],
     }

@@ -228,6 +228,9 @@ DAMAGE: list[tuple[str, str, list[str]]] = [
         ["SET CONSTRAINTS ALL IMMEDIATE", "ALTER TABLE notifications_outbox DROP CONSTRAINT notifications_outbox_once"],
     ),
     ("I10", "without saying", ["UPDATE notifications_outbox SET state = 'dead'"]),
+    ("I10", "without saying", ["UPDATE notifications_outbox SET state = 'bundled'"]),
+    ("I10", "without saying", ["UPDATE notifications_outbox SET state = 'withdrawn', read_at = NULL"]),
+    ("I10", "without saying", ["UPDATE notifications_outbox SET state = 'lost'"]),
     ("I11", "without a valid approval", ["UPDATE releases_releaseapproval SET content_hash = 'x'"]),
     (
         "I11",
@@ -295,6 +298,22 @@ def test_every_damage_is_seen(company: World) -> None:
     assert unseen == []
     assert check_invariants(tolerance=0) == [], "the damage was undone each time"
     assert {"I3", *UNDECIDED, *(invariant for invariant, _, _ in DAMAGE)} == {f"I{n}" for n in range(1, 17)}
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        "state = 'pending'",
+        "state = 'portal_only'",
+        "state = 'held'",
+        "state = 'bundled', digest_id = (SELECT min(id) FROM notifications_outbox)",
+        "state = 'withdrawn', read_at = now()",
+        "state = 'dead', last_error = 'no such mailbox'",
+    ],
+)
+def test_a_message_may_end_in_each_of_its_states(company: World, values: str) -> None:
+    break_it(f"UPDATE notifications_outbox SET {values}")
+    assert check_invariants(tolerance=0) == []
 
 
 def journal(folder: Path, deployment: int, *statuses: int | None) -> None:

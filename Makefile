@@ -91,8 +91,8 @@ bench: .venv/dev.stamp $(PARTS) ## Benchmarks: make bench NAME=rollout, engine, 
 
 sequences: .venv/dev.stamp $(PARTS) ## 2,000 sequences of anything against the engine, in parallel (SEED=, EXAMPLES=)
 	@seed=$(or $(SEED),$$(date +%s)); echo "$(or $(EXAMPLES),2000) sequences, SEED=$$seed"; \
-		PORTAL_PROFILE=test DATA_DIR=.data/test SEED=$$seed EXAMPLES=$(EXAMPLES) $(RUN) --fast --data .data/test -- \
-		$(BIN)/python -m pytest -q -n 2 --dist load tests/releases/test_any_sequence.py -k test_many_sequences
+		PORTAL_PROFILE=test DATA_DIR=.data/sequences SEED=$$seed EXAMPLES=$(EXAMPLES) $(RUN) --fast --data .data/sequences -- \
+		$(BIN)/python -m pytest -q -n 2 --dist load -o cache_dir=.data/sequences/cache tests/releases/test_any_sequence.py -k test_many_sequences
 
 drill-model: ## 20,000 sequences (SEED=, EXAMPLES=)
 	@$(MAKE) --no-print-directory sequences EXAMPLES=$(or $(EXAMPLES),20000)
@@ -124,7 +124,7 @@ screenshots: .venv/dev.stamp $(PARTS) ## Plays the demo and takes the pictures o
 
 clean: ## Removes everything that the targets made, also below /var/tmp
 	@python=$(BIN)/python; test -x $$python || python=$(PYTHON); \
-		test ! -e .data || { $$python -m itsm_portal.embedded clean --data .data .data/screenshots .data/test .data/machines .data/bench \
+		test ! -e .data || { $$python -m itsm_portal.embedded clean --data .data .data/screenshots .data/test .data/machines .data/sequences .data/bench \
 			.data/drill && $$python -m itsm_portal.demo.machines .data; }
 	@rm -rf .venv .tools .data static/vendor locale/.stamp locale/*/*/*.mo staticfiles node_modules .mypy_cache .ruff_cache .pytest_cache \
 		.hypothesis .import_linter_cache

@@ -86,7 +86,7 @@ test-machines: .venv/dev.stamp $(PARTS) ## Test environments on real virtual mac
 check: .venv/dev.stamp $(PARTS) ## Style, types, layers, migrations, templates, deployment settings
 	@sh checks.sh
 
-bench: .venv/dev.stamp $(PARTS) ## Benchmarks: make bench NAME=rollout, engine, plan, poll, cycle, herd or profiling
+bench: .venv/dev.stamp $(PARTS) ## Benchmarks: make bench NAME=rollout, engine, plan, poll, cycle, herd, pages, helpdesk or profiling
 	@PORTAL_PROFILE=test DATA_DIR=.data/bench $(RUN) --data .data/bench -- $(BIN)/python -m benchmarks.$(NAME) $(ARGS)
 
 sequences: .venv/dev.stamp $(PARTS) ## 2,000 sequences of anything against the engine, in parallel (SEED=, EXAMPLES=)

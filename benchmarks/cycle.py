@@ -106,7 +106,7 @@ def _goosebit(options: argparse.Namespace, python: Path) -> dict[str, Any]:
         server.seed(devices)
         say(f"gooseBit: {options.devices} devices")
         with server.serve() as pid:
-            meter = Meter(None, [pid])
+            meter = Meter(None, lambda: [pid])
             checked(generate(server.port, _orders(options, devices[:warm_up])))
             before, counted = meter.read(), server.counts()["succeeded"]
             answers = checked(generate(server.port, _orders(options, devices[warm_up:])))

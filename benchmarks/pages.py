@@ -26,7 +26,7 @@ from itsm_portal.embedded import HOST
 # Milliseconds that the slowest twentieth may take with very many tickets, and how much more processor time a list may.
 TARGETS_MS = {"list": 150, "ticket": 120, "search": 250, "live rollout": 200, "home": 200}
 MOST_GROWTH = {"list": 1.3}
-MOST_FIRST_LOAD = 220 * 1024
+MOST_FIRST_LOAD = 220_000
 WARM_UP = 8
 ASSET = re.compile(r'(?:href|src)="(/static/[^"#]+)')
 WORDS = ("printer", "slow closing", "E4711", "ledger", "harb", "certificate plant", "till-0000", "1.4", "Greta")
@@ -111,7 +111,7 @@ def _measure(web: Web, tickets: int, requests: int) -> dict[str, Any]:
     """Every page `requests` times, one after the other, the pages in turns, so that each has the same weather."""
     from accounts.models import User
 
-    desk = _session(User.objects.get(username="desk"))
+    desk = session_cookie(User.objects.get(username="desk"))
     choose, pages = random.Random(1), _pages()
     client, meter = HTTPConnection(HOST, web.port, timeout=60), Meter(web)
     say(f"{tickets} tickets: {len(pages)} kinds of pages")
@@ -164,7 +164,7 @@ def _pages() -> list[Page]:
     return pages
 
 
-def _session(user: Any) -> str:
+def session_cookie(user: Any) -> str:
     """The cookie of a person who has signed in."""
     from django.conf import settings
     from django.contrib.auth import BACKEND_SESSION_KEY, HASH_SESSION_KEY, SESSION_KEY
@@ -194,7 +194,7 @@ def _first_load(web: Web) -> dict[str, int]:
     from accounts.models import User
 
     client = HTTPConnection(HOST, web.port, timeout=60)
-    body, encoding = _get(client, "/incidents/", _session(User.objects.get(username="desk")))
+    body, encoding = _get(client, "/incidents/", session_cookie(User.objects.get(username="desk")))
     text = (gzip.decompress(body) if encoding == "gzip" else body).decode()
     sizes = {"page": len(body)}
     for address in dict.fromkeys(ASSET.findall(text)):

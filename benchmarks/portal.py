@@ -29,7 +29,7 @@ _CLOCK_TICK_MS = 1000 / os.sysconf("SC_CLK_TCK")
 
 
 @contextlib.contextmanager
-def own_database(url: str) -> Iterator[str]:
+def own_database(url: str, purpose: str = "bench") -> Iterator[str]:
     """Creates an empty database beside the one of `url` and drops it at the end; yields its address."""
     parts = urlsplit(url)
     if parts.hostname not in {"127.0.0.1", "localhost", "::1"}:
@@ -37,7 +37,7 @@ def own_database(url: str) -> Iterator[str]:
             "The benchmark reads the processor time of PostgreSQL: DATABASE_URL has to be on this machine."
         )
     base = parts.path.strip("/")
-    name = f"{base}_bench_{os.getpid()}"
+    name = f"{base}_{purpose}_{os.getpid()}"
     with psycopg.connect(url, autocommit=True) as server:
         _drop_leftovers(server, base)
         server.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
@@ -50,7 +50,7 @@ def own_database(url: str) -> Iterator[str]:
 def _drop_leftovers(server: psycopg.Connection, base: str) -> None:
     """Databases of benchmarks that were killed."""
     for (name,) in server.execute("SELECT datname FROM pg_database").fetchall():
-        found = re.fullmatch(rf"{re.escape(base)}_bench_(\d+)", name)
+        found = re.fullmatch(rf"{re.escape(base)}_(?:bench|helpdesk)_(\d+)", name)
         if found and not Path(f"/proc/{found[1]}").exists():
             server.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
 
@@ -221,12 +221,16 @@ class Cpu:
 class Meter:
     """Adds up what the web server's processes and the database's have used, also those that write in the background.
 
-    Without a `web` server of ours it watches the processes `pids`.
+    Without a `web` server of ours it watches the processes that `pids` gives, and the connections to `database`.
     To be read at least every few seconds: what a backend used after the last look before its end is lost.
     """
 
-    def __init__(self, web: Web | None, pids: Sequence[int] = ()) -> None:
-        self._web, self._pids = web, list(pids)
+    def __init__(self, web: Web | None, pids: Callable[[], Sequence[int]] = list, *, database: str = "") -> None:
+        self._pids = web.pids if web is not None else pids
+        # What writes in the background belongs to the portal when nobody else is measured.
+        self._which = "datname = %s" if database else "datname = current_database() OR datname IS NULL"
+        self._database = [database] if database else []
+        self._is_watched = web is not None or bool(database)
         self._used: dict[str, dict[int, float]] = {"web": {}, "database": {}}
 
     def read(self) -> Cpu:
@@ -234,11 +238,11 @@ class Meter:
         from django.db import connection
 
         backends: list[int] = []
-        if self._web is not None:
+        if self._is_watched:
             with connection.cursor() as cursor:
-                cursor.execute("SELECT pid FROM pg_stat_activity WHERE datname = current_database() OR datname IS NULL")
+                cursor.execute("SELECT pid FROM pg_stat_activity WHERE " + self._which, self._database)
                 backends = [row[0] for row in cursor.fetchall()]
-        for part, pids in (("web", self._pids if self._web is None else self._web.pids()), ("database", backends)):
+        for part, pids in (("web", self._pids()), ("database", backends)):
             self._used[part] |= {pid: used for pid in pids if (used := _used_ms(pid)) is not None}
         return Cpu(**{part: sum(used.values()) for part, used in self._used.items()})
 

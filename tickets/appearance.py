@@ -1,6 +1,10 @@
 """How states look: one tone and one icon each, defined here and nowhere else; icons: frontend/icons.txt."""
 
 from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from django.core.exceptions import FieldDoesNotExist
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,3 +163,19 @@ KINDS: dict[str, str] = {
 def appearance_of(state: str, model: str = "") -> Appearance:
     """Tone and icon of a state; an unknown one looks neutral."""
     return STATES.get(f"{model}.{state}") or STATES.get(state, NEUTRAL)
+
+
+def choice_label(instance: Any, name: str) -> str:
+    """What `get_…_display` says. That hashes all choices, in the reader's language, for each row of a list anew."""
+    model: Any = type(instance)
+    value = getattr(instance, name)
+    return str(choices_of(model, name).get(value, value))
+
+
+@cache
+def choices_of(model: Any, name: str) -> dict[Any, Any]:
+    """The labels of a field's values; empty where it has no choices, or the name is that of no field."""
+    try:
+        return dict(model._meta.get_field(name).flatchoices or ())
+    except (AttributeError, FieldDoesNotExist):
+        return {}

@@ -12,7 +12,7 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
-from tickets.appearance import KINDS, PRIORITIES, appearance_of
+from tickets.appearance import KINDS, PRIORITIES, appearance_of, choice_label
 from tickets.links import page_of_number, page_of_object
 from tickets.text import render_markdown
 
@@ -47,7 +47,7 @@ def badge(state: str, label: str = "", model: str = "") -> SafeString:
 @register.simple_tag
 def state_badge(instance: Any) -> SafeString:
     """The badge of an object's state."""
-    return badge(instance.state, instance.get_state_display(), instance._meta.model_name)
+    return badge(instance.state, choice_label(instance, "state"), instance._meta.model_name)
 
 
 @register.simple_tag
@@ -57,8 +57,8 @@ def priority_badge(ticket: Any) -> SafeString:
         '<span class="state tone-{}" title="{}">{}</span>',
         PRIORITIES.get(ticket.priority, "neutral"),
         _("impact %(impact)s, urgency %(urgency)s")
-        % {"impact": ticket.get_impact_display(), "urgency": ticket.get_urgency_display()},
-        ticket.get_priority_display(),
+        % {"impact": choice_label(ticket, "impact"), "urgency": choice_label(ticket, "urgency")},
+        choice_label(ticket, "priority"),
     )
 
 

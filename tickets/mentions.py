@@ -34,7 +34,7 @@ def may_read(ticket: Any, user: Any, *, public: bool) -> bool:
 
 def tell_mentioned(ticket: Any, entry: TimelineEntry, *, actor: Any, now: datetime) -> list[Any]:
     """Tells the people whom the entry names and who may read it; they watch the ticket from now on, as far as there is
-    room for watchers. Returns them.
+    room for watchers and they have not unfollowed it. Returns them.
 
     The event is that of the comment itself, so that nobody is told of it twice.
     """
@@ -48,7 +48,8 @@ def tell_mentioned(ticket: Any, entry: TimelineEntry, *, actor: Any, now: dateti
     readers = [person for person in people if may_read(ticket, person, public=entry.is_public)]
     if readers:
         watching = set(ticket.watchers.values_list("pk", flat=True))
-        new = [person for person in readers if person.pk not in watching]
+        left = set(ticket.unfollowed.filter(pk__in=[person.pk for person in readers]).values_list("pk", flat=True))
+        new = [person for person in readers if person.pk not in watching | left]
         ticket.watchers.add(*new[: max(MOST_WATCHERS - len(watching), 0)])
         event = f"{type(ticket)._meta.model_name}:{ticket.pk}:comment:{entry.pk}"
         tell(

@@ -88,6 +88,8 @@ class Ticket(StatefulModel):
     watchers = models.ManyToManyField(
         settings.AUTH_USER_MODEL, related_name="watched_%(class)ss", verbose_name=_("watchers"), blank=True
     )
+    # Who did not want to watch any more: a mention tells them, and does not make them watch again.
+    unfollowed = models.ManyToManyField(settings.AUTH_USER_MODEL, related_name="+", blank=True, editable=False)
     created_at = models.DateTimeField(_("created"))
     updated_at = models.DateTimeField(_("updated"))
     version = models.PositiveIntegerField(default=1, editable=False)

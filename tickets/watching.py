@@ -3,6 +3,7 @@
 from datetime import datetime
 from typing import Any
 
+from django.db import transaction
 from django.utils.translation import gettext as _
 
 from accounts import language
@@ -10,18 +11,19 @@ from tickets.exceptions import InvalidInput, PermissionRefused
 from tickets.mentions import may_read
 from tickets.models import EntryKind
 from tickets.notices import MOST_WATCHERS
-from tickets.services import record
+from tickets.services import locked, record
 
 
 def follow(ticket: Any, *, actor: Any) -> None:
     """From now on the actor is told. The caller has checked that he sees the ticket."""
-    _check_room(ticket)
-    ticket.watchers.add(actor)
+    _let_watch(ticket, actor)
 
 
 def unfollow(ticket: Any, *, actor: Any) -> None:
-    """The actor is not told any more."""
-    ticket.watchers.remove(actor)
+    """The actor is not told any more, and no mention makes him watch again: only he does, or who adds him by hand."""
+    with transaction.atomic():
+        ticket.watchers.remove(actor)
+        ticket.unfollowed.add(actor)
 
 
 def may_add_watchers(ticket: Any, user: Any) -> bool:
@@ -41,26 +43,29 @@ def add_watcher(ticket: Any, *, actor: Any, now: datetime, person: Any) -> None:
             % {"person": person, "number": ticket.number},
             field="person",
         )
-    if ticket.watchers.filter(pk=person.pk).exists():
-        return
-    _check_room(ticket)
-    ticket.watchers.add(person)
-    record(
-        ticket,
-        kind=EntryKind.SYSTEM,
-        actor=actor,
-        now=now,
-        text=language.gettext("%(person)s watches.") % {"person": person},
-    )
+    with transaction.atomic():
+        if _let_watch(ticket, person):
+            text = language.gettext("%(person)s watches.") % {"person": person}
+            record(ticket, kind=EntryKind.SYSTEM, actor=actor, now=now, text=text)
 
 
 def remove_watcher(ticket: Any, *, actor: Any, person: Any) -> None:
     """Takes somebody off the list; oneself always."""
     if person.pk != actor.pk and not may_add_watchers(ticket, actor):
         raise PermissionRefused(_("Only those who work on it remove watchers."))
-    ticket.watchers.remove(person)
+    if person.pk == actor.pk:
+        unfollow(ticket, actor=actor)
+    else:
+        ticket.watchers.remove(person)
 
 
-def _check_room(ticket: Any) -> None:
-    if ticket.watchers.count() >= MOST_WATCHERS:
-        raise InvalidInput(_("More than %(most)d people cannot watch a ticket.") % {"most": MOST_WATCHERS})
+def _let_watch(ticket: Any, person: Any) -> bool:
+    """Puts somebody on the list, under a lock, so that no two take the last place. False when he stands there."""
+    with locked(ticket):
+        ticket.unfollowed.remove(person)
+        if ticket.watchers.filter(pk=person.pk).exists():
+            return False
+        if ticket.watchers.count() >= MOST_WATCHERS:
+            raise InvalidInput(_("More than %(most)d people cannot watch a ticket.") % {"most": MOST_WATCHERS})
+        ticket.watchers.add(person)
+    return True

@@ -20,7 +20,7 @@ from tickets.mentions import names_in
 from tickets.models import EntryKind
 from tickets.notices import watchers_who_see
 from tickets.text import MOST_CELLS, render_markdown
-from tickets.watching import add_watcher
+from tickets.watching import add_watcher, follow, remove_watcher
 
 pytestmark = pytest.mark.django_db
 
@@ -213,6 +213,43 @@ def test_one_follows_and_others_are_added_if_they_may_see_it(desk, uma, incident
     client.post(address, {"unfollow": "1"})
     assert not incident.watchers.exists()
     assert sign_in(otto).post(address, {"follow": "1"}).status_code == 404
+
+
+@pytest.mark.parametrize("way", ["unfollow", "remove"])
+def test_who_unfollowed_is_told_of_a_mention_and_does_not_watch_again(way: str, desk, uma, incident) -> None:
+    carl = make_user("carl", "service desk")
+    address, client = f"/tickets/{incident.number}/watchers/", sign_in(carl)
+    client.post(address, {"follow": "1"})
+    client.post(address, {way: carl.pk})
+    comment_incident(incident, actor=desk, now=NOW, text="@carl, once more.")
+    assert not incident.watchers.exists()
+    assert carl.notices.filter(event__contains=":comment:").count() == 1
+    comment_incident(incident, actor=desk, now=NOW, text="Nobody is named.")
+    assert carl.notices.filter(event__contains=":comment:").count() == 1
+
+    client.post(address, {"follow": "1"})
+    assert list(incident.watchers.all()) == [carl]
+    client.post(address, {"unfollow": "1"})
+    add_watcher(incident, actor=desk, now=NOW, person=carl)
+    assert list(incident.watchers.all()) == [carl]
+    assert not incident.unfollowed.exists()
+
+
+def test_who_is_taken_off_by_somebody_else_watches_again_when_mentioned(desk, uma, incident) -> None:
+    carl = make_user("carl", "service desk")
+    add_watcher(incident, actor=desk, now=NOW, person=carl)
+    remove_watcher(incident, actor=desk, person=carl)
+    comment_incident(incident, actor=desk, now=NOW, text="@carl, after all.")
+    assert list(incident.watchers.all()) == [carl]
+
+
+def test_a_full_list_refuses_new_ones_only(desk, uma, incident, monkeypatch) -> None:
+    monkeypatch.setattr("tickets.watching.MOST_WATCHERS", 1)
+    follow(incident, actor=desk)
+    follow(incident, actor=desk)
+    with pytest.raises(InvalidInput):
+        follow(incident, actor=make_user("carl", "service desk"))
+    assert list(incident.watchers.all()) == [desk]
 
 
 def test_watching_opens_no_door_and_who_lost_the_right_is_told_nothing(desk, uma, incident) -> None:
